@@ -1,0 +1,1 @@
+//! Study and trial: define-by-run hyperparameter optimization.
