@@ -1,0 +1,341 @@
+//! [`DeviceDataset`]: images and labels in device memory.
+
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use thiserror::Error;
+
+use super::augment::Affine;
+
+/// Images and labels that belong together, as a training step takes them.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// Normalized images, `[batch, channels, height, width]`.
+    pub images: Tensor<4>,
+    /// Class indices, `[batch]`.
+    pub labels: Tensor<1, Int>,
+}
+
+/// Why arrays do not form a data set.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum DeviceDatasetError {
+    /// There is nothing to train on.
+    #[error("the data set is empty; at least one image is needed")]
+    Empty,
+    /// More images than an `i32` index reaches.
+    #[error("{0} images are too many for one data set; at most 2147483647")]
+    TooMany(usize),
+    /// The number of pixel bytes does not follow from the labels and the shape.
+    #[error(
+        "{labels} images of {channels}x{height}x{width} need {expected} bytes of pixels, but {given} were given"
+    )]
+    Pixels {
+        /// Number of labels.
+        labels: usize,
+        /// Channels of an image.
+        channels: usize,
+        /// Height of an image.
+        height: usize,
+        /// Width of an image.
+        width: usize,
+        /// Bytes expected.
+        expected: usize,
+        /// Bytes given.
+        given: usize,
+    },
+    /// The normalization does not fit the images.
+    #[error(
+        "normalization needs one finite mean and one positive standard deviation for each of {channels} channels, but got mean {mean:?} and std {std:?}"
+    )]
+    Normalization {
+        /// Channels of an image.
+        channels: usize,
+        /// The means given.
+        mean: Vec<f32>,
+        /// The standard deviations given.
+        std: Vec<f32>,
+    },
+}
+
+/// A labelled image data set in device memory.
+///
+/// Pixels stay one byte each: four are packed into an `i32`, because not every GPU language has
+/// an 8-bit type. [`batch`](Self::batch) gathers rows by index on the device, unpacks them there and
+/// normalizes them: `x = (pixel / 255 - mean) / std`. Nothing but the indices has to reach the
+/// device during training, and those once an epoch (see [`DeviceLoader`](super::DeviceLoader)).
+///
+/// ```
+/// use burn::tensor::{Int, Tensor};
+/// use kiln_data::DeviceDataset;
+/// # let device = kiln_testing::devices().remove(0);
+/// // Two images of 1x2x2 pixels.
+/// let pixels = [0, 255, 0, 255, 255, 255, 0, 0];
+/// let data = DeviceDataset::new(&pixels, [1, 2, 2], &[3, 7], &device)?;
+/// let batch = data.batch(Tensor::<1, Int>::from_ints([1], &device), None);
+/// assert_eq!(batch.images.dims(), [1, 1, 2, 2]);
+/// assert_eq!(batch.images.into_data().to_vec::<f32>().unwrap(), [1.0, 1.0, 0.0, 0.0]);
+/// # Ok::<(), kiln_data::DeviceDatasetError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct DeviceDataset {
+    /// `[len, ceil(pixels / 4)]`, little-endian.
+    packed: Tensor<2, Int>,
+    labels: Tensor<1, Int>,
+    shape: [usize; 3],
+    mean: Vec<f32>,
+    std: Vec<f32>,
+}
+
+impl DeviceDataset {
+    /// Copies a data set to `device`.
+    ///
+    /// - `pixels`: `len × channels × height × width` bytes, row-major
+    /// - `shape`: channels, height, width
+    /// - `labels`: `len` class indices
+    ///
+    /// Without [`normalized`](Self::normalized), a batch holds `pixel / 255`.
+    ///
+    /// # Errors
+    ///
+    /// If the data set is empty, or the number of bytes does not follow from shape and labels.
+    pub fn new(
+        pixels: &[u8],
+        shape: [usize; 3],
+        labels: &[u8],
+        device: &Device,
+    ) -> Result<Self, DeviceDatasetError> {
+        let [channels, height, width] = shape;
+        let len = labels.len();
+        let image = channels * height * width;
+        if len == 0 || image == 0 {
+            return Err(DeviceDatasetError::Empty);
+        }
+        if len > i32::MAX as usize {
+            return Err(DeviceDatasetError::TooMany(len));
+        }
+        if pixels.len() != len * image {
+            return Err(DeviceDatasetError::Pixels {
+                labels: len,
+                channels,
+                height,
+                width,
+                expected: len * image,
+                given: pixels.len(),
+            });
+        }
+        let words = image.div_ceil(4);
+        let mut packed = Vec::with_capacity(len * words);
+        for row in pixels.chunks_exact(image) {
+            packed.extend(row.chunks(4).map(|bytes| {
+                let mut word = [0; 4];
+                word[..bytes.len()].copy_from_slice(bytes);
+                i32::from_le_bytes(word)
+            }));
+        }
+        let labels: Vec<i32> = labels.iter().map(|&label| i32::from(label)).collect();
+        // The data itself needs no gradient: a batch joins the autodiff graph in the model.
+        let device = device.clone().without_autodiff();
+        let ints = (&device, DType::I32);
+        Ok(Self {
+            packed: Tensor::from_data(TensorData::new(packed, [len, words]), ints),
+            labels: Tensor::from_data(TensorData::new(labels, [len]), ints),
+            shape,
+            mean: vec![0.0; channels],
+            std: vec![1.0; channels],
+        })
+    }
+
+    /// Normalizes every batch with these means and standard deviations, one for each channel, of
+    /// pixels scaled to `[0, 1]`.
+    ///
+    /// # Errors
+    ///
+    /// If there is not one finite mean and one positive standard deviation for each channel.
+    pub fn normalized(mut self, mean: &[f32], std: &[f32]) -> Result<Self, DeviceDatasetError> {
+        let channels = self.shape[0];
+        let fits = mean.len() == channels && std.len() == channels;
+        if !fits || !mean.iter().all(|m| m.is_finite()) || !std.iter().all(|&s| s > 0.0) {
+            return Err(DeviceDatasetError::Normalization {
+                channels,
+                mean: mean.to_vec(),
+                std: std.to_vec(),
+            });
+        }
+        self.mean = mean.to_vec();
+        self.std = std.to_vec();
+        Ok(self)
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.labels.dims()[0]
+    }
+
+    /// Never true: an empty data set is refused by [`new`](Self::new).
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Channels, height and width of an image.
+    pub fn shape(&self) -> [usize; 3] {
+        self.shape
+    }
+
+    /// The device that holds the data.
+    pub fn device(&self) -> Device {
+        self.labels.device()
+    }
+
+    /// The images `start..end` as a data set of their own (they are copied on the device).
+    ///
+    /// # Panics
+    ///
+    /// If the range is empty or reaches past the end.
+    pub fn slice(&self, start: usize, end: usize) -> Self {
+        assert!(
+            start < end && end <= self.len(),
+            "a data set of {} images has no non-empty range {start}..{end}",
+            self.len()
+        );
+        Self {
+            packed: self.packed.clone().slice([start..end]),
+            labels: self.labels.clone().slice([start..end]),
+            ..self.clone()
+        }
+    }
+
+    /// The data set on another device; a copy only if it is not there already.
+    pub fn to_device(&self, device: &Device) -> Self {
+        let device = device.clone().without_autodiff();
+        if device == self.device() {
+            return self.clone();
+        }
+        Self {
+            packed: self.packed.clone().to_device(&device),
+            labels: self.labels.clone().to_device(&device),
+            ..self.clone()
+        }
+    }
+
+    /// Gathers a batch on the device.
+    ///
+    /// # Shapes
+    ///
+    /// - `indices`: `[batch]`, each below [`len`](Self::len), on the data set's device
+    /// - `affine`: `[batch, 6]`, one [random transform](Affine) for each image, or none
+    /// - images: `[batch, channels, height, width]`; labels: `[batch]`
+    pub fn batch(&self, indices: Tensor<1, Int>, affine: Option<Tensor<2>>) -> Batch {
+        let [channels, height, width] = self.shape;
+        let [batch] = indices.dims();
+        let [_, words] = self.packed.dims();
+        let device = self.device();
+        let labels = self.labels.clone().select(0, indices.clone());
+        let shifts = TensorData::new(vec![0, 8, 16, 24], [1, 1, 4]);
+        let shifts = Tensor::<3, Int>::from_data(shifts, (&device, DType::I32));
+        let bytes = self
+            .packed
+            .clone()
+            .select(0, indices)
+            .reshape([batch, words, 1])
+            .bitwise_right_shift(shifts)
+            .bitwise_and_scalar(255)
+            .reshape([batch, words * 4]);
+        let pixels = channels * height * width;
+        let bytes = match pixels == words * 4 {
+            true => bytes,
+            false => bytes.slice([0..batch, 0..pixels]),
+        };
+        let images = bytes.reshape([batch, channels, height, width]).float();
+        // Before normalizing, so that what moves in from outside is black.
+        let images = match affine {
+            Some(affine) => Affine::apply(images, affine),
+            None => images,
+        };
+        Batch {
+            images: self.normalize(images),
+            labels,
+        }
+    }
+
+    fn normalize(&self, images: Tensor<4>) -> Tensor<4> {
+        let scale: Vec<f32> = self.std.iter().map(|std| 1.0 / (255.0 * std)).collect();
+        let shift: Vec<f32> = self.mean.iter().zip(&self.std).map(|(m, s)| m / s).collect();
+        if let ([scale], [shift]) = (&scale[..], &shift[..]) {
+            return images.mul_scalar(*scale).sub_scalar(*shift);
+        }
+        let device = images.device();
+        let per_channel = |values: Vec<f32>| {
+            let shape = [1, values.len(), 1, 1];
+            Tensor::<4>::from_data(TensorData::new(values, shape), &device)
+        };
+        images * per_channel(scale) - per_channel(shift)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pixels(len: usize) -> Vec<u8> {
+        (0..len).map(|i| (i * 37 % 256) as u8).collect()
+    }
+
+    #[test]
+    fn a_batch_holds_the_chosen_images_and_labels_normalized() {
+        for device in kiln_testing::devices() {
+            // 15 pixels: not a multiple of four, so the padding of the last word is cut off again.
+            let (shape, len) = ([1, 3, 5], 7);
+            let raw = pixels(len * 15);
+            let labels: Vec<u8> = (0..len as u8).collect();
+            let data = DeviceDataset::new(&raw, shape, &labels, &device)
+                .unwrap()
+                .normalized(&[0.25], &[0.5])
+                .unwrap();
+            let chosen = [6, 0, 3, 3];
+            let indices = Tensor::<1, Int>::from_ints(chosen, &device);
+            let batch = data.batch(indices, None);
+            assert_eq!(batch.images.dims(), [4, 1, 3, 5]);
+            let got = batch.images.into_data().to_vec::<f32>().unwrap();
+            let labels = batch.labels.into_data().convert::<i32>();
+            assert_eq!(labels.to_vec::<i32>().unwrap(), chosen);
+            for (row, &index) in chosen.iter().enumerate() {
+                for pixel in 0..15 {
+                    let byte = f32::from(raw[index as usize * 15 + pixel]);
+                    let expected = (byte / 255.0 - 0.25) / 0.5;
+                    let got = got[row * 15 + pixel];
+                    assert!((got - expected).abs() < 1e-6, "{device:?}: {got} != {expected}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn channels_are_normalized_each_by_its_own_mean_and_std() {
+        for device in kiln_testing::devices() {
+            let data = DeviceDataset::new(&[255, 51, 0], [3, 1, 1], &[0], &device)
+                .unwrap()
+                .normalized(&[0.5, 0.2, 0.1], &[0.5, 1.0, 0.1])
+                .unwrap();
+            let batch = data.batch(Tensor::<1, Int>::from_ints([0], &device), None);
+            let got = batch.images.into_data().to_vec::<f32>().unwrap();
+            for (got, expected) in got.iter().zip([1.0, 0.0, -1.0]) {
+                assert!((got - expected).abs() < 1e-6, "{device:?}: {got} != {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn arrays_that_do_not_fit_are_refused() {
+        let device = kiln_testing::devices().remove(0);
+        let new = |pixels: &[u8], labels: &[u8]| {
+            DeviceDataset::new(pixels, [1, 2, 2], labels, &device).map(|_| ())
+        };
+        assert_eq!(new(&[], &[]), Err(DeviceDatasetError::Empty));
+        assert_eq!(
+            new(&[0; 7], &[1, 2]).unwrap_err().to_string(),
+            "2 images of 1x2x2 need 8 bytes of pixels, but 7 were given"
+        );
+        let data = DeviceDataset::new(&[0; 4], [1, 2, 2], &[1], &device).unwrap();
+        assert!(data.clone().normalized(&[0.0, 0.0], &[1.0, 1.0]).is_err());
+        assert!(data.clone().normalized(&[0.0], &[0.0]).is_err());
+        assert!(data.normalized(&[f32::NAN], &[1.0]).is_err());
+    }
+}

@@ -1,0 +1,264 @@
+//! [`DeviceLoader`]: batches for burn-train, formed on the device.
+
+use std::sync::{Arc, Mutex};
+
+use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
+use burn::data::dataset::DatasetError;
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+
+use super::augment::Affine;
+use super::dataset::{Batch, DeviceDataset};
+use super::random::permutation;
+
+/// Forms batches of a [`DeviceDataset`] on its device, and is a burn-train `DataLoader`.
+///
+/// Each call of `iter` is one epoch. With [`shuffled`](Self::shuffled), epoch `e` has an order that
+/// depends on the seed and `e` alone, so a run resumed at any batch sees what an uninterrupted one
+/// would have seen. The last batch is kept, smaller or not. What travels to the device is one
+/// tensor of indices (and one of transforms) an epoch, nothing for a step.
+///
+/// ```
+/// use burn::data::dataloader::DataLoader;
+/// use kiln_data::{DeviceDataset, DeviceLoader};
+/// # let device = kiln_testing::devices().remove(0);
+/// let data = DeviceDataset::new(&[0; 40], [1, 2, 2], &[1; 10], &device)?;
+/// let loader = DeviceLoader::new(data, 4).shuffled(42);
+/// let sizes: Vec<usize> = loader.iter().map(|b| b.unwrap().labels.dims()[0]).collect();
+/// assert_eq!(sizes, [4, 4, 2]);
+/// # Ok::<(), kiln_data::DeviceDatasetError>(())
+/// ```
+#[derive(Clone)]
+pub struct DeviceLoader {
+    data: DeviceDataset,
+    batch_size: usize,
+    seed: Option<u64>,
+    augment: Affine,
+    /// Whether batches join the autodiff graph: true on the device of a training run.
+    autodiff: bool,
+    next: Arc<Mutex<Position>>,
+}
+
+/// Where the next call of `iter` begins.
+#[derive(Clone, Copy)]
+struct Position {
+    epoch: usize,
+    batch: usize,
+}
+
+impl DeviceLoader {
+    /// Batches of `batch_size` images in the data set's order; the first epoch is 1.
+    ///
+    /// # Panics
+    ///
+    /// If `batch_size` is zero.
+    pub fn new(data: DeviceDataset, batch_size: usize) -> Self {
+        assert!(batch_size > 0, "batch_size must be at least 1, but got 0");
+        Self {
+            data,
+            batch_size,
+            seed: None,
+            augment: Affine::default(),
+            autodiff: false,
+            next: Arc::new(Mutex::new(Position { epoch: 1, batch: 0 })),
+        }
+    }
+
+    /// Shuffles every epoch anew, by `seed` and the epoch's number.
+    pub fn shuffled(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Augments every image of every epoch anew; the transforms depend on the seed of
+    /// [`shuffled`](Self::shuffled) and the epoch's number.
+    pub fn augmented(mut self, augment: Affine) -> Self {
+        self.augment = augment;
+        self
+    }
+
+    /// Number of batches in an epoch.
+    pub fn num_batches(&self) -> usize {
+        self.data.len().div_ceil(self.batch_size)
+    }
+
+    /// The data set.
+    pub fn dataset(&self) -> &DeviceDataset {
+        &self.data
+    }
+
+    /// Makes the next call of `iter` begin at `batch` (from 0) of `epoch` (from 1), as a resumed
+    /// run needs it. Later calls begin at batch 0 of the epochs after.
+    pub fn set_position(&self, epoch: usize, batch: usize) {
+        *self.lock() = Position { epoch, batch };
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Position> {
+        // A panic elsewhere cannot leave the two numbers half-written.
+        self.next.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl DataLoader<Batch> for DeviceLoader {
+    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Batch> + 'a> {
+        let position = {
+            let mut next = self.lock();
+            let now = *next;
+            *next = Position {
+                epoch: now.epoch + 1,
+                batch: 0,
+            };
+            now
+        };
+        let len = self.data.len();
+        let device = self.data.device();
+        let epoch = position.epoch as u64;
+        let order = match self.seed {
+            Some(seed) => permutation(len, seed, epoch),
+            None => (0..len as i32).collect(),
+        };
+        let order = Tensor::from_data(TensorData::new(order, [len]), (&device, DType::I32));
+        let transforms = (!self.augment.is_identity()).then(|| {
+            let [_, height, width] = self.data.shape();
+            let seed = self.seed.unwrap_or_default();
+            let sampled = self.augment.sample(len, [height, width], seed, epoch);
+            Tensor::from_data(sampled, &device)
+        });
+        Box::new(Epoch {
+            loader: self,
+            order,
+            transforms,
+            start: position.batch * self.batch_size,
+        })
+    }
+
+    fn num_items(&self) -> usize {
+        self.data.len()
+    }
+
+    fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<Batch>> {
+        Arc::new(Self {
+            data: self.data.to_device(device),
+            autodiff: device.is_autodiff(),
+            ..self.clone()
+        })
+    }
+
+    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<Batch>> {
+        Arc::new(Self {
+            data: self.data.slice(start, end),
+            next: Arc::new(Mutex::new(*self.lock())),
+            ..self.clone()
+        })
+    }
+}
+
+struct Epoch<'a> {
+    loader: &'a DeviceLoader,
+    order: Tensor<1, Int>,
+    transforms: Option<Tensor<2>>,
+    start: usize,
+}
+
+impl Iterator for Epoch<'_> {
+    type Item = Result<Batch, DatasetError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let len = self.loader.data.len();
+        if self.start >= len {
+            return None;
+        }
+        let range = self.start..len.min(self.start + self.loader.batch_size);
+        self.start = range.end;
+        let indices = self.order.clone().slice([range.clone()]);
+        let affine = self.transforms.as_ref().map(|all| all.clone().slice([range, 0..6]));
+        let mut batch = self.loader.data.batch(indices, affine);
+        if self.loader.autodiff {
+            batch = Batch {
+                images: batch.images.autodiff(),
+                labels: batch.labels.autodiff(),
+            };
+        }
+        Some(Ok(batch))
+    }
+}
+
+impl DataLoaderIterator<Batch> for Epoch<'_> {
+    fn progress(&self) -> Progress {
+        Progress::new(
+            self.start.min(self.loader.data.len()),
+            self.loader.data.len(),
+            Some("images".into()),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loader(len: usize, batch_size: usize) -> DeviceLoader {
+        let device = kiln_testing::devices().remove(0);
+        // Image i is filled with the value i, so that images and labels can be matched.
+        let labels: Vec<u8> = (0..len as u8).collect();
+        let pixels: Vec<u8> = labels.iter().flat_map(|&l| [l; 4]).collect();
+        let data = DeviceDataset::new(&pixels, [1, 2, 2], &labels, &device).unwrap();
+        DeviceLoader::new(data, batch_size)
+    }
+
+    fn labels(loader: &dyn DataLoader<Batch>) -> Vec<Vec<i32>> {
+        loader
+            .iter()
+            .map(|batch| {
+                let batch = batch.unwrap();
+                let labels = batch.labels.into_data().convert::<i32>().to_vec().unwrap();
+                let pixels = batch.images.into_data().to_vec::<f32>().unwrap();
+                for (label, image) in std::iter::zip(&labels, pixels.chunks(4)) {
+                    let expected = *label as f32 / 255.0;
+                    assert!(image.iter().all(|p| (p - expected).abs() < 1e-6));
+                }
+                labels
+            })
+            .collect()
+    }
+
+    #[test]
+    fn without_a_seed_the_order_is_that_of_the_data() {
+        let loader = loader(5, 2);
+        assert_eq!(labels(&loader), [vec![0, 1], vec![2, 3], vec![4]]);
+    }
+
+    #[test]
+    fn every_epoch_is_shuffled_anew_and_holds_every_image_once() {
+        let loader = loader(50, 8).shuffled(3);
+        let (first, second) = (labels(&loader).concat(), labels(&loader).concat());
+        assert_ne!(first, second);
+        for mut epoch in [first, second] {
+            epoch.sort_unstable();
+            assert_eq!(epoch, (0..50).collect::<Vec<i32>>());
+        }
+    }
+
+    #[test]
+    fn a_position_set_in_the_middle_continues_where_the_epoch_was() {
+        let loader = loader(50, 8).shuffled(3);
+        let all: Vec<_> = (0..3).map(|_| labels(&loader)).collect();
+        loader.set_position(2, 4);
+        assert_eq!(labels(&loader), all[1][4..]);
+        assert_eq!(labels(&loader), all[2]);
+    }
+
+    #[test]
+    fn batches_on_a_training_device_join_the_graph() {
+        let loader = loader(4, 4);
+        let device = loader.dataset().device().autodiff();
+        let training = loader.to_device(&device);
+        let batch = training.iter().next().unwrap().unwrap();
+        assert!(batch.images.device().is_autodiff());
+    }
+
+    #[test]
+    fn a_slice_holds_the_chosen_images() {
+        let loader = loader(10, 4);
+        assert_eq!(labels(&*loader.slice(3, 9)), [vec![3, 4, 5, 6], vec![7, 8]]);
+    }
+}
