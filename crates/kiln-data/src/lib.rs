@@ -1,1 +1,22 @@
-//! Data sets for training.
+//! Data sets for training: MNIST-format files, downloads, and digits that Kiln draws itself.
+//!
+//! - [`idx`] reads and writes MNIST's file format and distrusts every byte of it.
+//! - [`digits`] draws handwritten-like digits: the data set that is always there.
+//! - [`catalog`] finds a data set by name: in a folder, in the cache, by download, or drawn.
+//!
+//! ```
+//! use kiln_data::{Digits, Split};
+//!
+//! let train = Digits::new(42).generate(Split::Train, 100);
+//! assert_eq!(train.len(), 100);
+//! assert_eq!(train.image(0).len(), 28 * 28);
+//! ```
+
+pub mod catalog;
+pub mod digits;
+pub mod idx;
+mod labeled;
+
+pub use catalog::{DataError, Load, Loaded, Origin};
+pub use digits::Digits;
+pub use labeled::{LabeledImages, LabeledImagesError, Split};
