@@ -1,1 +1,27 @@
-//! Data sets for training.
+//! Data sets for training: MNIST-format files, downloads, digits that Kiln draws itself, and the
+//! way of any of them into device memory.
+//!
+//! - [`idx`] reads and writes MNIST's file format and distrusts every byte of it.
+//! - [`digits`] draws handwritten-like digits: the data set that is always there.
+//! - [`catalog`] finds a data set by name: in a folder, in the cache, by download, or drawn.
+//! - [`DeviceDataset`] and [`DeviceLoader`] keep a data set in device memory and form shuffled,
+//!   augmented batches there.
+//!
+//! ```
+//! use kiln_data::{Digits, Split};
+//!
+//! let train = Digits::new(42).generate(Split::Train, 100);
+//! assert_eq!(train.len(), 100);
+//! assert_eq!(train.image(0).len(), 28 * 28);
+//! ```
+
+pub mod catalog;
+mod device;
+pub mod digits;
+pub mod idx;
+mod labeled;
+
+pub use catalog::{DataError, Load, Loaded, Origin};
+pub use device::{Affine, AffineError, Batch, DeviceDataset, DeviceDatasetError, DeviceLoader};
+pub use digits::Digits;
+pub use labeled::{LabeledImages, LabeledImagesError, Split};

@@ -4,6 +4,7 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use thiserror::Error;
 
 use super::augment::Affine;
+use crate::LabeledImages;
 
 /// Images and labels that belong together, as a training step takes them.
 #[derive(Clone, Debug)]
@@ -23,24 +24,6 @@ pub enum DeviceDatasetError {
     /// More images than an `i32` index reaches.
     #[error("{0} images are too many for one data set; at most 2147483647")]
     TooMany(usize),
-    /// The number of pixel bytes does not follow from the labels and the shape.
-    #[error(
-        "{labels} images of {channels}x{height}x{width} need {expected} bytes of pixels, but {given} were given"
-    )]
-    Pixels {
-        /// Number of labels.
-        labels: usize,
-        /// Channels of an image.
-        channels: usize,
-        /// Height of an image.
-        height: usize,
-        /// Width of an image.
-        width: usize,
-        /// Bytes expected.
-        expected: usize,
-        /// Bytes given.
-        given: usize,
-    },
     /// The normalization does not fit the images.
     #[error(
         "normalization needs one finite mean and one positive standard deviation for each of {channels} channels, but got mean {mean:?} and std {std:?}"
@@ -64,15 +47,16 @@ pub enum DeviceDatasetError {
 ///
 /// ```
 /// use burn::tensor::{Int, Tensor};
-/// use kiln_data::DeviceDataset;
+/// use kiln_data::{DeviceDataset, LabeledImages};
 /// # let device = kiln_testing::devices().remove(0);
-/// // Two images of 1x2x2 pixels.
-/// let pixels = [0, 255, 0, 255, 255, 255, 0, 0];
-/// let data = DeviceDataset::new(&pixels, [1, 2, 2], &[3, 7], &device)?;
+/// let pixels = vec![0, 255, 0, 255, 255, 255, 0, 0];
+/// let classes = vec!["off".into(), "on".into()];
+/// let data = LabeledImages::new("pair", classes, [1, 2, 2], pixels, vec![0, 1])?;
+/// let data = DeviceDataset::new(&data, &device)?;
 /// let batch = data.batch(Tensor::<1, Int>::from_ints([1], &device), None);
 /// assert_eq!(batch.images.dims(), [1, 1, 2, 2]);
 /// assert_eq!(batch.images.into_data().to_vec::<f32>().unwrap(), [1.0, 1.0, 0.0, 0.0]);
-/// # Ok::<(), kiln_data::DeviceDatasetError>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct DeviceDataset {
@@ -87,50 +71,29 @@ pub struct DeviceDataset {
 impl DeviceDataset {
     /// Copies a data set to `device`.
     ///
-    /// - `pixels`: `len × channels × height × width` bytes, row-major
-    /// - `shape`: channels, height, width
-    /// - `labels`: `len` class indices
-    ///
     /// Without [`normalized`](Self::normalized), a batch holds `pixel / 255`.
     ///
     /// # Errors
     ///
-    /// If the data set is empty, or the number of bytes does not follow from shape and labels.
-    pub fn new(
-        pixels: &[u8],
-        shape: [usize; 3],
-        labels: &[u8],
-        device: &Device,
-    ) -> Result<Self, DeviceDatasetError> {
-        let [channels, height, width] = shape;
-        let len = labels.len();
-        let image = channels * height * width;
-        if len == 0 || image == 0 {
+    /// If the data set is empty or has more images than an `i32` can count.
+    pub fn new(data: &LabeledImages, device: &Device) -> Result<Self, DeviceDatasetError> {
+        let (len, image, shape) = (data.len(), data.image_len(), data.shape());
+        if data.is_empty() {
             return Err(DeviceDatasetError::Empty);
         }
         if len > i32::MAX as usize {
             return Err(DeviceDatasetError::TooMany(len));
         }
-        if pixels.len() != len * image {
-            return Err(DeviceDatasetError::Pixels {
-                labels: len,
-                channels,
-                height,
-                width,
-                expected: len * image,
-                given: pixels.len(),
-            });
-        }
         let words = image.div_ceil(4);
         let mut packed = Vec::with_capacity(len * words);
-        for row in pixels.chunks_exact(image) {
+        for row in data.images().chunks_exact(image) {
             packed.extend(row.chunks(4).map(|bytes| {
                 let mut word = [0; 4];
                 word[..bytes.len()].copy_from_slice(bytes);
                 i32::from_le_bytes(word)
             }));
         }
-        let labels: Vec<i32> = labels.iter().map(|&label| i32::from(label)).collect();
+        let labels: Vec<i32> = data.labels().iter().map(|&label| i32::from(label)).collect();
         // The data itself needs no gradient: a batch joins the autodiff graph in the model.
         let device = device.clone().without_autodiff();
         let ints = (&device, DType::I32);
@@ -138,8 +101,8 @@ impl DeviceDataset {
             packed: Tensor::from_data(TensorData::new(packed, [len, words]), ints),
             labels: Tensor::from_data(TensorData::new(labels, [len]), ints),
             shape,
-            mean: vec![0.0; channels],
-            std: vec![1.0; channels],
+            mean: vec![0.0; shape[0]],
+            std: vec![1.0; shape[0]],
         })
     }
 
@@ -274,6 +237,11 @@ impl DeviceDataset {
 mod tests {
     use super::*;
 
+    fn labeled(pixels: &[u8], shape: [usize; 3], labels: &[u8]) -> LabeledImages {
+        let classes = (0..10).map(|c| c.to_string()).collect();
+        LabeledImages::new("test", classes, shape, pixels.to_vec(), labels.to_vec()).unwrap()
+    }
+
     fn pixels(len: usize) -> Vec<u8> {
         (0..len).map(|i| (i * 37 % 256) as u8).collect()
     }
@@ -285,7 +253,7 @@ mod tests {
             let (shape, len) = ([1, 3, 5], 7);
             let raw = pixels(len * 15);
             let labels: Vec<u8> = (0..len as u8).collect();
-            let data = DeviceDataset::new(&raw, shape, &labels, &device)
+            let data = DeviceDataset::new(&labeled(&raw, shape, &labels), &device)
                 .unwrap()
                 .normalized(&[0.25], &[0.5])
                 .unwrap();
@@ -310,7 +278,7 @@ mod tests {
     #[test]
     fn channels_are_normalized_each_by_its_own_mean_and_std() {
         for device in kiln_testing::devices() {
-            let data = DeviceDataset::new(&[255, 51, 0], [3, 1, 1], &[0], &device)
+            let data = DeviceDataset::new(&labeled(&[255, 51, 0], [3, 1, 1], &[0]), &device)
                 .unwrap()
                 .normalized(&[0.5, 0.2, 0.1], &[0.5, 1.0, 0.1])
                 .unwrap();
@@ -323,17 +291,12 @@ mod tests {
     }
 
     #[test]
-    fn arrays_that_do_not_fit_are_refused() {
+    fn an_empty_data_set_and_a_normalization_that_does_not_fit_are_refused() {
         let device = kiln_testing::devices().remove(0);
-        let new = |pixels: &[u8], labels: &[u8]| {
-            DeviceDataset::new(pixels, [1, 2, 2], labels, &device).map(|_| ())
-        };
-        assert_eq!(new(&[], &[]), Err(DeviceDatasetError::Empty));
-        assert_eq!(
-            new(&[0; 7], &[1, 2]).unwrap_err().to_string(),
-            "2 images of 1x2x2 need 8 bytes of pixels, but 7 were given"
-        );
-        let data = DeviceDataset::new(&[0; 4], [1, 2, 2], &[1], &device).unwrap();
+        let new = |data: &LabeledImages| DeviceDataset::new(data, &device);
+        let empty = new(&labeled(&[], [1, 2, 2], &[])).unwrap_err();
+        assert_eq!(empty, DeviceDatasetError::Empty);
+        let data = new(&labeled(&[0; 4], [1, 2, 2], &[1])).unwrap();
         assert!(data.clone().normalized(&[0.0, 0.0], &[1.0, 1.0]).is_err());
         assert!(data.clone().normalized(&[0.0], &[0.0]).is_err());
         assert!(data.normalized(&[f32::NAN], &[1.0]).is_err());

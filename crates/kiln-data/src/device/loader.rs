@@ -19,9 +19,9 @@ use super::random::permutation;
 ///
 /// ```
 /// use burn::data::dataloader::DataLoader;
-/// use kiln_data::{DeviceDataset, DeviceLoader};
+/// use kiln_data::{DeviceDataset, DeviceLoader, Digits, Split};
 /// # let device = kiln_testing::devices().remove(0);
-/// let data = DeviceDataset::new(&[0; 40], [1, 2, 2], &[1; 10], &device)?;
+/// let data = DeviceDataset::new(&Digits::new(1).generate(Split::Train, 10), &device)?;
 /// let loader = DeviceLoader::new(data, 4).shuffled(42);
 /// let sizes: Vec<usize> = loader.iter().map(|b| b.unwrap().labels.dims()[0]).collect();
 /// assert_eq!(sizes, [4, 4, 2]);
@@ -195,13 +195,16 @@ impl DataLoaderIterator<Batch> for Epoch<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::LabeledImages;
 
     fn loader(len: usize, batch_size: usize) -> DeviceLoader {
         let device = kiln_testing::devices().remove(0);
         // Image i is filled with the value i, so that images and labels can be matched.
         let labels: Vec<u8> = (0..len as u8).collect();
         let pixels: Vec<u8> = labels.iter().flat_map(|&l| [l; 4]).collect();
-        let data = DeviceDataset::new(&pixels, [1, 2, 2], &labels, &device).unwrap();
+        let classes = (0..len).map(|c| c.to_string()).collect();
+        let data = LabeledImages::new("test", classes, [1, 2, 2], pixels, labels).unwrap();
+        let data = DeviceDataset::new(&data, &device).unwrap();
         DeviceLoader::new(data, batch_size)
     }
 
