@@ -1,0 +1,166 @@
+//! What can go wrong in training, evaluation and prediction.
+
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::recipe::RecipeError;
+
+/// Why a run could not start, go on or be read.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// The recipe is not usable.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    /// The data could not be loaded.
+    #[error(transparent)]
+    Data(#[from] kiln_data::DataError),
+    /// The data do not fit on the device or in a batch.
+    #[error(transparent)]
+    DeviceData(#[from] kiln_data::DeviceDatasetError),
+    /// The model could not be created.
+    #[error(transparent)]
+    Model(#[from] kiln_zoo::ZooError),
+    /// Too few images to hold some out for validation.
+    #[error(
+        "data.valid_fraction = {fraction} of {images} training images leaves nothing to train on or to validate on; give more images, or 0 to validate on the test images"
+    )]
+    NothingLeft {
+        /// The share asked for.
+        fraction: f64,
+        /// Training images there are.
+        images: usize,
+    },
+    /// A file or folder could not be read or written.
+    #[error("cannot {action} {}{}", path.display(), hint(source))]
+    Io {
+        /// What was being done: `write`, `create`, ...
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The folder for a new run exists.
+    #[error("{} exists already; choose another folder, or continue a run with --resume", .0.display())]
+    RunExists(PathBuf),
+    /// Another process works on the run.
+    #[error("{} is in use by another process; wait for it, or stop it", .0.display())]
+    RunInUse(PathBuf),
+    /// A folder without a run in it.
+    #[error("{} holds no run: {missing} is missing; name a folder that `kiln train` made", path.display())]
+    NotARun {
+        /// The folder.
+        path: PathBuf,
+        /// The file that is missing.
+        missing: &'static str,
+    },
+    /// A file of the run cannot be understood.
+    #[error("{} is damaged or not Kiln's: {problem}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The run was started with another recipe.
+    #[error(
+        "{} was started with another recipe: {}; resume it without changes, or start a new run",
+        path.display(),
+        list(differences)
+    )]
+    OtherRecipe {
+        /// The run.
+        path: PathBuf,
+        /// Key, value of the run, value given now.
+        differences: Vec<(String, String, String)>,
+    },
+    /// The data are not those the run was started with.
+    #[error(
+        "the data are not those that {} was started with ({started}, now {now}); restore them, or start a new run",
+        path.display()
+    )]
+    OtherData {
+        /// The run.
+        path: PathBuf,
+        /// The data of the run.
+        started: String,
+        /// The data found now.
+        now: String,
+    },
+    /// The loss became NaN or infinite.
+    #[error(
+        "the loss became {loss} at step {step} (epoch {epoch}): training diverged; {advice}"
+    )]
+    Diverged {
+        /// The loss.
+        loss: f64,
+        /// The step at which it was noticed.
+        step: usize,
+        /// Its epoch.
+        epoch: usize,
+        /// What to try.
+        advice: String,
+    },
+    /// The device or burn-train reported an error.
+    #[error("training stopped: {0}")]
+    Backend(String),
+    /// A picture could not be read for prediction.
+    #[error(transparent)]
+    Picture(#[from] kiln_data::images::ImageError),
+    /// The model takes images of another size or colour than the picture reader makes.
+    #[error(
+        "the model takes images of {channels}x{height}x{width}, but pictures are read as 1x28x28; predict works for models of MNIST-like data"
+    )]
+    PictureShape {
+        /// Channels of the model's images.
+        channels: usize,
+        /// Their height.
+        height: usize,
+        /// Their width.
+        width: usize,
+    },
+    /// Data of another shape or with more classes than the model has.
+    #[error("the model takes {model}, but the data are {data}")]
+    OtherShape {
+        /// What the model takes.
+        model: String,
+        /// What was given.
+        data: String,
+    },
+    /// A plot could not be drawn.
+    #[error("cannot draw the plot: {0}")]
+    Plot(String),
+}
+
+impl TrainError {
+    pub(crate) fn io(action: &'static str, path: impl AsRef<Path>, source: std::io::Error) -> Self {
+        Self::Io {
+            action,
+            path: path.as_ref().into(),
+            source,
+        }
+    }
+}
+
+fn hint(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            " (free some space, or choose another folder with --run-dir)"
+        }
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            " (choose a folder that you may write to, with --run-dir)"
+        }
+        _ => "",
+    }
+}
+
+fn list(differences: &[(String, String, String)]) -> String {
+    let each: Vec<String> = differences
+        .iter()
+        .map(|(key, run, now)| format!("{key} was {run}, now {now}"))
+        .collect();
+    each.join("; ")
+}

@@ -1,0 +1,612 @@
+//! [`Recipe`]: everything a training run is made of, as one value.
+
+mod fields;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+pub use fields::{FIELDS, Field};
+
+/// Everything a training run is made of: data, model, optimizer, schedule, augmentation.
+///
+/// It is a TOML file ([`from_file`](Self::from_file)), or settings over the defaults
+/// ([`set`](Self::set)); every key with its default and what it allows is in [`FIELDS`]. The
+/// defaults train a CNN on MNIST, or on Digits where there is no MNIST. Numbers left out are
+/// PyTorch's defaults for the optimizer.
+///
+/// ```
+/// use kiln_train::Recipe;
+///
+/// let mut recipe = Recipe::from_toml("batch_size = 128\n[optimizer]\nname = 'sgd'\n")?;
+/// recipe.set("optimizer.momentum=0.9")?;
+/// assert_eq!(recipe.optimizer.momentum, Some(0.9));
+///
+/// let error = recipe.set("optimizer.momentun=0.9").unwrap_err();
+/// assert!(error.to_string().contains("did you mean 'optimizer.momentum'?"));
+/// # Ok::<(), kiln_train::RecipeError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Recipe {
+    /// Seed of the weights, the order of the data, augmentation and dropout.
+    pub seed: u64,
+    /// Where to train: `auto`, or a device as `kiln devices` lists it.
+    pub device: String,
+    /// Passes over the training data.
+    pub epochs: Epochs,
+    /// Images in a training step.
+    pub batch_size: usize,
+    /// Steps between two entries of metrics.
+    pub log_every: usize,
+    /// The data.
+    pub data: DataRecipe,
+    /// The model.
+    pub model: ModelRecipe,
+    /// The optimizer.
+    pub optimizer: OptimizerRecipe,
+    /// The learning rate over time.
+    pub schedule: ScheduleRecipe,
+    /// Random changes of the training images.
+    pub augment: AugmentRecipe,
+    /// When to stop before the last epoch.
+    pub early_stopping: EarlyStoppingRecipe,
+    /// When to save the state of the run.
+    pub checkpoint: CheckpointRecipe,
+}
+
+impl Default for Recipe {
+    fn default() -> Self {
+        Self {
+            seed: 42,
+            device: "auto".into(),
+            epochs: Epochs::Auto,
+            batch_size: 64,
+            log_every: 10,
+            data: DataRecipe::default(),
+            model: ModelRecipe::default(),
+            optimizer: OptimizerRecipe::default(),
+            schedule: ScheduleRecipe::default(),
+            augment: AugmentRecipe::default(),
+            early_stopping: EarlyStoppingRecipe::default(),
+            checkpoint: CheckpointRecipe::default(),
+        }
+    }
+}
+
+/// How many passes over the training data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "EpochsText", into = "EpochsText")]
+pub enum Epochs {
+    /// As many as show the model about 200,000 images, at least 3 and at most 30.
+    Auto,
+    /// This many.
+    Count(usize),
+}
+
+impl Epochs {
+    /// The number of epochs for a training set of `len` images.
+    ///
+    /// ```
+    /// use kiln_train::Epochs;
+    /// assert_eq!(Epochs::Auto.resolve(60_000), 3);
+    /// assert_eq!(Epochs::Auto.resolve(7_000), 29);
+    /// assert_eq!(Epochs::Count(5).resolve(7_000), 5);
+    /// ```
+    pub fn resolve(self, len: usize) -> usize {
+        match self {
+            Self::Auto => (200_000 + len / 2).checked_div(len).unwrap_or(30).clamp(3, 30),
+            Self::Count(epochs) => epochs,
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum EpochsText {
+    Count(usize),
+    Word(String),
+}
+
+impl TryFrom<EpochsText> for Epochs {
+    type Error = String;
+
+    fn try_from(text: EpochsText) -> Result<Self, String> {
+        match text {
+            EpochsText::Count(count) => Ok(Self::Count(count)),
+            EpochsText::Word(word) if word == "auto" => Ok(Self::Auto),
+            EpochsText::Word(word) => Err(word),
+        }
+    }
+}
+
+impl From<Epochs> for EpochsText {
+    fn from(epochs: Epochs) -> Self {
+        match epochs {
+            Epochs::Auto => Self::Word("auto".into()),
+            Epochs::Count(count) => Self::Count(count),
+        }
+    }
+}
+
+/// The data of a [`Recipe`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataRecipe {
+    /// A data set by name, or `auto`: MNIST where it is found or can be fetched, otherwise Digits.
+    pub name: String,
+    /// Folder to read the files from, instead of the cache or a download.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dir: Option<PathBuf>,
+    /// Whether missing files may be downloaded.
+    pub download: bool,
+    /// At most this many training images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train_len: Option<usize>,
+    /// At most this many test images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test_len: Option<usize>,
+    /// Share of the training images held out to validate each epoch.
+    pub valid_fraction: f64,
+    /// Seed of the digits that Kiln draws.
+    pub seed: u64,
+}
+
+impl Default for DataRecipe {
+    fn default() -> Self {
+        Self {
+            name: "auto".into(),
+            dir: None,
+            download: true,
+            train_len: None,
+            test_len: None,
+            valid_fraction: 0.05,
+            seed: 0,
+        }
+    }
+}
+
+/// The model of a [`Recipe`]; what is left out is the model's own default.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelRecipe {
+    /// A model of the zoo by name.
+    pub name: String,
+    /// Units of the hidden fully connected layers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hidden: Option<Vec<usize>>,
+    /// Output channels of the convolutions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channels: Option<Vec<usize>>,
+    /// Dropout probability after each hidden layer, or one for all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dropout: Option<Vec<f64>>,
+}
+
+impl Default for ModelRecipe {
+    fn default() -> Self {
+        Self {
+            name: "cnn".into(),
+            hidden: None,
+            channels: None,
+            dropout: None,
+        }
+    }
+}
+
+/// An optimizer's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerName {
+    /// Stochastic gradient descent, with momentum if set.
+    Sgd,
+    /// Adam.
+    Adam,
+    /// Adam with decoupled weight decay.
+    AdamW,
+    /// RMSprop.
+    RmsProp,
+}
+
+/// The optimizer of a [`Recipe`]; what is left out is PyTorch's default for the optimizer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OptimizerRecipe {
+    /// Which one.
+    pub name: OptimizerName,
+    /// Learning rate at the top of the schedule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lr: Option<f64>,
+    /// L2 penalty; for AdamW decoupled decay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight_decay: Option<f64>,
+    /// Momentum of SGD and RMSprop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub momentum: Option<f64>,
+    /// Dampening of SGD's momentum.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dampening: Option<f64>,
+    /// Nesterov momentum, for SGD.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nesterov: Option<bool>,
+    /// Decay of the two averages of Adam and AdamW.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub betas: Option<[f64; 2]>,
+    /// Decay of RMSprop's average.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alpha: Option<f64>,
+    /// Whether RMSprop subtracts the mean.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub centered: Option<bool>,
+    /// Added to the denominator of Adam, AdamW and RMSprop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eps: Option<f64>,
+}
+
+impl Default for OptimizerRecipe {
+    fn default() -> Self {
+        Self {
+            name: OptimizerName::Adam,
+            lr: None,
+            weight_decay: None,
+            momentum: None,
+            dampening: None,
+            nesterov: None,
+            betas: None,
+            alpha: None,
+            centered: None,
+            eps: None,
+        }
+    }
+}
+
+impl OptimizerRecipe {
+    /// The learning rate given, or PyTorch's default: 0.01 for RMSprop, 0.001 for the others.
+    pub fn learning_rate(&self) -> f64 {
+        self.lr.unwrap_or(match self.name {
+            OptimizerName::RmsProp => 1e-2,
+            _ => 1e-3,
+        })
+    }
+}
+
+/// A schedule's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScheduleName {
+    /// The same learning rate throughout.
+    Constant,
+    /// Multiplied by `gamma` every `step_size` epochs.
+    Step,
+    /// Half a cosine from the learning rate to `eta_min`.
+    Cosine,
+}
+
+/// The learning rate over time, of a [`Recipe`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ScheduleRecipe {
+    /// Its shape after the warm-up.
+    pub name: ScheduleName,
+    /// Epochs over which the learning rate first rises linearly from near zero.
+    pub warmup_epochs: f64,
+    /// The last learning rate of the cosine.
+    pub eta_min: f64,
+    /// Epochs between two steps.
+    pub step_size: usize,
+    /// Factor of one step.
+    pub gamma: f64,
+}
+
+impl Default for ScheduleRecipe {
+    fn default() -> Self {
+        Self {
+            name: ScheduleName::Cosine,
+            warmup_epochs: 0.0,
+            eta_min: 0.0,
+            step_size: 10,
+            gamma: 0.1,
+        }
+    }
+}
+
+/// Random changes of the training images, of a [`Recipe`]; see [`kiln_data::Affine`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AugmentRecipe {
+    /// Largest shift along either axis, in pixels.
+    pub shift: f64,
+    /// Largest rotation either way, in degrees.
+    pub rotate: f64,
+    /// Largest relative change of size.
+    pub scale: f64,
+}
+
+/// When to stop before the last epoch, of a [`Recipe`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EarlyStoppingRecipe {
+    /// Epochs without a better validation loss after which training ends; the weights of the
+    /// best epoch are kept. 0: never.
+    pub patience: usize,
+    /// How much lower a loss must be to count as better.
+    pub min_delta: f64,
+}
+
+/// When to save the state of the run, of a [`Recipe`]. It is saved after every epoch in any case.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CheckpointRecipe {
+    /// Steps between two checkpoints within an epoch. 0: only after epochs.
+    pub every: usize,
+    /// How many checkpoints to keep.
+    pub keep: usize,
+}
+
+impl Default for CheckpointRecipe {
+    fn default() -> Self {
+        Self { every: 0, keep: 2 }
+    }
+}
+
+/// What is wrong with a recipe.
+#[derive(Debug, Error)]
+pub enum RecipeError {
+    /// The file cannot be read.
+    #[error("cannot read the recipe {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The text is not TOML.
+    #[error("the recipe is not valid TOML: {message}")]
+    Syntax {
+        /// What the parser says, with line and column.
+        message: String,
+    },
+    /// A setting without `=`.
+    #[error("'{0}' is not a setting; write KEY=VALUE, such as optimizer.lr=0.01")]
+    NoValue(String),
+    /// A key that does not exist.
+    #[error("the recipe has no key '{key}'; {}", fields::near(key))]
+    UnknownKey {
+        /// The key given.
+        key: String,
+    },
+    /// A value out of range or of the wrong kind.
+    #[error("{key} = {value} is not allowed; {allowed}")]
+    Value {
+        /// The key.
+        key: String,
+        /// The value given.
+        value: String,
+        /// What is allowed.
+        allowed: String,
+    },
+}
+
+impl Recipe {
+    /// Reads a TOML file over the defaults and checks it.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, is not TOML, or has an unknown key or a value out of range; the
+    /// error names the key, the value and what is allowed.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, RecipeError> {
+        let path = path.as_ref();
+        let text = std::fs::read_to_string(path).map_err(|source| RecipeError::Read {
+            path: path.into(),
+            source,
+        })?;
+        Self::from_toml(&text)
+    }
+
+    /// Reads TOML text over the defaults and checks it.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_file`](Self::from_file).
+    pub fn from_toml(text: &str) -> Result<Self, RecipeError> {
+        let table: toml::Table = toml::from_str(text).map_err(|error| RecipeError::Syntax {
+            message: error.to_string(),
+        })?;
+        let mut recipe = Self::default();
+        fields::flatten("", table, &mut |key, value| recipe.assign(&key, value))?;
+        recipe.validate()?;
+        Ok(recipe)
+    }
+
+    /// Changes one key, as `--set` does: `"optimizer.lr=0.01"`. The value is TOML; what is not TOML
+    /// is taken as a string, so that `optimizer.name=adam` needs no quotes.
+    ///
+    /// Only the value's kind is checked here, since several changes may belong together;
+    /// [`validate`](Self::validate) checks the whole.
+    ///
+    /// # Errors
+    ///
+    /// If there is no `=`, the key is unknown or the value is of the wrong kind.
+    pub fn set(&mut self, assignment: &str) -> Result<(), RecipeError> {
+        let (key, text) = assignment
+            .split_once('=')
+            .ok_or_else(|| RecipeError::NoValue(assignment.into()))?;
+        let (key, text) = (key.trim(), text.trim());
+        let value = toml::from_str::<toml::Table>(&format!("value = {text}"))
+            .ok()
+            .and_then(|mut table| table.remove("value").filter(|_| table.is_empty()))
+            .unwrap_or_else(|| toml::Value::String(text.into()));
+        self.assign(key, value)
+    }
+
+    /// The recipe as TOML, defaults included.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("a recipe has only keys and values that TOML knows")
+    }
+
+    fn assign(&mut self, key: &str, value: toml::Value) -> Result<(), RecipeError> {
+        let field = fields::find(key)?;
+        let mut table = toml::Table::try_from(&*self)
+            .expect("a recipe has only keys and values that TOML knows");
+        let wrong = |value: &toml::Value| RecipeError::Value {
+            key: key.into(),
+            value: value.to_string(),
+            allowed: field.allowed.into(),
+        };
+        match key.split_once('.') {
+            Some((section, name)) => table
+                .get_mut(section)
+                .and_then(toml::Value::as_table_mut)
+                .expect("every section is written")
+                .insert(name.into(), value.clone()),
+            None => table.insert(key.into(), value.clone()),
+        };
+        *self = table.try_into().map_err(|_| wrong(&value))?;
+        Ok(())
+    }
+
+    /// Checks every value's range, and that the optimizer has the settings given to it.
+    ///
+    /// # Errors
+    ///
+    /// Names the first key that is not allowed, its value and what is.
+    pub fn validate(&self) -> Result<(), RecipeError> {
+        fields::validate(self)
+    }
+
+    /// Where this recipe and another differ: key, this one's value, the other's value.
+    pub fn differences(&self, other: &Self) -> Vec<(String, String, String)> {
+        let flat = |recipe: &Self| {
+            let mut pairs = std::collections::BTreeMap::new();
+            let table = toml::Table::try_from(recipe)
+                .expect("a recipe has only keys and values that TOML knows");
+            let collect = &mut |key: String, value: toml::Value| {
+                pairs.insert(key, value.to_string());
+                Ok(())
+            };
+            fields::flatten("", table, collect).expect("collecting never fails");
+            pairs
+        };
+        let (ours, theirs) = (flat(self), flat(other));
+        let keys: std::collections::BTreeSet<_> = ours.keys().chain(theirs.keys()).collect();
+        let unset = || "(default)".to_string();
+        keys.into_iter()
+            .filter(|key| ours.get(*key) != theirs.get(*key))
+            .map(|key| {
+                let value = |pairs: &std::collections::BTreeMap<_, String>| {
+                    pairs.get(key).cloned().unwrap_or_else(unset)
+                };
+                (key.clone(), value(&ours), value(&theirs))
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        Recipe::from_toml(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_default_recipe_survives_a_round_trip_through_toml() {
+        let recipe = Recipe::default();
+        assert_eq!(Recipe::from_toml(&recipe.to_toml()).unwrap(), recipe);
+        recipe.validate().unwrap();
+    }
+
+    #[test]
+    fn every_field_of_the_table_exists_and_every_key_is_in_the_table() {
+        for field in FIELDS {
+            let error = Recipe::default().assign(field.key, toml::Value::Array(vec![]));
+            if let Err(error) = error {
+                assert!(matches!(error, RecipeError::Value { .. }), "{error}");
+            }
+        }
+        let table = toml::Table::try_from(Recipe::default()).unwrap();
+        fields::flatten("", table, &mut |key, _| fields::find(&key).map(|_| ())).unwrap();
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_the_nearest_one() {
+        assert_eq!(
+            refused("batchsize = 3"),
+            "the recipe has no key 'batchsize'; did you mean 'batch_size'?"
+        );
+        assert_eq!(
+            refused("[optimizer]\nrate = 3"),
+            "the recipe has no key 'optimizer.rate'; [optimizer] has: name, lr, weight_decay, momentum, \
+             dampening, nesterov, betas, alpha, centered, eps"
+        );
+        assert!(refused("[optimiser]\nlr = 3").contains("did you mean 'optimizer.lr'?"));
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_refused_with_key_value_and_what_is_allowed() {
+        assert_eq!(
+            refused("batch_size = 0"),
+            "batch_size = 0 is not allowed; a whole number from 1 to 1048576"
+        );
+        assert_eq!(
+            refused("batch_size = 'many'"),
+            "batch_size = \"many\" is not allowed; a whole number from 1 to 1048576"
+        );
+        assert_eq!(
+            refused("[optimizer]\nlr = -1.0"),
+            "optimizer.lr = -1.0 is not allowed; a positive number up to 1000; default 0.001 (rmsprop 0.01)"
+        );
+        assert!(refused("[optimizer]\nlr = nan").contains("optimizer.lr = nan is not allowed"));
+        assert!(refused("[data]\nvalid_fraction = 1.0").contains("data.valid_fraction = 1.0"));
+        assert!(refused("epochs = 'some'").contains("epochs = \"some\" is not allowed"));
+        assert!(refused("seed = -1").contains("seed = -1 is not allowed"));
+        assert!(refused("[model]\ndropout = [1.5]").contains("model.dropout = [1.5]"));
+    }
+
+    #[test]
+    fn a_setting_of_another_optimizer_is_refused() {
+        assert_eq!(
+            refused("[optimizer]\nmomentum = 0.9"),
+            "optimizer.momentum = 0.9 is not allowed; it is a setting of sgd and rmsprop, not of adam"
+        );
+        Recipe::from_toml("[optimizer]\nname = 'sgd'\nmomentum = 0.9\nnesterov = true").unwrap();
+        // PyTorch refuses Nesterov momentum without momentum, or with dampening.
+        assert!(refused("[optimizer]\nname = 'sgd'\nnesterov = true").contains("needs a momentum"));
+    }
+
+    #[test]
+    fn settings_change_one_key_and_strings_need_no_quotes() {
+        let mut recipe = Recipe::default();
+        for setting in [
+            "optimizer.name=sgd",
+            "optimizer.lr = 1e-2",
+            "optimizer.lr=1",
+            "model.hidden=[64, 32]",
+            "data.dir=/some/where",
+            "epochs=7",
+            "epochs=auto",
+        ] {
+            recipe.set(setting).unwrap();
+        }
+        assert_eq!(recipe.optimizer.name, OptimizerName::Sgd);
+        assert_eq!(recipe.optimizer.lr, Some(1.0));
+        assert_eq!(recipe.model.hidden, Some(vec![64, 32]));
+        assert_eq!(recipe.data.dir, Some("/some/where".into()));
+        assert_eq!(recipe.epochs, Epochs::Auto);
+        assert!(recipe.set("optimizer.lr").is_err());
+        assert!(recipe.set("seed=1\nbatch_size=2").is_err());
+        assert!(recipe.set("optimizer=adam").is_err());
+    }
+
+    #[test]
+    fn differences_name_key_and_both_values() {
+        let recipe = Recipe::default();
+        let mut other = recipe.clone();
+        assert_eq!(recipe.differences(&other), []);
+        other.set("optimizer.lr=0.5").unwrap();
+        let difference = ("optimizer.lr".into(), "(default)".into(), "0.5".into());
+        assert_eq!(recipe.differences(&other), [difference]);
+    }
+}

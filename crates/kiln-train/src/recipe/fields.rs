@@ -1,0 +1,255 @@
+//! The keys of a recipe: what each means, its default and what it allows.
+
+use super::{Epochs, OptimizerName, Recipe, RecipeError};
+
+/// One key of a [`Recipe`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// The key, with its section: `optimizer.lr`.
+    pub key: &'static str,
+    /// What it means.
+    pub meaning: &'static str,
+    /// What it allows, and its default where that is not a plain value.
+    pub allowed: &'static str,
+}
+
+const fn field(key: &'static str, meaning: &'static str, allowed: &'static str) -> Field {
+    Field {
+        key,
+        meaning,
+        allowed,
+    }
+}
+
+/// Every key of a [`Recipe`].
+#[rustfmt::skip]
+pub const FIELDS: &[Field] = &[
+    field("seed", "seed of the weights, the order of the data, augmentation and dropout", "a whole number from 0 to 9223372036854775807"),
+    field("device", "where to train", "auto, or a device as `kiln devices` lists it"),
+    field("epochs", "passes over the training data", "a whole number from 1 to 1000000, or auto: as many as show about 200,000 images, 3 to 30"),
+    field("batch_size", "images in a training step", "a whole number from 1 to 1048576"),
+    field("log_every", "steps between two entries of metrics", "a whole number from 1 to 1000000"),
+    field("data.name", "data set", "auto, or a data set as `kiln data list` lists it"),
+    field("data.dir", "folder to read the files from", "a path; default: the cache, or a download"),
+    field("data.download", "whether missing files may be downloaded", "true or false"),
+    field("data.train_len", "at most this many training images", "a whole number, at least 2; default: all"),
+    field("data.test_len", "at most this many test images", "a whole number, at least 1; default: all"),
+    field("data.valid_fraction", "share of the training images held out for validation", "a number from 0 (validate on the test images) to 0.9"),
+    field("data.seed", "seed of the digits that Kiln draws", "a whole number from 0 to 9223372036854775807"),
+    field("model.name", "model", "a model of the zoo: cnn or mlp"),
+    field("model.hidden", "units of the hidden fully connected layers", "a list of positive numbers; default [128]"),
+    field("model.channels", "output channels of the convolutions", "a list of two positive numbers; default [32, 64]"),
+    field("model.dropout", "dropout probability after the hidden layers", "a list of numbers in [0, 1), one for each layer or one for all; default [0.25]"),
+    field("optimizer.name", "optimizer", "sgd, adam, adamw or rmsprop"),
+    field("optimizer.lr", "learning rate at the top of the schedule", "a positive number up to 1000; default 0.001 (rmsprop 0.01)"),
+    field("optimizer.weight_decay", "L2 penalty; for adamw decoupled decay", "a number from 0 to 1000; default 0 (adamw 0.01)"),
+    field("optimizer.momentum", "momentum", "a number in [0, 1); default 0"),
+    field("optimizer.dampening", "dampening of the momentum", "a number from 0 to 1; default 0"),
+    field("optimizer.nesterov", "Nesterov momentum", "true or false; default false"),
+    field("optimizer.betas", "decay of the averages of the gradient and of its square", "two numbers in [0, 1); default [0.9, 0.999]"),
+    field("optimizer.alpha", "decay of the average of the squared gradient", "a number in [0, 1); default 0.99"),
+    field("optimizer.centered", "whether the mean gradient is subtracted", "true or false; default false"),
+    field("optimizer.eps", "added to the denominator", "a number from 0 to 1; default 1e-8"),
+    field("schedule.name", "learning rate over time", "constant, step or cosine"),
+    field("schedule.warmup_epochs", "epochs of linear rise from near zero", "a number from 0 to 1000000; fractions of an epoch count"),
+    field("schedule.eta_min", "last learning rate of the cosine", "a number from 0 to the learning rate"),
+    field("schedule.step_size", "epochs between two steps", "a whole number from 1 to 1000000"),
+    field("schedule.gamma", "factor of one step", "a positive number up to 1"),
+    field("augment.shift", "largest random shift, in pixels", "a number from 0 to 10000"),
+    field("augment.rotate", "largest random rotation either way, in degrees", "a number from 0 to 180"),
+    field("augment.scale", "largest random change of size, relative", "a number from 0 to 0.9"),
+    field("early_stopping.patience", "epochs without a better validation loss before stopping", "a whole number; 0: never stop early"),
+    field("early_stopping.min_delta", "how much lower a loss must be to count as better", "a number, at least 0"),
+    field("checkpoint.every", "steps between two checkpoints within an epoch", "a whole number; 0: only after each epoch"),
+    field("checkpoint.keep", "checkpoints to keep", "a whole number from 1 to 1000"),
+];
+
+/// The field of a key.
+pub(super) fn find(key: &str) -> Result<&'static Field, RecipeError> {
+    FIELDS
+        .iter()
+        .find(|field| field.key == key)
+        .ok_or_else(|| RecipeError::UnknownKey { key: key.into() })
+}
+
+/// A hint for a key that does not exist: the nearest one, or what its section has.
+pub(super) fn near(key: &str) -> String {
+    let nearest = FIELDS.iter().map(|f| (distance(key, f.key), f.key)).min();
+    if let Some((distance, near)) = nearest
+        && distance <= 1 + key.len() / 6
+    {
+        return format!("did you mean '{near}'?");
+    }
+    let section = key.split_once('.').map_or(key, |(section, _)| section);
+    let prefix = format!("{section}.");
+    let names: Vec<&str> = FIELDS
+        .iter()
+        .filter_map(|f| f.key.strip_prefix(&prefix))
+        .collect();
+    match names.is_empty() {
+        false => format!("[{section}] has: {}", names.join(", ")),
+        true => {
+            let all: Vec<&str> = FIELDS.iter().map(|f| f.key).collect();
+            format!("known keys: {}", all.join(", "))
+        }
+    }
+}
+
+/// Levenshtein's edit distance.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let cost = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = cost.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// Calls `visit` with every key and value; sections become prefixes.
+pub(super) fn flatten(
+    prefix: &str,
+    table: toml::Table,
+    visit: &mut impl FnMut(String, toml::Value) -> Result<(), RecipeError>,
+) -> Result<(), RecipeError> {
+    for (name, value) in table {
+        let key = format!("{prefix}{name}");
+        match value {
+            toml::Value::Table(section) if prefix.is_empty() => {
+                flatten(&format!("{key}."), section, visit)?;
+            }
+            value => visit(key, value)?,
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn validate(recipe: &Recipe) -> Result<(), RecipeError> {
+    let count = |key, value: usize, min: usize, max: usize| {
+        check(key, (min..=max).contains(&value), &value)
+    };
+    let number = |key, value: f64, min: f64, max: f64| {
+        check(key, (min..=max).contains(&value), &value)
+    };
+    let below_one = |key, value: f64| check(key, (0.0..1.0).contains(&value), &value);
+    // TOML has no larger integer, so a larger seed could not be written to the run.
+    check("seed", i64::try_from(recipe.seed).is_ok(), &recipe.seed)?;
+    if let Epochs::Count(epochs) = recipe.epochs {
+        count("epochs", epochs, 1, 1_000_000)?;
+    }
+    count("batch_size", recipe.batch_size, 1, 1 << 20)?;
+    count("log_every", recipe.log_every, 1, 1_000_000)?;
+
+    let data = &recipe.data;
+    count("data.train_len", data.train_len.unwrap_or(2), 2, usize::MAX)?;
+    count("data.test_len", data.test_len.unwrap_or(1), 1, usize::MAX)?;
+    number("data.valid_fraction", data.valid_fraction, 0.0, 0.9)?;
+    check("data.seed", i64::try_from(data.seed).is_ok(), &data.seed)?;
+
+    let model = &recipe.model;
+    for (key, sizes) in [("model.hidden", &model.hidden), ("model.channels", &model.channels)] {
+        if let Some(sizes) = sizes {
+            check(key, sizes.iter().all(|&size| size > 0), sizes)?;
+        }
+    }
+    if let Some(dropout) = &model.dropout {
+        let fits = !dropout.is_empty() && dropout.iter().all(|p| (0.0..1.0).contains(p));
+        check("model.dropout", fits, dropout)?;
+    }
+
+    validate_optimizer(recipe)?;
+
+    let schedule = &recipe.schedule;
+    let lr = recipe.optimizer.learning_rate();
+    number("schedule.warmup_epochs", schedule.warmup_epochs, 0.0, 1e6)?;
+    number("schedule.eta_min", schedule.eta_min, 0.0, lr)?;
+    count("schedule.step_size", schedule.step_size, 1, 1_000_000)?;
+    let gamma = schedule.gamma;
+    check("schedule.gamma", gamma > 0.0 && gamma <= 1.0, &gamma)?;
+
+    number("augment.shift", recipe.augment.shift, 0.0, 1e4)?;
+    number("augment.rotate", recipe.augment.rotate, 0.0, 180.0)?;
+    number("augment.scale", recipe.augment.scale, 0.0, 0.9)?;
+    number("early_stopping.min_delta", recipe.early_stopping.min_delta, 0.0, f64::MAX)?;
+    count("checkpoint.keep", recipe.checkpoint.keep, 1, 1000)
+}
+
+fn validate_optimizer(recipe: &Recipe) -> Result<(), RecipeError> {
+    use OptimizerName::{Adam, AdamW, RmsProp, Sgd};
+    let optimizer = &recipe.optimizer;
+    let belongs = |key: &str, given: Option<String>, owners: &[OptimizerName]| {
+        let Some(value) = given.filter(|_| !owners.contains(&optimizer.name)) else {
+            return Ok(());
+        };
+        let owners: Vec<&str> = owners.iter().map(|&owner| name(owner)).collect();
+        Err(RecipeError::Value {
+            key: key.into(),
+            value,
+            allowed: format!(
+                "it is a setting of {}, not of {}",
+                owners.join(" and "),
+                name(optimizer.name)
+            ),
+        })
+    };
+    fn text<T: std::fmt::Debug>(value: &Option<T>) -> Option<String> {
+        value.as_ref().map(|value| format!("{value:?}"))
+    }
+    belongs("optimizer.momentum", text(&optimizer.momentum), &[Sgd, RmsProp])?;
+    belongs("optimizer.dampening", text(&optimizer.dampening), &[Sgd])?;
+    belongs("optimizer.nesterov", text(&optimizer.nesterov), &[Sgd])?;
+    belongs("optimizer.betas", text(&optimizer.betas), &[Adam, AdamW])?;
+    belongs("optimizer.alpha", text(&optimizer.alpha), &[RmsProp])?;
+    belongs("optimizer.centered", text(&optimizer.centered), &[RmsProp])?;
+    belongs("optimizer.eps", text(&optimizer.eps), &[Adam, AdamW, RmsProp])?;
+
+    let range = |key, value: Option<f64>, fits: fn(f64) -> bool| match value {
+        Some(value) => check(key, fits(value), &value),
+        None => Ok(()),
+    };
+    range("optimizer.lr", optimizer.lr, |v| v > 0.0 && v <= 1000.0)?;
+    range("optimizer.weight_decay", optimizer.weight_decay, |v| (0.0..=1000.0).contains(&v))?;
+    range("optimizer.momentum", optimizer.momentum, |v| (0.0..1.0).contains(&v))?;
+    range("optimizer.dampening", optimizer.dampening, |v| (0.0..=1.0).contains(&v))?;
+    range("optimizer.alpha", optimizer.alpha, |v| (0.0..1.0).contains(&v))?;
+    range("optimizer.eps", optimizer.eps, |v| (0.0..=1.0).contains(&v))?;
+    if let Some(betas) = optimizer.betas {
+        let fits = betas.iter().all(|beta| (0.0..1.0).contains(beta));
+        check("optimizer.betas", fits, &betas)?;
+    }
+    let momentum = optimizer.momentum.unwrap_or(0.0);
+    let dampening = optimizer.dampening.unwrap_or(0.0);
+    if optimizer.nesterov == Some(true) && (momentum == 0.0 || dampening != 0.0) {
+        return Err(RecipeError::Value {
+            key: "optimizer.nesterov".into(),
+            value: "true".into(),
+            allowed: "Nesterov momentum needs a momentum and no dampening".into(),
+        });
+    }
+    Ok(())
+}
+
+fn name(optimizer: OptimizerName) -> &'static str {
+    match optimizer {
+        OptimizerName::Sgd => "sgd",
+        OptimizerName::Adam => "adam",
+        OptimizerName::AdamW => "adamw",
+        OptimizerName::RmsProp => "rmsprop",
+    }
+}
+
+fn check(key: &str, fits: bool, value: &impl std::fmt::Debug) -> Result<(), RecipeError> {
+    match fits {
+        true => Ok(()),
+        false => Err(RecipeError::Value {
+            key: key.into(),
+            value: format!("{value:?}").to_lowercase(),
+            allowed: find(key)?.allowed.into(),
+        }),
+    }
+}

@@ -1,0 +1,427 @@
+//! Where the numbers of a run arrive once they are read from the device: `metrics.jsonl`, progress
+//! lines, the totals of an epoch, and the watch for a loss that is no longer finite.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use burn::train::Interrupter;
+use serde::{Deserialize, Serialize};
+
+use crate::error::TrainError;
+use crate::files::write_atomically;
+
+/// Which images an entry is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Part {
+    Train,
+    Valid,
+}
+
+/// What is known of an entry before its numbers are read.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) part: Part,
+    pub(crate) epoch: usize,
+    /// Training steps taken.
+    pub(crate) step: usize,
+    /// Of the last step.
+    pub(crate) lr: f64,
+    /// Images of the epoch's part seen so far, and in all.
+    pub(crate) progress: (usize, usize),
+}
+
+/// One line of `metrics.jsonl`.
+#[derive(Debug, Serialize, Deserialize)]
+struct Line {
+    step: usize,
+    epoch: usize,
+    split: Part,
+    images: usize,
+    loss: Option<f64>,
+    accuracy: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lr: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    images_per_second: Option<f64>,
+}
+
+/// Sums over the images of a part of an epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Totals {
+    pub(crate) loss: f64,
+    pub(crate) correct: f64,
+    pub(crate) images: usize,
+}
+
+impl Totals {
+    pub(crate) fn mean_loss(&self) -> f64 {
+        self.loss / self.images.max(1) as f64
+    }
+
+    pub(crate) fn accuracy(&self) -> f64 {
+        self.correct / self.images.max(1) as f64
+    }
+}
+
+/// A loss that is NaN or infinite.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Divergence {
+    pub(crate) loss: f64,
+    pub(crate) step: usize,
+    pub(crate) epoch: usize,
+}
+
+pub(crate) struct Recorder {
+    interrupter: Interrupter,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    path: PathBuf,
+    file: File,
+    train: Totals,
+    valid: Totals,
+    divergence: Option<Divergence>,
+    error: Option<TrainError>,
+    clock: Clock,
+    plain: Option<Plain>,
+}
+
+/// Measures the time in training steps alone.
+struct Clock {
+    seconds: f64,
+    running: Option<Instant>,
+    /// At the last entry, for the speed since.
+    last: f64,
+}
+
+impl Clock {
+    fn now(&self) -> f64 {
+        self.seconds + self.running.map_or(0.0, |start| start.elapsed().as_secs_f64())
+    }
+}
+
+/// Progress lines on stderr.
+struct Plain {
+    epochs: usize,
+    steps_per_epoch: usize,
+    started: f64,
+    first_step: usize,
+    next: Instant,
+}
+
+/// Time between two progress lines of the same epoch.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+impl Recorder {
+    /// Opens `metrics.jsonl`. Lines after `step` are dropped: they belong to steps that a killed run
+    /// took after its last checkpoint and that will be taken again.
+    pub(crate) fn open(
+        path: &Path,
+        step: usize,
+        train: Totals,
+        train_seconds: f64,
+        interrupter: Interrupter,
+    ) -> Result<Self, TrainError> {
+        keep_lines_until(path, step)?;
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        let file = file.map_err(|error| TrainError::io("write", path, error))?;
+        Ok(Self {
+            interrupter,
+            inner: Mutex::new(Inner {
+                path: path.into(),
+                file,
+                train,
+                valid: Totals::default(),
+                divergence: None,
+                error: None,
+                clock: Clock {
+                    seconds: train_seconds,
+                    running: None,
+                    last: train_seconds,
+                },
+                plain: None,
+            }),
+        })
+    }
+
+    /// Also writes progress lines to stderr.
+    pub(crate) fn print(&self, epochs: usize, steps_per_epoch: usize, first_step: usize) {
+        let mut inner = self.lock();
+        inner.plain = Some(Plain {
+            epochs,
+            steps_per_epoch,
+            started: inner.clock.now(),
+            first_step,
+            next: Instant::now() + INTERVAL,
+        });
+    }
+
+    /// Called when the numbers of an entry were read: the sum of the losses and the right answers of
+    /// `images` images.
+    pub(crate) fn record(&self, entry: &Entry, loss: f64, correct: f64, images: usize) {
+        let mut inner = self.lock();
+        let totals = match entry.part {
+            Part::Train => &mut inner.train,
+            Part::Valid => &mut inner.valid,
+        };
+        totals.loss += loss;
+        totals.correct += correct;
+        totals.images += images;
+        if !loss.is_finite() && inner.divergence.is_none() {
+            inner.divergence = Some(Divergence {
+                loss,
+                step: entry.step,
+                epoch: entry.epoch,
+            });
+            self.interrupter.stop(Some("the loss is not finite"));
+        }
+        if entry.part == Part::Train {
+            let now = inner.clock.now();
+            let seconds = now - std::mem::replace(&mut inner.clock.last, now);
+            let sums = Totals {
+                loss,
+                correct,
+                images,
+            };
+            let speed = (seconds > 0.0).then(|| images as f64 / seconds);
+            inner.write(entry, sums, Some(entry.lr), speed);
+            inner.print_step(entry, sums);
+        }
+        if inner.error.is_some() {
+            self.interrupter.stop(Some("metrics could not be written"));
+        }
+    }
+
+    /// Starts the clock of training steps.
+    pub(crate) fn start_clock(&self) {
+        self.lock().clock.running = Some(Instant::now());
+    }
+
+    /// Stops it and returns the seconds so far.
+    pub(crate) fn stop_clock(&self) -> f64 {
+        let clock = &mut self.lock().clock;
+        clock.seconds = clock.now();
+        clock.last = clock.seconds;
+        clock.running = None;
+        clock.seconds
+    }
+
+    /// Training totals of the epoch so far.
+    pub(crate) fn train_totals(&self) -> Totals {
+        self.lock().train
+    }
+
+    /// Ends an epoch: writes the validation's line and returns training and validation totals.
+    pub(crate) fn end_epoch(&self, epoch: usize, step: usize) -> (Totals, Totals) {
+        let mut inner = self.lock();
+        let totals = (inner.train, inner.valid);
+        let entry = Entry {
+            part: Part::Valid,
+            epoch,
+            step,
+            lr: 0.0,
+            progress: (0, 0),
+        };
+        inner.write(&entry, totals.1, None, None);
+        if let Some(plain) = &inner.plain {
+            eprintln!(
+                "epoch {epoch}/{}  train loss {:.4}, accuracy {:.2} %  valid loss {:.4}, accuracy {:.2} %",
+                plain.epochs,
+                totals.0.mean_loss(),
+                totals.0.accuracy() * 100.0,
+                totals.1.mean_loss(),
+                totals.1.accuracy() * 100.0,
+            );
+        }
+        inner.train = Totals::default();
+        inner.valid = Totals::default();
+        totals
+    }
+
+    pub(crate) fn divergence(&self) -> Option<Divergence> {
+        self.lock().divergence
+    }
+
+    pub(crate) fn take_error(&self) -> Option<TrainError> {
+        self.lock().error.take()
+    }
+
+    /// Waits until every line is on the disk.
+    pub(crate) fn sync(&self) {
+        let mut inner = self.lock();
+        if let Err(error) = inner.file.sync_data() {
+            let error = TrainError::io("write", &inner.path, error);
+            inner.error.get_or_insert(error);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Inner {
+    fn write(&mut self, entry: &Entry, sums: Totals, lr: Option<f64>, speed: Option<f64>) {
+        let loss = sums.mean_loss();
+        let line = Line {
+            step: entry.step,
+            epoch: entry.epoch,
+            split: entry.part,
+            images: sums.images,
+            // JSON has no NaN: null says that the loss was not finite.
+            loss: loss.is_finite().then_some(loss),
+            accuracy: sums.accuracy(),
+            lr,
+            images_per_second: speed.map(|speed| (speed * 10.0).round() / 10.0),
+        };
+        let mut text = serde_json::to_string(&line).expect("plain values have a JSON form");
+        text.push('\n');
+        if let Err(error) = self.file.write_all(text.as_bytes()) {
+            let error = TrainError::io("write", &self.path, error);
+            self.error.get_or_insert(error);
+        }
+    }
+
+    fn print_step(&mut self, entry: &Entry, sums: Totals) {
+        let now = self.clock.now();
+        let Some(plain) = &mut self.plain else {
+            return;
+        };
+        if Instant::now() < plain.next {
+            return;
+        }
+        plain.next = Instant::now() + INTERVAL;
+        let steps = (entry.step - plain.first_step).max(1) as f64;
+        let per_step = (now - plain.started) / steps;
+        let left = (plain.epochs * plain.steps_per_epoch).saturating_sub(entry.step);
+        let images = entry.progress.1 as f64 / plain.steps_per_epoch as f64;
+        eprintln!(
+            "epoch {}/{}  step {}/{}  loss {:.4}  accuracy {:.2} %  {:.0} images/s  {} left",
+            entry.epoch,
+            plain.epochs,
+            entry.step - (entry.epoch - 1) * plain.steps_per_epoch,
+            plain.steps_per_epoch,
+            sums.mean_loss(),
+            sums.accuracy() * 100.0,
+            images / per_step,
+            clock_text(per_step * left as f64),
+        );
+    }
+}
+
+/// `1:05` or `2:00:07`.
+pub(crate) fn clock_text(seconds: f64) -> String {
+    let seconds = seconds.round() as u64;
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match hours {
+        0 => format!("{minutes}:{seconds:02}"),
+        _ => format!("{hours}:{minutes:02}:{seconds:02}"),
+    }
+}
+
+fn keep_lines_until(path: &Path, step: usize) -> Result<(), TrainError> {
+    let read = |error| TrainError::io("read", path, error);
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(read(error)),
+    };
+    let mut kept = Vec::new();
+    let mut changed = false;
+    for line in BufReader::new(file).split(b'\n') {
+        let line = line.map_err(read)?;
+        // A line cut short by a kill is dropped too.
+        match serde_json::from_slice::<Line>(&line) {
+            Ok(parsed) if parsed.step <= step => {
+                kept.extend(line);
+                kept.push(b'\n');
+            }
+            _ => changed = true,
+        }
+    }
+    let length = fs::metadata(path).map_err(read)?.len();
+    match changed || length != kept.len() as u64 {
+        true => write_atomically(path, &kept),
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(part: Part, step: usize) -> Entry {
+        Entry {
+            part,
+            epoch: 1,
+            step,
+            lr: 0.1,
+            progress: (step * 4, 100),
+        }
+    }
+
+    fn open(path: &Path, step: usize) -> Recorder {
+        Recorder::open(path, step, Totals::default(), 0.0, Interrupter::new()).unwrap()
+    }
+
+    fn steps(path: &Path) -> Vec<usize> {
+        let text = fs::read_to_string(path).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str::<Line>(line).unwrap().step)
+            .collect()
+    }
+
+    #[test]
+    fn a_resumed_run_drops_the_lines_after_its_checkpoint_and_a_line_cut_short() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let recorder = open(&path, 0);
+        for step in [10, 20, 30] {
+            recorder.record(&entry(Part::Train, step), 8.0, 2.0, 4);
+        }
+        drop(recorder);
+        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(b"{\"step\": 20, \"epo").unwrap();
+        drop(open(&path, 20));
+        assert_eq!(steps(&path), [10, 20]);
+    }
+
+    #[test]
+    fn the_totals_of_an_epoch_are_weighted_by_images() {
+        let folder = tempfile::tempdir().unwrap();
+        let recorder = open(&folder.path().join("metrics.jsonl"), 0);
+        recorder.record(&entry(Part::Train, 1), 8.0, 1.0, 4);
+        recorder.record(&entry(Part::Train, 2), 1.0, 1.0, 1);
+        recorder.record(&entry(Part::Valid, 2), 3.0, 2.0, 2);
+        let (train, valid) = recorder.end_epoch(1, 2);
+        assert_eq!((train.mean_loss(), train.accuracy()), (1.8, 0.4));
+        assert_eq!((valid.mean_loss(), valid.accuracy()), (1.5, 1.0));
+        assert_eq!(recorder.end_epoch(2, 4).0, Totals::default());
+    }
+
+    #[test]
+    fn a_loss_that_is_not_finite_stops_the_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let interrupter = Interrupter::new();
+        let recorder =
+            Recorder::open(&path, 0, Totals::default(), 0.0, interrupter.clone()).unwrap();
+        recorder.record(&entry(Part::Train, 3), 1.0, 1.0, 4);
+        assert!(!interrupter.should_stop());
+        recorder.record(&entry(Part::Train, 7), f64::NAN, 1.0, 4);
+        assert!(interrupter.should_stop());
+        assert_eq!(recorder.divergence().unwrap().step, 7);
+        assert_eq!(steps(&path), [3, 7]);
+    }
+
+    #[test]
+    fn time_left_reads_as_a_clock() {
+        assert_eq!(clock_text(65.4), "1:05");
+        assert_eq!(clock_text(7207.0), "2:00:07");
+    }
+}

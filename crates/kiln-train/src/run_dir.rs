@@ -1,0 +1,265 @@
+//! The folder of a run: what it was started with, its metrics, checkpoints and result.
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::TrainError;
+use crate::files::{read_json, write_atomically, write_json};
+use crate::recipe::Recipe;
+use crate::train::Summary;
+
+const RECIPE: &str = "recipe.toml";
+const INFO: &str = "run.json";
+const SUMMARY: &str = "summary.json";
+const LOCK: &str = "run.lock";
+
+/// What a run was started with, beside its recipe: `run.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunInfo {
+    /// When it was started, UTC, RFC 3339.
+    pub created: String,
+    /// Kiln's version.
+    pub kiln: String,
+    /// Burn's version.
+    pub burn: String,
+    /// The device it was started on.
+    pub device: String,
+    /// The device's backend.
+    pub backend: String,
+    /// The model.
+    pub model: kiln_zoo::Settings,
+    /// The model's name.
+    pub model_name: String,
+    /// Trainable parameters.
+    pub parameters: usize,
+    /// The data.
+    pub data: DataInfo,
+}
+
+/// The data of a run: where they came from and how they are normalized.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DataInfo {
+    /// The data set.
+    pub name: String,
+    /// Where it was found.
+    pub origin: String,
+    /// Names of the classes.
+    pub classes: Vec<String>,
+    /// Images trained on.
+    pub train_len: usize,
+    /// Images validated on after each epoch.
+    pub valid_len: usize,
+    /// Images tested on at the end.
+    pub test_len: usize,
+    /// CRC-32 of the training pixels and labels.
+    pub fingerprint: String,
+    /// Mean of each channel of the training images, scaled to `[0, 1]`.
+    pub mean: Vec<f32>,
+    /// Standard deviation of each channel.
+    pub std: Vec<f32>,
+}
+
+/// The folder of a run, locked against other processes while training.
+///
+/// | file | content |
+/// |---|---|
+/// | `recipe.toml` | the recipe, every default written out |
+/// | `run.json` | versions, device, data, model ([`RunInfo`]) |
+/// | `metrics.jsonl` | a line for every entry of metrics |
+/// | `checkpoints/` | the last states, each a folder that is complete or not there |
+/// | `model.safetensors` | the trained weights, named and laid out as PyTorch's |
+/// | `summary.json` | the result; it is there when the run is finished |
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+    /// Holds the lock for as long as the run is open for training.
+    _lock: Option<File>,
+}
+
+impl RunDir {
+    /// Makes the folder of a new run. It appears under its name complete, or not at all.
+    pub(crate) fn create(
+        place: &Place,
+        recipe: &Recipe,
+        info: &RunInfo,
+    ) -> Result<Self, TrainError> {
+        let parent = place.parent();
+        fs::create_dir_all(parent).map_err(|e| TrainError::io("create", parent, e))?;
+        // Several runs may start in one process.
+        static STARTED: AtomicUsize = AtomicUsize::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let building = parent.join(format!(".new-run-{}-{number}", std::process::id()));
+        let cleanup = |error| {
+            let _ = fs::remove_dir_all(&building);
+            error
+        };
+        // One left behind by a killed process that had the same number.
+        let _ = fs::remove_dir_all(&building);
+        fs::create_dir(&building).map_err(|e| TrainError::io("create", &building, e))?;
+        let fill = || -> Result<File, TrainError> {
+            write_atomically(&building.join(RECIPE), recipe.to_toml().as_bytes())?;
+            write_json(&building.join(INFO), info)?;
+            let checkpoints = building.join("checkpoints");
+            fs::create_dir(&checkpoints).map_err(|e| TrainError::io("create", checkpoints, e))?;
+            lock(&building)
+        };
+        let held = fill().map_err(cleanup)?;
+        for candidate in place.candidates() {
+            if candidate.exists() {
+                continue;
+            }
+            match fs::rename(&building, &candidate) {
+                Ok(()) => {
+                    return Ok(Self {
+                        path: candidate,
+                        _lock: Some(held),
+                    });
+                }
+                // Another process took the name in the meantime.
+                Err(_) if candidate.exists() => continue,
+                Err(error) => return Err(cleanup(TrainError::io("create", candidate, error))),
+            }
+        }
+        Err(cleanup(TrainError::RunExists(place.first())))
+    }
+
+    /// Opens a run to train on, locked.
+    pub(crate) fn open_locked(path: &Path) -> Result<Self, TrainError> {
+        let run = Self::open(path)?;
+        let held = lock(path)?;
+        Ok(Self {
+            _lock: Some(held),
+            ..run
+        })
+    }
+
+    /// Opens a run to read from.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::NotARun`] if the folder is none that training made.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, TrainError> {
+        let path = path.as_ref();
+        for missing in [RECIPE, INFO] {
+            if !path.join(missing).is_file() {
+                return Err(TrainError::NotARun {
+                    path: path.into(),
+                    missing,
+                });
+            }
+        }
+        Ok(Self {
+            path: path.into(),
+            _lock: None,
+        })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The recipe the run was started with.
+    ///
+    /// # Errors
+    ///
+    /// If the file was damaged.
+    pub fn recipe(&self) -> Result<Recipe, TrainError> {
+        Ok(Recipe::from_file(self.path.join(RECIPE))?)
+    }
+
+    /// What the run was started with beside its recipe.
+    ///
+    /// # Errors
+    ///
+    /// If the file was damaged.
+    pub fn info(&self) -> Result<RunInfo, TrainError> {
+        read_json(&self.path.join(INFO))
+    }
+
+    /// The result, if the run is finished.
+    ///
+    /// # Errors
+    ///
+    /// If the file was damaged.
+    pub fn summary(&self) -> Result<Option<Summary>, TrainError> {
+        let path = self.path.join(SUMMARY);
+        match path.exists() {
+            true => read_json(&path).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    pub(crate) fn write_summary(&self, summary: &Summary) -> Result<(), TrainError> {
+        write_json(&self.path.join(SUMMARY), summary)
+    }
+
+    /// The file of the trained weights.
+    pub fn model_file(&self) -> PathBuf {
+        self.path.join("model.safetensors")
+    }
+
+    pub(crate) fn metrics_file(&self) -> PathBuf {
+        self.path.join("metrics.jsonl")
+    }
+
+    pub(crate) fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+}
+
+/// Locks a run until the file is dropped; the system releases the lock of a killed process.
+fn lock(path: &Path) -> Result<File, TrainError> {
+    let file = path.join(LOCK);
+    let held = File::create(&file).map_err(|e| TrainError::io("create", &file, e))?;
+    match held.try_lock() {
+        Ok(()) => Ok(held),
+        Err(TryLockError::WouldBlock) => Err(TrainError::RunInUse(path.into())),
+        Err(TryLockError::Error(error)) => Err(TrainError::io("lock", file, error)),
+    }
+}
+
+/// Where a new run goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Exactly here; an error if it exists.
+    Folder(PathBuf),
+    /// Under this folder, with a name made of time, model and data.
+    Under {
+        /// The folder of all runs.
+        runs: PathBuf,
+        /// The name, without the number that makes it unique.
+        name: String,
+    },
+}
+
+impl Place {
+    fn parent(&self) -> &Path {
+        match self {
+            Self::Folder(path) => match path.parent() {
+                Some(parent) if !parent.as_os_str().is_empty() => parent,
+                _ => Path::new("."),
+            },
+            Self::Under { runs, .. } => runs,
+        }
+    }
+
+    fn first(&self) -> PathBuf {
+        match self {
+            Self::Folder(path) => path.clone(),
+            Self::Under { runs, name } => runs.join(name),
+        }
+    }
+
+    fn candidates(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Folder(path) => vec![path.clone()],
+            Self::Under { runs, name } => std::iter::once(runs.join(name))
+                .chain((2..1000).map(|i| runs.join(format!("{name}-{i}"))))
+                .collect(),
+        }
+    }
+}
