@@ -2,7 +2,7 @@
 //! proportions.
 
 use super::rng::Rng;
-use super::sketch::Sketch;
+use super::sketch::{Sketch, sin_cos_turns};
 
 /// The strokes of one digit.
 pub(super) fn sketch(digit: u8, rng: &mut Rng) -> Sketch {
@@ -23,18 +23,22 @@ pub(super) fn sketch(digit: u8, rng: &mut Rng) -> Sketch {
     sketch
 }
 
-/// An oval, seldom closed exactly: the ends meet, miss or cross.
+/// An oval, seldom closed exactly: the ends meet, miss, cross or curl in.
 fn zero(s: &mut Sketch, r: &mut Rng) {
-    let rx = r.range(0.22, 0.46);
-    let from = r.range(-0.42, -0.1);
+    let rx = r.range(0.22, 0.56);
+    let from = r.range(-0.42, -0.08);
     let turns = 1.0 + 0.05 * r.normal();
     let direction = if r.chance(0.85) { -1.0 } else { 1.0 };
-    s.lift().arc(
-        (0.5, 0.5),
-        (rx, 0.5),
-        (from, from + direction * turns),
-        0.12 * r.normal(),
-    );
+    let spiral = 0.12 * r.normal();
+    let to = from + direction * turns;
+    s.lift().arc((0.5, 0.5), (rx, 0.5), (from, to), spiral);
+    if r.chance(0.25) {
+        // The pen runs on past the start, inside or outside the oval.
+        let reach = r.range(0.6, 1.2);
+        let further = to + direction * r.range(0.04, 0.12);
+        let (sin, cos) = sin_cos_turns(further);
+        s.to(0.5 + rx * reach * cos, 0.5 + 0.5 * reach * sin);
+    }
 }
 
 /// A bar; now and then with a flag at the top, a foot at the bottom.
@@ -62,11 +66,17 @@ fn one(s: &mut Sketch, r: &mut Rng) {
 
 /// A hook over the top and a sweep to the lower left; then a base line, a wave or a loop.
 fn two(s: &mut Sketch, r: &mut Rng) {
-    let hook = r.range(0.08, 0.34);
+    let hook = r.range(0.06, 0.42);
     let left = r.range(0.04, 0.24);
     let right = r.range(0.72, 0.92);
     let bulge = r.range(0.2, 0.36);
-    s.start(left, hook);
+    if hook > 0.26 && r.chance(0.5) {
+        // The hook curls in.
+        s.start(left + r.range(0.1, 0.24), hook + 0.02)
+            .to(left + 0.04, hook);
+    } else {
+        s.start(left, hook);
+    }
     if hook > 0.12 {
         s.to(left + 0.1, 0.45 * hook);
     }
@@ -89,15 +99,15 @@ fn two(s: &mut Sketch, r: &mut Rng) {
         }
         1 => {
             // A loop: under, back over the left, and out across the stroke.
-            let size = r.range(0.05, 0.13);
-            let y = r.range(0.86, 0.93);
+            let size = r.range(0.05, 0.2);
+            let y = r.range(0.98, 1.04) - size;
             s.to(0.38, y - 0.1)
                 .to(foot + size + 0.05, y + size)
                 .to(foot + 0.02, y + 0.5 * size)
                 .to(foot + 0.08, y - 0.7 * size)
                 .to(foot + 0.15 + size, y - 0.6 * size)
                 .to(0.62, y + 0.04)
-                .to(end, y + r.range(-0.08, 0.12));
+                .to(end, y + r.range(-0.1, 0.16));
         }
         _ => {
             // The corner is rounded.
@@ -113,17 +123,17 @@ fn two(s: &mut Sketch, r: &mut Rng) {
 
 /// Two bowls open to the left; between them a point, a bend or a small loop.
 fn three(s: &mut Sketch, r: &mut Rng) {
-    let waist = r.range(0.38, 0.52);
-    let inner = r.range(0.3, 0.58);
-    let upper = r.range(0.66, 0.86);
-    let lower = r.range(0.74, 0.95);
+    let waist = r.range(0.34, 0.56);
+    let inner = r.range(0.22, 0.6);
+    let upper = r.range(0.64, 0.9);
+    let lower = r.range(0.68, 0.98);
     if r.chance(0.1) {
         // A flat top and a straight slope.
         s.start(r.range(0.05, 0.2), r.range(0.0, 0.07))
             .corner(upper, r.range(0.0, 0.05))
             .corner(inner, waist - 0.04);
     } else {
-        let tip = r.range(0.06, 0.22);
+        let tip = r.range(0.04, 0.28);
         s.start(r.range(0.08, 0.28), tip)
             .to(r.range(0.3, 0.45), 0.02)
             .to(0.6, 0.01)
@@ -148,7 +158,7 @@ fn three(s: &mut Sketch, r: &mut Rng) {
             }
         }
     }
-    let tail = r.range(0.78, 0.98);
+    let tail = r.range(0.72, 0.98);
     s.to(lower - 0.1, waist + 0.1)
         .to(lower, 0.5 * (waist + 1.0))
         .to(lower - 0.14, 0.93)
@@ -159,21 +169,21 @@ fn three(s: &mut Sketch, r: &mut Rng) {
 
 /// Open or closed at the top; the cross stroke pointed or rounded.
 fn four(s: &mut Sketch, r: &mut Rng) {
-    let stem = r.range(0.62, 0.78);
-    let lean = 0.05 * r.normal();
-    match r.pick(&[0.52, 0.16, 0.18, 0.14]) {
+    let stem = r.range(0.55, 0.85);
+    let lean = 0.07 * r.normal();
+    match r.pick(&[0.48, 0.16, 0.16, 0.2]) {
         0 => {
             // Open, with a corner at the left.
-            let y = r.range(0.42, 0.62);
-            let left = r.range(0.04, 0.16);
+            let y = r.range(0.36, 0.68);
+            let left = r.range(0.0, 0.16);
             let top = r.range(0.0, 0.12);
             s.start(left + r.range(0.02, 0.26), top)
                 .to(left + 0.08, 0.55 * y)
                 .corner(left, y)
                 .to(0.5, y + 0.03 * r.normal())
                 .to(stem + r.range(0.0, 0.3), y + 0.05 * r.normal());
-            s.start(stem + 0.5 * lean + r.range(0.0, 0.06), r.range(-0.02, 0.3))
-                .to(stem, 0.55)
+            s.start(stem + 0.5 * lean + r.range(0.0, 0.06), r.range(-0.05, 0.4))
+                .to(stem, 0.6)
                 .to(stem - lean, 1.0);
         }
         1 => {
@@ -217,11 +227,11 @@ fn four(s: &mut Sketch, r: &mut Rng) {
 
 /// A bar, a neck and a bowl; the bar is joined, apart or begins the stroke.
 fn five(s: &mut Sketch, r: &mut Rng) {
-    let neck = r.range(0.16, 0.36);
-    let shoulder = r.range(0.36, 0.5);
-    let belly = r.range(0.68, 0.92);
-    let bar = r.range(0.72, 1.05);
-    let rise = 0.05 * r.normal();
+    let neck = r.range(0.14, 0.42);
+    let shoulder = r.range(0.3, 0.52);
+    let belly = r.range(0.62, 0.95);
+    let bar = neck + r.range(0.25, 0.85);
+    let rise = (0.08 * r.normal() - 0.03).clamp(-0.25, 0.12);
     let joined = r.chance(0.45);
     let heel = neck - r.range(0.0, 0.12);
     if joined {
@@ -236,12 +246,16 @@ fn five(s: &mut Sketch, r: &mut Rng) {
     } else {
         s.to(heel + 0.04, shoulder - 0.02).to(0.5, shoulder + 0.04);
     }
-    let tail = r.range(0.82, 1.0);
+    let tail = r.range(0.74, 1.0);
     s.to(belly - 0.06, shoulder + 0.13)
         .to(belly, 0.5 * (shoulder + 1.0) + 0.03)
         .to(belly - 0.15, 0.94)
         .to(r.range(0.3, 0.48), 1.0)
-        .to(r.range(0.0, 0.18), tail);
+        .to(r.range(-0.04, 0.2), tail);
+    if r.chance(0.15) {
+        // The bowl curls back in.
+        s.to(r.range(0.02, 0.2), tail - r.range(0.06, 0.16));
+    }
     if !joined {
         let from = neck + r.range(-0.04, 0.1);
         let y = r.range(-0.04, 0.06);
@@ -251,64 +265,87 @@ fn five(s: &mut Sketch, r: &mut Rng) {
     }
 }
 
-/// A stem that curves into a loop at the bottom.
+/// A stem that curves into a loop at the bottom; the loop may be small, wide or nearly all of it.
 fn six(s: &mut Sketch, r: &mut Rng) {
-    let top = r.range(0.42, 0.85);
-    let left = r.range(0.06, 0.2);
-    let right = r.range(0.62, 0.9);
-    let eye = r.range(0.44, 0.68);
+    let top = r.range(0.3, 0.9);
+    let left = r.range(0.04, 0.2);
+    let right = left + r.range(0.4, 0.9);
+    let eye = r.range(0.42, 0.76);
+    // Between a stem as round as a C (1) and one that goes straight down (0).
+    let round = r.range(0.0, 1.0);
+    let bend = left + (top - left) * (0.62 - 0.32 * round);
     s.start(top, 0.0)
-        .to(0.5 * (top + left) - r.range(-0.02, 0.12), r.range(0.2, 0.3))
-        .to(left + 0.03, r.range(0.46, 0.58))
+        .to(bend, r.range(0.22, 0.3))
+        .to(left + 0.05 * (1.0 - round) + 0.03, r.range(0.48, 0.58))
         .to(left, 0.74)
         .to(left + 0.1, 0.93)
         .to(0.5 * (left + right), 1.0)
-        .to(right - 0.05, 0.92)
-        .to(right, 0.5 * (1.0 + eye))
+        .to(right - 0.07, 0.92)
+        .to(right, 0.5 * (1.0 + eye) + 0.02)
         .to(right - 0.1, eye + 0.05)
-        .to(0.5 * (left + right), eye);
-    match r.pick(&[0.5, 0.3, 0.2]) {
-        0 => s.to(left + 0.1, eye + 0.1).to(left + 0.03, eye + 0.2),
-        1 => s.to(left + 0.12, eye + 0.08).to(left - 0.02, eye + 0.16),
-        _ => s.to(left + 0.16, eye + 0.07),
+        .to(0.5 * (left + right) + 0.03, eye);
+    match r.pick(&[0.45, 0.3, 0.25]) {
+        0 => s.to(left + 0.12, eye + 0.1).to(left + 0.03, eye + 0.2),
+        1 => s.to(left + 0.12, eye + 0.08).to(left - 0.04, eye + 0.17),
+        _ => s.to(left + 0.18, eye + 0.07),
     };
 }
 
-/// A bar and a slope; perhaps a serif at the left, perhaps a cross stroke.
+/// A bar and a slope; perhaps a serif or a wave at the left, perhaps a cross stroke.
 fn seven(s: &mut Sketch, r: &mut Rng) {
-    let left = r.range(0.0, 0.18);
-    let right = r.range(0.72, 0.92);
-    let y = r.range(0.0, 0.1);
-    let end = r.range(0.22, 0.62);
-    let rise = 0.05 * r.normal();
-    if r.chance(0.25) {
-        s.start(left + 0.02 * r.normal(), y + r.range(0.08, 0.25))
-            .corner(left + 0.03, y + 0.02);
-    } else {
-        s.start(left, y + r.range(-0.02, 0.08));
+    let left = r.range(0.0, 0.26);
+    let right = r.range(0.7, 0.95);
+    let y = r.range(0.02, 0.12);
+    let end = r.range(0.18, 0.66);
+    let rise = 0.06 * r.normal();
+    match r.pick(&[0.28, 0.24, 0.48]) {
+        0 => {
+            s.start(left + 0.03 * r.normal(), y + r.range(0.08, 0.36))
+                .corner(left + 0.03, y + 0.02)
+                .to(0.45, y + 0.04 * r.normal());
+        }
+        1 => {
+            // The pen comes down, rounds a trough and rises over a hump.
+            let dip = r.range(0.06, 0.2);
+            s.start(left, y + r.range(-0.06, 0.12))
+                .to(left + 0.1, y + dip)
+                .to(left + 0.26, y + 0.6 * dip)
+                .to(0.55, y - 0.02);
+        }
+        _ => {
+            s.start(left, y + r.range(-0.04, 0.12))
+                .to(0.45, y + 0.04 * r.normal());
+        }
     }
-    s.to(0.45, y + 0.04 * r.normal());
-    if r.chance(0.65) {
-        s.corner(right, y + rise);
-    } else {
-        s.to(right - 0.08, y + rise).to(right, y + 0.08);
+    match r.pick(&[0.55, 0.25, 0.2]) {
+        0 => {
+            s.corner(right, y + rise);
+        }
+        1 => {
+            s.to(right - 0.08, y + rise).to(right, y + 0.08);
+        }
+        _ => {
+            s.to(right - 0.14, y + 0.02)
+                .to(right - 0.01, y + r.range(0.1, 0.16));
+        }
     }
-    let bow = r.range(-0.03, 0.16);
-    s.to(0.6 * right + 0.4 * end - 0.5 * bow, 0.36)
+    let bow = r.range(-0.05, 0.18);
+    s.to(0.6 * right + 0.4 * end - 0.5 * bow, 0.38)
         .to(0.3 * right + 0.7 * end - bow, 0.68)
         .to(end - 0.3 * bow, 1.0);
-    if r.chance(0.13) {
-        let (cx, cy) = (0.5 * (right + end) - 0.5 * bow, r.range(0.42, 0.56));
-        let (l, h) = (r.range(0.15, 0.3), 0.04 * r.normal());
-        s.start(cx - l, cy + h).to(cx + l, cy - h);
+    if r.chance(0.2) {
+        let (cx, cy) = (0.5 * (right + end) - 0.6 * bow, r.range(0.4, 0.62));
+        let (l, k) = (r.range(0.12, 0.36), r.range(0.12, 0.36));
+        let h = 0.05 * r.normal();
+        s.start(cx - l, cy + h).to(cx + k, cy - h);
     }
 }
 
 /// One crossing stroke, or two rings on top of each other.
 fn eight(s: &mut Sketch, r: &mut Rng) {
-    let waist = r.range(0.4, 0.56);
-    let (up, down) = (r.range(0.14, 0.32), r.range(0.18, 0.38));
-    let cx = 0.5;
+    let waist = r.range(0.36, 0.62);
+    let (up, down) = (r.range(0.12, 0.42), r.range(0.1, 0.42));
+    let cx = 0.5 + 0.04 * r.normal();
     if r.chance(0.12) {
         let gap = 0.03 * r.normal();
         s.lift().arc(
@@ -325,50 +362,60 @@ fn eight(s: &mut Sketch, r: &mut Rng) {
         );
         return;
     }
-    let start = r.range(0.03, 0.16);
-    s.start(cx + up * r.range(0.4, 1.1), start)
+    // The stroke begins at the upper right, sometimes well outside the ring it will close.
+    let start = r.range(0.0, 0.2);
+    let out = up * r.range(0.3, 1.2)
+        + if r.chance(0.18) {
+            r.range(0.0, 0.2)
+        } else {
+            0.0
+        };
+    let drop = 1.0 - waist;
+    s.start(cx + out, start)
         .to(cx + 0.1 * up, 0.0)
-        .to(cx - 0.8 * up, 0.22 * waist)
-        .to(cx - 0.8 * up, 0.62 * waist)
-        .to(cx, waist)
-        .to(cx + 0.85 * down, waist + 0.36 * (1.0 - waist))
-        .to(cx + 0.85 * down, waist + 0.74 * (1.0 - waist))
-        .to(cx, 1.0)
-        .to(cx - 0.85 * down, waist + 0.76 * (1.0 - waist))
-        .to(cx - 0.8 * down, waist + 0.38 * (1.0 - waist))
+        .to(cx - 0.8 * up, r.range(0.2, 0.32) * waist)
+        .to(cx - 0.7 * up, 0.66 * waist)
         .to(cx + 0.02 * r.normal(), waist)
+        .to(cx + 0.85 * down, waist + 0.36 * drop)
+        .to(cx + 0.85 * down, waist + 0.74 * drop)
+        .to(cx, 1.0)
+        .to(cx - 0.85 * down, waist + 0.76 * drop)
+        .to(cx - 0.8 * down, waist + 0.38 * drop)
+        .to(cx + 0.04 * r.normal(), waist + 0.03 * r.normal())
         .to(cx + 0.8 * up, 0.6 * waist)
-        .to(cx + up * r.range(0.6, 1.1), start + 0.05 * r.normal());
+        .to(cx + out * r.range(0.6, 1.1), start + 0.06 * r.normal());
 }
 
-/// A ring with a stem, straight or hooked.
+/// A ring with a stem, straight or hooked; the ring may be small, slanted, open or nearly all of it.
 fn nine(s: &mut Sketch, r: &mut Rng) {
-    let right = r.range(0.66, 0.84);
-    let left = r.range(0.06, 0.22);
-    let eye = r.range(0.36, 0.54);
+    let right = r.range(0.64, 0.9);
+    let left = r.range(0.0, 0.22);
+    let eye = r.range(0.26, 0.64);
     let cx = 0.5 * (left + right);
-    s.start(right - r.range(0.0, 0.1), r.range(0.06, 0.2))
+    let tilt = r.range(-0.04, 0.08);
+    s.start(right - r.range(-0.04, 0.16), r.range(0.02, 0.24))
         .to(cx + 0.04, 0.0)
-        .to(left + 0.06, 0.12)
-        .to(left, 0.55 * eye)
+        .to(left + 0.08, 0.14 + tilt)
+        .to(left, 0.58 * eye + tilt)
         .to(left + 0.1, eye - 0.03)
-        .to(cx + 0.04, eye)
-        .to(right - 0.06, 0.62 * eye);
-    let top = r.range(0.05, 0.2);
+        .to(cx + 0.02, eye)
+        .to(right - 0.08, 0.66 * eye);
+    let top = r.range(0.02, 0.26);
     if r.chance(0.5) {
         s.corner(right, top);
     } else {
         s.to(right, top);
     }
-    let end = right - r.range(-0.02, 0.3);
-    if r.chance(0.72) {
-        s.to(0.75 * right + 0.25 * end + 0.01, 0.45)
-            .to(0.35 * right + 0.65 * end + 0.01, 0.75)
+    let end = right - r.range(-0.04, 0.34);
+    if r.chance(0.74) {
+        let bow = r.range(-0.02, 0.05);
+        s.to(0.75 * right + 0.25 * end + bow, 0.45)
+            .to(0.35 * right + 0.65 * end + bow, 0.75)
             .to(end, 1.0);
     } else {
         s.to(right, 0.5)
             .to(right - 0.03, 0.8)
             .to(cx + 0.02, 1.0)
-            .to(left + r.range(-0.05, 0.15), r.range(0.86, 0.97));
+            .to(left + r.range(-0.05, 0.15), r.range(0.82, 0.97));
     }
 }

@@ -10,18 +10,28 @@ const BOX: f32 = 20.0;
 
 /// Draws one sketch as one person would on one day: every habit is drawn at random first.
 pub(super) fn draw(sketch: &mut Sketch, rng: &mut Rng, out: &mut [u8]) {
-    let tremor = 0.004 + 0.014 * rng.unit();
-    sketch.displace(|p| Point {
-        x: p.x + tremor * rng.normal(),
-        y: p.y + tremor * rng.normal(),
-    });
+    let tremor = 0.005 + 0.02 * rng.unit();
+    sketch.jitter(rng, tremor, 0.025);
     let mut strokes = sketch.flatten();
+    strokes.iter_mut().for_each(|stroke| trim(stroke, rng));
     bend(&mut strokes, rng);
-    let pen = Pen::new(rng);
+    let pen = Pen::new(rng, strokes.len());
     fit(&mut strokes, pen.width * 0.5);
-    let mut ink = [0.0f32; SIDE * SIDE];
+    let mut ink = [f32::MIN; SIDE * SIDE];
     pen.ink(&strokes, rng, &mut ink);
-    center(&ink, pen.gain, out);
+    pen.develop(rng, &mut ink);
+    center(&ink, out);
+}
+
+/// Sets the pen down late or lifts it early, as in haste: rings stay open, tails get short.
+fn trim(stroke: &mut Vec<Point>, rng: &mut Rng) {
+    let mut cut = || match rng.chance(0.25) {
+        true => (rng.range(0.0, 0.09) * stroke.len() as f32) as usize,
+        false => 0,
+    };
+    let (start, end) = (cut(), cut());
+    stroke.truncate(stroke.len() - end);
+    stroke.drain(..start);
 }
 
 /// Bends the paper (a smooth random field), then slants, turns and stretches the whole.
@@ -29,7 +39,7 @@ fn bend(strokes: &mut [Vec<Point>], rng: &mut Rng) {
     let field = Field::new(rng);
     let shear = (0.14 + 0.24 * rng.normal()).clamp(-0.5, 0.85);
     let (sin, cos) = sin_cos_turns((0.018 * rng.normal()).clamp(-0.05, 0.05));
-    let stretch = (0.88 + 0.17 * rng.normal()).clamp(0.5, 1.35);
+    let stretch = (0.9 + 0.2 * rng.normal()).clamp(0.5, 1.5);
     for p in strokes.iter_mut().flatten() {
         let moved = field.displace(*p);
         let (x, y) = ((moved.x - 0.5) * stretch, moved.y - 0.5);
@@ -52,7 +62,7 @@ impl Field {
     const N: usize = 6;
 
     fn new(rng: &mut Rng) -> Self {
-        let strength = 0.02 + 0.07 * rng.unit();
+        let strength = 0.02 + 0.09 * rng.unit();
         let mut vectors = [[(0.0, 0.0); Self::N]; Self::N];
         for vector in vectors.iter_mut().flatten() {
             *vector = (strength * rng.normal(), strength * rng.normal());
@@ -123,18 +133,27 @@ struct Pen {
     pressure: f32,
     /// Darkness of full ink.
     gain: f32,
+    /// How far paper and ink fray the edges, in units of the fade.
+    fray: f32,
 }
 
 impl Pen {
-    fn new(rng: &mut Rng) -> Self {
+    fn new(rng: &mut Rng, strokes: usize) -> Self {
+        // One bare line stays legible however thick it is.
+        let heavy = if strokes == 1 {
+            1.0 + 0.35 * rng.unit() * rng.unit()
+        } else {
+            1.0
+        };
         let (sin, cos) = sin_cos_turns(rng.unit());
         let nib = 0.22 * rng.unit();
         Self {
-            width: (2.45 + 0.65 * rng.normal()).clamp(1.1, 4.6),
+            width: (2.5 + 0.75 * rng.normal()).clamp(1.1, 4.6) * heavy,
             blur: rng.range(0.9, 1.5),
             nib: (nib * cos, nib * sin),
             pressure: 0.2 * rng.unit(),
-            gain: rng.range(0.96, 1.1),
+            gain: rng.range(0.97, 1.1),
+            fray: 0.2 * rng.unit() * rng.unit(),
         }
     }
 
@@ -158,6 +177,19 @@ impl Pen {
         }
     }
 
+    /// Turns the depth under the edge of the lines into darkness from 0 to 1.
+    fn develop(&self, rng: &mut Rng, ink: &mut [f32; SIDE * SIDE]) {
+        for depth in ink.iter_mut() {
+            *depth = match *depth > -0.5 && *depth < 1.5 {
+                true => (*depth + self.fray * rng.normal()) * self.gain,
+                false => *depth,
+            };
+            *depth = depth.clamp(0.0, 1.0);
+        }
+    }
+
+    /// Deepens the pixels near a line from `a` to `b` whose radius goes from `ra` to `rb`: 0.5 on
+    /// its edge, 1 where it is full.
     fn segment(&self, a: Point, b: Point, ra: f32, rb: f32, ink: &mut [f32; SIDE * SIDE]) {
         let (dx, dy) = (b.x - a.x, b.y - a.y);
         let length2 = dx * dx + dy * dy;
@@ -182,14 +214,14 @@ impl Pen {
                 let distance = (ex * ex + ey * ey).sqrt();
                 let dark = (ra + t * (rb - ra) - distance) * per_blur + 0.5;
                 let pixel = &mut ink[y * SIDE + x];
-                *pixel = pixel.max(dark.min(1.0));
+                *pixel = pixel.max(dark);
             }
         }
     }
 }
 
 /// Moves the picture by whole pixels so that its centre of mass is the centre, as MNIST does.
-fn center(ink: &[f32; SIDE * SIDE], gain: f32, out: &mut [u8]) {
+fn center(ink: &[f32; SIDE * SIDE], out: &mut [u8]) {
     let (mut mass, mut mx, mut my) = (0.0f32, 0.0f32, 0.0f32);
     for (i, &v) in ink.iter().enumerate() {
         mass += v;
@@ -206,8 +238,7 @@ fn center(ink: &[f32; SIDE * SIDE], gain: f32, out: &mut [u8]) {
     out.fill(0);
     for y in 0..SIDE - sy {
         for x in 0..SIDE - sx {
-            let v = ink[y * SIDE + x] * gain;
-            out[(y + sy) * SIDE + x + sx] = (v * 255.0 + 0.5).clamp(0.0, 255.0) as u8;
+            out[(y + sy) * SIDE + x + sx] = (ink[y * SIDE + x] * 255.0 + 0.5) as u8;
         }
     }
 }

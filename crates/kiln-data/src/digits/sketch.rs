@@ -1,5 +1,7 @@
 //! Strokes on paper, as a hand would move the pen: nodes that a smooth curve runs through.
 
+use super::rng::Rng;
+
 /// A point of the unit square; x to the right, y down.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Point {
@@ -80,10 +82,16 @@ impl Sketch {
         self
     }
 
-    /// Moves every node by what `displace` says.
-    pub(super) fn displace(&mut self, mut displace: impl FnMut(Point) -> Point) {
-        for node in self.strokes.iter_mut().flatten() {
-            node.at = displace(node.at);
+    /// Moves every node by chance (standard deviation `each`) and every stroke but the first as a
+    /// whole (`whole`), in units of the square.
+    pub(super) fn jitter(&mut self, rng: &mut Rng, each: f32, whole: f32) {
+        for (i, stroke) in self.strokes.iter_mut().enumerate() {
+            let whole = if i == 0 { 0.0 } else { whole };
+            let (dx, dy) = (whole * rng.normal(), whole * rng.normal());
+            for node in stroke {
+                node.at.x += dx + each * rng.normal();
+                node.at.y += dy + each * rng.normal();
+            }
         }
     }
 

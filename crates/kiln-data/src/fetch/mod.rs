@@ -1,0 +1,105 @@
+//! Files from the network, whole and verified or not at all.
+//!
+//! A [`FileSpec`] says what a file is (name, size, check sum) and where copies of it are;
+//! [`Fetcher`] (cargo feature `download`, on by default) brings it into a folder. Data sets use it
+//! now; anything else with a known check sum can.
+
+#[cfg(feature = "download")]
+mod download;
+mod error;
+#[cfg(feature = "download")]
+mod part;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use md5::Md5;
+use sha2::{Digest, Sha256};
+
+#[cfg(feature = "download")]
+pub use download::Fetcher;
+pub use error::{Failure, FetchError};
+
+/// A file that can be fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileSpec {
+    /// Name in the target folder; no separators.
+    pub name: String,
+    /// Addresses of copies (`https://` or `http://`), tried in this order.
+    pub urls: Vec<String>,
+    /// Exact size in bytes.
+    pub size: u64,
+    /// Check sum of the content.
+    pub checksum: Checksum,
+}
+
+/// A check sum in lower-case hexadecimal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Checksum {
+    /// SHA-256: for everything new.
+    Sha256(String),
+    /// MD5, for files whose publisher gives no other: it proves the transfer, not the publisher.
+    Md5(String),
+}
+
+impl FileSpec {
+    /// Whether the file at `path` has this size and check sum.
+    ///
+    /// # Errors
+    /// What the operating system says, also if there is no such file.
+    pub fn matches(&self, path: &Path) -> io::Result<bool> {
+        if std::fs::metadata(path)?.len() != self.size {
+            return Ok(false);
+        }
+        Ok(self.checksum.of_file(path)? == *self.checksum.hex())
+    }
+
+    /// What a person can do without this program: fetch the file from here and put it there.
+    pub fn manual_step(&self, dir: &Path) -> String {
+        let url = self.urls.first().map_or("its publisher", String::as_str);
+        format!("fetch {url} into {}", dir.display())
+    }
+}
+
+impl Checksum {
+    /// The check sum itself, in lower-case hexadecimal.
+    pub fn hex(&self) -> &str {
+        match self {
+            Checksum::Sha256(hex) | Checksum::Md5(hex) => hex,
+        }
+    }
+
+    /// The same kind of check sum of the file at `path`.
+    fn of_file(&self, path: &Path) -> io::Result<String> {
+        let file = File::open(path)?;
+        match self {
+            Checksum::Sha256(_) => digest::<Sha256>(file),
+            Checksum::Md5(_) => digest::<Md5>(file),
+        }
+    }
+}
+
+impl std::fmt::Display for Checksum {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Checksum::Sha256(hex) => write!(f, "SHA-256 {hex}"),
+            Checksum::Md5(hex) => write!(f, "MD5 {hex}"),
+        }
+    }
+}
+
+fn digest<D: Digest>(mut file: File) -> io::Result<String> {
+    let mut digest = D::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(n) => digest.update(&buffer[..n]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let bytes = digest.finalize();
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
