@@ -22,6 +22,6 @@ pub mod idx;
 mod labeled;
 
 pub use catalog::{DataError, Load, Loaded, Origin};
-pub use device::{Affine, AffineError, Batch, DeviceDataset, DeviceDatasetError, DeviceLoader};
+pub use device::{Affine, AffineError, Batch, DeviceDataset, DeviceDatasetError, DeviceLoader, holdout};
 pub use digits::Digits;
 pub use labeled::{LabeledImages, LabeledImagesError, Split};

@@ -1,1 +1,39 @@
-//! x
+//! Training from a recipe: train, resume after a kill, evaluate, predict.
+//!
+//! A [`Recipe`] is everything a run is made of. A [`Trainer`] turns it into a run directory with
+//! metrics, checkpoints and the trained model; a [`TrainedModel`] evaluates and predicts.
+//!
+//! Training goes through burn-train's `SupervisedTraining` with a loop of its own that reads the
+//! device rarely, can save and stop after any step, and makes each step a function of the seed and
+//! its number: the same seed on the same device gives the same weights, resumed or not.
+
+mod checkpoint;
+mod error;
+mod evaluate;
+mod files;
+mod optim;
+mod plot;
+mod predict;
+mod prepare;
+mod recipe;
+mod recorder;
+mod renderer;
+mod run_dir;
+mod schedule;
+mod strategy;
+mod task;
+mod train;
+mod weights;
+
+pub use error::TrainError;
+pub use evaluate::{ClassScore, Evaluation, TrainedModel};
+pub use optim::optimizer;
+pub use predict::{Candidate, Prediction};
+pub use prepare::Prepared;
+pub use recipe::{
+    AugmentRecipe, CheckpointRecipe, DataRecipe, EarlyStoppingRecipe, Epochs, FIELDS, Field,
+    ModelRecipe, OptimizerName, OptimizerRecipe, Recipe, RecipeError, ScheduleName, ScheduleRecipe,
+};
+pub use run_dir::{DataInfo, Place, RunDir, RunInfo};
+pub use schedule::Schedule;
+pub use train::{Outcome, Progress, Summary, TrainDevice, Trainer};

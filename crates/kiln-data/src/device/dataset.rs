@@ -16,7 +16,7 @@ pub struct Batch {
 }
 
 /// Why arrays do not form a data set.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq)]
 pub enum DeviceDatasetError {
     /// There is nothing to train on.
     #[error("the data set is empty; at least one image is needed")]

@@ -74,7 +74,7 @@ pub(super) fn find(key: &str) -> Result<&'static Field, RecipeError> {
 
 /// A hint for a key that does not exist: the nearest one, or what its section has.
 pub(super) fn near(key: &str) -> String {
-    let nearest = FIELDS.iter().map(|f| (distance(key, f.key), f.key)).min();
+    let nearest = FIELDS.iter().map(|f| (strsim::levenshtein(key, f.key), f.key)).min();
     if let Some((distance, near)) = nearest
         && distance <= 1 + key.len() / 6
     {
@@ -93,22 +93,6 @@ pub(super) fn near(key: &str) -> String {
             format!("known keys: {}", all.join(", "))
         }
     }
-}
-
-/// Levenshtein's edit distance.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let cost = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = cost.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 /// Calls `visit` with every key and value; sections become prefixes.

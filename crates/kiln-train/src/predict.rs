@@ -1,0 +1,84 @@
+//! Predicting the class of pictures.
+
+use std::path::Path;
+
+use burn::tensor::activation::softmax;
+use burn::tensor::{Int, Tensor};
+use kiln_data::images::{Invert, read_digit};
+use kiln_data::{DeviceDataset, LabeledImages};
+use serde::Serialize;
+
+use crate::error::TrainError;
+use crate::evaluate::TrainedModel;
+
+/// What a model takes a picture for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Prediction {
+    /// The most probable classes, best first.
+    pub top: Vec<Candidate>,
+}
+
+/// A class and its probability.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Candidate {
+    /// The class's name.
+    pub class: String,
+    /// Its probability (softmax of the logits), 0 to 1.
+    pub probability: f64,
+}
+
+impl TrainedModel {
+    /// Predicts the `top` most probable classes of a PNG or JPEG of any size and colour, which is
+    /// brought into the form of MNIST's images first.
+    ///
+    /// # Errors
+    ///
+    /// If the picture cannot be read, or the model was not trained on images like MNIST's.
+    pub fn predict(
+        &self,
+        picture: impl AsRef<Path>,
+        invert: Invert,
+        top: usize,
+    ) -> Result<Prediction, TrainError> {
+        let [channels, height, width] = self.info().model.input;
+        if [channels, height, width] != [1, 28, 28] {
+            return Err(TrainError::PictureShape {
+                channels,
+                height,
+                width,
+            });
+        }
+        let pixels = read_digit(picture.as_ref(), invert)?;
+        Ok(self.predict_pixels(&pixels, top)?)
+    }
+
+    /// Predicts the `top` most probable classes of an image of the model's own size, its pixels as
+    /// in the training data.
+    ///
+    /// # Errors
+    ///
+    /// If the number of pixels is not the model's.
+    pub fn predict_pixels(&self, pixels: &[u8], top: usize) -> Result<Prediction, TrainError> {
+        let data = &self.info().data;
+        let shape = self.info().model.input;
+        let image = LabeledImages::new("picture", data.classes.clone(), shape, pixels.to_vec(), vec![0]);
+        let image = image.map_err(|_| TrainError::OtherShape {
+            model: format!("{} pixels", shape.iter().product::<usize>()),
+            data: format!("{} pixels", pixels.len()),
+        })?;
+        let image = DeviceDataset::new(&image, &self.device)?.normalized(&data.mean, &data.std)?;
+        let batch = image.batch(Tensor::<1, Int>::zeros([1], &self.device), None);
+        let probabilities = softmax(self.model.forward(batch.images), 1)
+            .try_into_vec_as::<f32>()
+            .map_err(|error| TrainError::Backend(error.to_string()))?;
+        let mut candidates: Vec<Candidate> = std::iter::zip(&data.classes, probabilities)
+            .map(|(class, probability)| Candidate {
+                class: class.clone(),
+                probability: f64::from(probability),
+            })
+            .collect();
+        candidates.sort_by(|a, b| b.probability.total_cmp(&a.probability));
+        candidates.truncate(top);
+        Ok(Prediction { top: candidates })
+    }
+}

@@ -1,0 +1,121 @@
+//! From a recipe's data to images on the device.
+
+use kiln_data::{DeviceDataset, LabeledImages, Load, holdout};
+use burn::tensor::Device;
+
+use crate::error::TrainError;
+use crate::recipe::DataRecipe;
+use crate::run_dir::DataInfo;
+
+/// The data of a run in host memory: loaded, split and measured.
+///
+/// Loading and splitting depend on the recipe's `data` section alone, so the data can be shared by
+/// many runs (see [`Trainer::data`](crate::Trainer::data)).
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    train: LabeledImages,
+    valid: LabeledImages,
+    test: LabeledImages,
+    info: DataInfo,
+    note: Option<String>,
+}
+
+impl Prepared {
+    /// Loads the data of a recipe, holds out the validation images (the same ones for every run),
+    /// and measures mean and standard deviation of what remains to train on.
+    ///
+    /// # Errors
+    ///
+    /// If the data cannot be found or fetched, are damaged, or too few to hold some out.
+    pub fn load(recipe: &DataRecipe, progress: bool) -> Result<Self, TrainError> {
+        let defaults = (kiln_data::Digits::TRAIN_LEN, kiln_data::Digits::TEST_LEN);
+        let mut load = Load::new(&recipe.name)
+            .seed(recipe.seed)
+            .offline(!recipe.download)
+            .progress(progress)
+            .digits_len(
+                recipe.train_len.unwrap_or(defaults.0),
+                recipe.test_len.unwrap_or(defaults.1),
+            );
+        if let Some(dir) = &recipe.dir {
+            load = load.data_dir(dir);
+        }
+        let loaded = load.run()?;
+        let train = loaded.train.slice(0..recipe.train_len.unwrap_or(usize::MAX));
+        let test = loaded.test.slice(0..recipe.test_len.unwrap_or(usize::MAX));
+        let (train, valid) = match recipe.valid_fraction == 0.0 {
+            true => (train, test.clone()),
+            false => {
+                // A fixed seed: what is held out must not depend on the run.
+                let (rest, held) = holdout(&train, recipe.valid_fraction, 0);
+                if rest.is_empty() || held.is_empty() {
+                    return Err(TrainError::NothingLeft {
+                        fraction: recipe.valid_fraction,
+                        images: train.len(),
+                    });
+                }
+                (rest, held)
+            }
+        };
+        let (mean, std) = train.mean_std();
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(train.images());
+        crc.update(train.labels());
+        let info = DataInfo {
+            name: train.name().into(),
+            origin: loaded.origin.to_string(),
+            classes: train.classes().to_vec(),
+            train_len: train.len(),
+            valid_len: valid.len(),
+            test_len: test.len(),
+            fingerprint: format!("{:08x}", crc.finalize()),
+            mean,
+            // A channel that never changes carries nothing; it must not become NaN.
+            std: std.into_iter().map(|s| if s > 0.0 { s } else { 1.0 }).collect(),
+        };
+        Ok(Self {
+            train,
+            valid,
+            test,
+            info,
+            note: loaded.note,
+        })
+    }
+
+    /// What the run's folder records of the data.
+    pub fn info(&self) -> &DataInfo {
+        &self.info
+    }
+
+    /// Why other data than MNIST were taken, if `auto` had to choose.
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
+    }
+
+    /// Channels, height and width of an image.
+    pub fn shape(&self) -> [usize; 3] {
+        self.train.shape()
+    }
+
+    /// The images to test on.
+    pub fn test(&self) -> &LabeledImages {
+        &self.test
+    }
+
+    pub(crate) fn on_device(&self, device: &Device) -> Result<OnDevice, TrainError> {
+        let put = |data: &LabeledImages| {
+            DeviceDataset::new(data, device)?.normalized(&self.info.mean, &self.info.std)
+        };
+        Ok(OnDevice {
+            train: put(&self.train)?,
+            valid: put(&self.valid)?,
+            test: put(&self.test)?,
+        })
+    }
+}
+
+pub(crate) struct OnDevice {
+    pub(crate) train: DeviceDataset,
+    pub(crate) valid: DeviceDataset,
+    pub(crate) test: DeviceDataset,
+}

@@ -1,0 +1,504 @@
+//! [`Trainer`]: from a recipe to a trained model in a run directory.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use burn::data::dataloader::DataLoader;
+use burn::module::Module;
+use burn::tensor::Device;
+use burn::train::metric::LearningRateMetric;
+use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
+use kiln_data::{Affine, DeviceLoader};
+use kiln_zoo::Settings;
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::{self, RunState, Writer};
+use crate::error::TrainError;
+use crate::evaluate::{EVAL_BATCH, Evaluation};
+use crate::prepare::Prepared;
+use crate::recipe::{ModelRecipe, Recipe};
+use crate::recorder::Recorder;
+use crate::renderer::Silent;
+use crate::run_dir::{DataInfo, Place, RunDir, RunInfo};
+use crate::schedule::Schedule;
+use crate::strategy::{Ended, Left, Loop};
+use crate::task::{Mean, Task};
+use crate::weights::save_weights;
+
+/// A device with the names that people know it by.
+#[derive(Clone, Debug)]
+pub struct TrainDevice {
+    /// The device.
+    pub device: Device,
+    /// Its name: `NVIDIA GeForce RTX 4090`, `CPU`.
+    pub name: String,
+    /// Its backend: `wgpu`, `flex`.
+    pub backend: String,
+}
+
+/// How a run shows where it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Progress {
+    /// Not at all.
+    #[default]
+    Silent,
+    /// Lines on stderr.
+    Plain,
+    /// Burn's dashboard, in a terminal.
+    Dashboard,
+}
+
+/// The result of a finished run: `summary.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The folder of the run.
+    pub run: PathBuf,
+    /// The device.
+    pub device: String,
+    /// The device's backend.
+    pub backend: String,
+    /// The model's name.
+    pub model: String,
+    /// Trainable parameters.
+    pub parameters: usize,
+    /// The data set.
+    pub data: String,
+    /// Epochs trained.
+    pub epochs: usize,
+    /// Training steps taken.
+    pub steps: usize,
+    /// Whether early stopping ended the run.
+    pub stopped_early: bool,
+    /// The epoch whose weights were kept: the last one, or with early stopping the best one.
+    pub kept_epoch: usize,
+    /// Seconds spent in training steps.
+    pub train_seconds: f64,
+    /// Training images a second, over all training steps.
+    pub samples_per_second: f64,
+    /// Mean cross-entropy on the test images.
+    pub test_loss: f64,
+    /// Share of right answers on the test images, 0 to 1.
+    pub test_accuracy: f64,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// It is finished and tested.
+    Finished(Summary),
+    /// It was stopped by request after a step; its state is saved and `--resume` continues it.
+    Stopped {
+        /// The folder of the run.
+        run: PathBuf,
+        /// Steps taken.
+        step: usize,
+        /// The epoch it was in.
+        epoch: usize,
+    },
+}
+
+/// Trains what a [`Recipe`] describes, in a new run directory or one to resume.
+///
+/// ```no_run
+/// use kiln_train::{Outcome, Recipe, TrainDevice, Trainer};
+/// # let device = kiln_testing::devices().remove(0);
+/// let device = TrainDevice { device, name: "CPU".into(), backend: "flex".into() };
+/// let recipe = Recipe::from_toml("epochs = 1\n[data]\nname = 'digits'\n")?;
+/// match Trainer::new(recipe, device).run()? {
+///     Outcome::Finished(summary) => println!("{:.2} %", summary.test_accuracy * 100.0),
+///     Outcome::Stopped { run, .. } => println!("continue with --resume {}", run.display()),
+/// }
+/// # Ok::<(), kiln_train::TrainError>(())
+/// ```
+pub struct Trainer {
+    start: Start,
+    device: TrainDevice,
+    place: Option<Place>,
+    progress: Progress,
+    data: Option<Arc<Prepared>>,
+    interrupter: Interrupter,
+    notice: Box<dyn Fn(&str) + Send>,
+}
+
+enum Start {
+    New(Box<Recipe>),
+    Resume { path: PathBuf, settings: Vec<String> },
+}
+
+impl Trainer {
+    /// Will train a recipe on a device, in a new folder under `runs`.
+    pub fn new(recipe: Recipe, device: TrainDevice) -> Self {
+        Self::start(Start::New(Box::new(recipe)), device)
+    }
+
+    /// Will continue a run from its last complete checkpoint, or from the beginning if it has none.
+    pub fn resume(run: impl Into<PathBuf>, device: TrainDevice) -> Self {
+        let start = Start::Resume {
+            path: run.into(),
+            settings: Vec::new(),
+        };
+        Self::start(start, device)
+    }
+
+    fn start(start: Start, device: TrainDevice) -> Self {
+        Self {
+            start,
+            device,
+            place: None,
+            progress: Progress::default(),
+            data: None,
+            interrupter: Interrupter::new(),
+            notice: Box::new(|_| ()),
+        }
+    }
+
+    /// Where the new run goes. Default: under `runs`, named by time, model and data.
+    pub fn place(mut self, place: Place) -> Self {
+        self.place = Some(place);
+        self
+    }
+
+    /// Settings given along with a run to resume: they must be those it was started with.
+    pub fn expect_settings(mut self, given: Vec<String>) -> Self {
+        if let Start::Resume { settings, .. } = &mut self.start {
+            *settings = given;
+        }
+        self
+    }
+
+    /// How to show progress. Default: silent.
+    pub fn progress(mut self, progress: Progress) -> Self {
+        self.progress = progress;
+        self
+    }
+
+    /// Data loaded before, for many runs with the same `data` section.
+    pub fn data(mut self, data: Arc<Prepared>) -> Self {
+        self.data = Some(data);
+        self
+    }
+
+    /// Called with each line that a person should read: which data were taken, where a run resumes.
+    pub fn on_notice(mut self, notice: impl Fn(&str) + Send + 'static) -> Self {
+        self.notice = Box::new(notice);
+        self
+    }
+
+    /// The handle that stops the run after its current step: call `stop` on it.
+    pub fn interrupter(&self) -> Interrupter {
+        self.interrupter.clone()
+    }
+
+    /// Trains, tests and writes the result.
+    ///
+    /// # Errors
+    ///
+    /// Every way of [`TrainError`]: an unusable recipe, data that cannot be had, a folder that
+    /// cannot be written, a run in use or started otherwise, a loss that is not finite. What was
+    /// saved before stays as it was.
+    pub fn run(mut self) -> Result<Outcome, TrainError> {
+        match std::mem::replace(&mut self.start, Start::New(Box::default())) {
+            Start::New(recipe) => self.run_new(*recipe),
+            Start::Resume { path, settings } => self.run_resumed(&path, &settings),
+        }
+    }
+
+    fn run_new(self, recipe: Recipe) -> Result<Outcome, TrainError> {
+        recipe.validate()?;
+        // What cannot work should be said before data are loaded.
+        if let Some(Place::Folder(path)) = &self.place
+            && path.exists()
+        {
+            return Err(TrainError::RunExists(path.clone()));
+        }
+        let data = self.load(&recipe)?;
+        let settings = settings(&recipe.model, &data);
+        let model = self.create(&recipe, &settings)?;
+        let info = RunInfo {
+            created: now(),
+            kiln: env!("CARGO_PKG_VERSION").into(),
+            burn: BURN.into(),
+            device: self.device.name.clone(),
+            backend: self.device.backend.clone(),
+            parameters: kiln_zoo::num_params(&model),
+            model: settings,
+            model_name: recipe.model.name.clone(),
+            data: data.info().clone(),
+        };
+        let place = self.place.clone().unwrap_or_else(|| Place::Under {
+            runs: "runs".into(),
+            name: run_name(&info),
+        });
+        let run = RunDir::create(&place, &recipe, &info)?;
+        self.train(run, &recipe, &info, &data, model)
+    }
+
+    fn run_resumed(self, path: &Path, settings: &[String]) -> Result<Outcome, TrainError> {
+        let run = RunDir::open_locked(path)?;
+        let (recipe, info) = (run.recipe()?, run.info()?);
+        let mut wanted = recipe.clone();
+        for setting in settings {
+            wanted.set(setting)?;
+        }
+        let differences = recipe.differences(&wanted);
+        if !differences.is_empty() {
+            return Err(TrainError::OtherRecipe {
+                path: path.into(),
+                differences,
+            });
+        }
+        if let Some(summary) = run.summary()? {
+            (self.notice)("the run is finished already; nothing is left to train");
+            return Ok(Outcome::Finished(summary));
+        }
+        let data = self.load(&recipe)?;
+        if data.info().fingerprint != info.data.fingerprint {
+            let describe = |data: &DataInfo| {
+                format!(
+                    "{} images of {}, CRC-32 {}",
+                    data.train_len, data.name, data.fingerprint
+                )
+            };
+            return Err(TrainError::OtherData {
+                path: path.into(),
+                started: describe(&info.data),
+                now: describe(data.info()),
+            });
+        }
+        if (&self.device.name, &self.device.backend) != (&info.device, &info.backend) {
+            (self.notice)(&format!(
+                "the run was started on {} ({}); the result may differ in the last digits",
+                info.device, info.backend
+            ));
+        }
+        let model = self.create(&recipe, &info.model)?;
+        self.train(run, &recipe, &info, &data, model)
+    }
+
+    fn load(&self, recipe: &Recipe) -> Result<Arc<Prepared>, TrainError> {
+        if let Some(data) = &self.data {
+            return Ok(data.clone());
+        }
+        let data = Prepared::load(&recipe.data, self.progress != Progress::Silent)?;
+        if let Some(note) = data.note() {
+            (self.notice)(note);
+        }
+        Ok(Arc::new(data))
+    }
+
+    /// The model with its first weights, which depend on the seed alone.
+    fn create(&self, recipe: &Recipe, settings: &Settings) -> Result<Task, TrainError> {
+        let device = self.device.device.clone().autodiff();
+        device.seed(recipe.seed);
+        let model = kiln_zoo::create(&recipe.model.name, settings, &device)?;
+        // Burn draws weights when they are first used; here, the order must be the layers'.
+        Ok(Task { model }.materialize())
+    }
+
+    fn train(
+        self,
+        run: RunDir,
+        recipe: &Recipe,
+        info: &RunInfo,
+        data: &Prepared,
+        task: Task,
+    ) -> Result<Outcome, TrainError> {
+        let device = self.device.device.clone().autodiff();
+        let on_device = data.on_device(&device)?;
+        let augment = Affine {
+            shift: recipe.augment.shift,
+            rotate: recipe.augment.rotate,
+            scale: recipe.augment.scale,
+        };
+        let train = DeviceLoader::new(on_device.train, recipe.batch_size)
+            .shuffled(recipe.seed)
+            .augmented(augment);
+        let valid = DeviceLoader::new(on_device.valid, EVAL_BATCH);
+        let epochs = recipe.epochs.resolve(info.data.train_len);
+        let steps_per_epoch = train.num_batches();
+
+        let (found, skipped) = checkpoint::newest(&run.checkpoints());
+        skipped.iter().for_each(|line| (self.notice)(line));
+        let start = found.as_ref().map_or_else(
+            || RunState {
+                epoch: 1,
+                ..Default::default()
+            },
+            |found| found.state.clone(),
+        );
+        if let Some(found) = &found {
+            (self.notice)(&format!(
+                "resuming after step {} of {} (epoch {})",
+                found.state.step,
+                epochs * steps_per_epoch,
+                found.state.epoch,
+            ));
+        }
+        let best = match &found {
+            Some(found) => checkpoint::best_weights(&found.path)?
+                .map(|record| task.clone().load_record(record).valid()),
+            None => None,
+        };
+        let writer = Writer::new(
+            run.checkpoints(),
+            recipe.checkpoint.keep,
+            found.as_ref().map(|found| found.path.clone()),
+        );
+        let recorder = Arc::new(Recorder::open(
+            &run.metrics_file(),
+            start.step,
+            start.totals,
+            start.train_seconds,
+            self.interrupter.clone(),
+        )?);
+        if self.progress == Progress::Plain {
+            recorder.print(epochs, steps_per_epoch, start.step);
+        }
+        let left = Arc::new(Mutex::new(Left {
+            state: start.clone(),
+            ended: Ended::Finished,
+            best,
+        }));
+        let strategy = Loop {
+            seed: recipe.seed,
+            device,
+            log_every: recipe.log_every,
+            checkpoint_every: recipe.checkpoint.every,
+            early_stopping: recipe.early_stopping.clone(),
+            loader: train.clone(),
+            recorder: recorder.clone(),
+            writer: writer.clone(),
+            left: left.clone(),
+        };
+        let (train, valid): (Arc<dyn DataLoader<_>>, Arc<dyn DataLoader<_>>) =
+            (Arc::new(train), Arc::new(valid));
+        let mut training = writer
+            .install(SupervisedTraining::new(run.path(), train, valid))
+            .with_training_strategy(TrainingStrategy::Custom(Arc::new(strategy)))
+            .with_application_logger(None)
+            .with_metric_logger(burn::train::logger::InMemoryMetricLogger::new())
+            .with_interrupter(self.interrupter.clone())
+            .metrics((Mean::loss(), Mean::accuracy()))
+            .metric_train_numeric(LearningRateMetric::new())
+            .label(&format!("{} on {}", info.model_name, info.data.name))
+            .num_epochs(epochs);
+        if found.is_some() {
+            training = training.checkpoint(start.epoch - 1);
+        }
+        training = self.render(training, start.epoch);
+        let schedule = Schedule::new(recipe, steps_per_epoch, epochs * steps_per_epoch);
+        let learner = Learner::new(task, crate::optimizer(&recipe.optimizer), schedule);
+        let result = training.launch(learner);
+        drop(result.renderer);
+
+        if let Some(error) = writer.take_error().or_else(|| recorder.take_error()) {
+            return Err(error);
+        }
+        if let Some(divergence) = recorder.divergence() {
+            return Err(TrainError::Diverged {
+                loss: divergence.loss,
+                step: divergence.step,
+                epoch: divergence.epoch,
+                advice: advice(recipe),
+            });
+        }
+        if let Some(error) = result.error {
+            return Err(TrainError::Backend(error.to_string()));
+        }
+        let left = left.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+        let state = left.state;
+        match left.ended {
+            Ended::Stopped => {
+                return Ok(Outcome::Stopped {
+                    run: run.path().into(),
+                    step: state.step,
+                    epoch: state.epoch,
+                });
+            }
+            Ended::Failed => {
+                let message = self.interrupter.get_message().unwrap_or_default();
+                return Err(TrainError::Backend(message));
+            }
+            Ended::Finished | Ended::Early => (),
+        }
+        let (model, kept_epoch) = match (left.best, state.best) {
+            (Some(best), Some(at)) => (best, at.epoch),
+            _ => (result.model, state.epoch - 1),
+        };
+        save_weights(&model.model, &run.model_file())?;
+        let tested = Evaluation::of(&model.model, &on_device.test, &info.data.classes)?;
+        tested.write(run.path())?;
+        let images = images_trained(&state, steps_per_epoch, info.data.train_len, recipe.batch_size);
+        let summary = Summary {
+            run: run.path().into(),
+            device: self.device.name.clone(),
+            backend: self.device.backend.clone(),
+            model: info.model_name.clone(),
+            parameters: info.parameters,
+            data: info.data.name.clone(),
+            epochs: state.epoch - 1,
+            steps: state.step,
+            stopped_early: left.ended == Ended::Early,
+            kept_epoch,
+            train_seconds: state.train_seconds,
+            samples_per_second: images as f64 / state.train_seconds.max(1e-9),
+            test_loss: tested.loss,
+            test_accuracy: tested.accuracy,
+        };
+        run.write_summary(&summary)?;
+        Ok(Outcome::Finished(summary))
+    }
+
+    fn render(&self, training: SupervisedTraining<Task>, _epoch: usize) -> SupervisedTraining<Task> {
+        match self.progress {
+            #[cfg(feature = "dashboard")]
+            Progress::Dashboard => training.renderer(crate::renderer::dashboard(
+                self.interrupter.clone(),
+                _epoch - 1,
+            )),
+            _ => training.renderer(Box::new(Silent)),
+        }
+    }
+}
+
+const BURN: &str = "0.22.1";
+
+/// The model's settings for these data.
+fn settings(model: &ModelRecipe, data: &Prepared) -> Settings {
+    Settings {
+        input: data.shape(),
+        num_classes: data.info().classes.len(),
+        hidden: model.hidden.clone(),
+        channels: model.channels.clone(),
+        dropout: model.dropout.clone(),
+    }
+}
+
+fn images_trained(state: &RunState, steps_per_epoch: usize, len: usize, batch: usize) -> usize {
+    let (epochs, steps) = (state.step / steps_per_epoch, state.step % steps_per_epoch);
+    epochs * len + steps * batch
+}
+
+fn advice(recipe: &Recipe) -> String {
+    let lr = recipe.optimizer.learning_rate();
+    let mut advice = format!("try a lower learning rate, such as optimizer.lr={}", lr / 10.0);
+    if recipe.schedule.warmup_epochs == 0.0 {
+        advice.push_str(", or a warm-up, such as schedule.warmup_epochs=1");
+    }
+    advice.push_str("; the last checkpoint is from before");
+    advice
+}
+
+fn now() -> String {
+    let now = time::OffsetDateTime::now_utc();
+    let format = time::format_description::well_known::Rfc3339;
+    let now = now.replace_nanosecond(0).unwrap_or(now);
+    now.format(&format).unwrap_or_else(|_| now.to_string())
+}
+
+/// `2026-11-22_131502-cnn-digits`, the time in UTC.
+fn run_name(info: &RunInfo) -> String {
+    let time = info.created.replace('T', "_").replace([':', 'Z'], "");
+    format!("{time}-{}-{}", info.model_name, info.data.name)
+}
+
