@@ -3,6 +3,7 @@
 //! - [`idx`] reads and writes MNIST's file format and distrusts every byte of it.
 //! - [`digits`] draws handwritten-like digits: the data set that is always there.
 //! - [`catalog`] finds a data set by name: in a folder, in the cache, by download, or drawn.
+//! - [`fetch`] brings files from the network, verified or not at all.
 //!
 //! ```
 //! use kiln_data::{Digits, Split};
@@ -14,9 +15,10 @@
 
 pub mod catalog;
 pub mod digits;
+pub mod fetch;
 pub mod idx;
 mod labeled;
 
-pub use catalog::{DataError, Load, Loaded, Origin};
+pub use catalog::{DATA_SETS, DataError, DataSet, Load, Loaded, Origin};
 pub use digits::Digits;
 pub use labeled::{LabeledImages, LabeledImagesError, Split};
