@@ -6,6 +6,7 @@
 //! - [`catalog`] finds a data set by name: in a folder, in the cache, by download, or drawn.
 //! - [`DeviceDataset`] and [`DeviceLoader`] keep a data set in device memory and form shuffled,
 //!   augmented batches there.
+//! - [`fetch`] brings files from the network, verified or not at all.
 //!
 //! ```
 //! use kiln_data::{Digits, Split};
@@ -18,10 +19,12 @@
 pub mod catalog;
 mod device;
 pub mod digits;
+pub mod fetch;
 pub mod idx;
 mod labeled;
 
 pub use catalog::{DataError, Load, Loaded, Origin};
 pub use device::{Affine, AffineError, Batch, DeviceDataset, DeviceDatasetError, DeviceLoader, holdout};
+pub use catalog::{DATA_SETS, DataError, DataSet, Load, Loaded, Origin};
 pub use digits::Digits;
 pub use labeled::{LabeledImages, LabeledImagesError, Split};

@@ -26,6 +26,12 @@ pub(super) fn sketch(digit: u8, rng: &mut Rng) -> Sketch {
 /// An oval, seldom closed exactly: the ends meet, miss, cross or curl in.
 fn zero(s: &mut Sketch, r: &mut Rng) {
     let rx = r.range(0.22, 0.56);
+    // Some lean by more than the slant of the hand.
+    let lean = if r.chance(0.35) {
+        r.range(-0.1, 0.35)
+    } else {
+        0.0
+    };
     let from = r.range(-0.42, -0.08);
     let turns = 1.0 + 0.05 * r.normal();
     let direction = if r.chance(0.85) { -1.0 } else { 1.0 };
@@ -39,6 +45,7 @@ fn zero(s: &mut Sketch, r: &mut Rng) {
         let (sin, cos) = sin_cos_turns(further);
         s.to(0.5 + rx * reach * cos, 0.5 + 0.5 * reach * sin);
     }
+    s.slant(lean);
 }
 
 /// A bar; now and then with a flag at the top, a foot at the bottom.
@@ -68,7 +75,7 @@ fn one(s: &mut Sketch, r: &mut Rng) {
 fn two(s: &mut Sketch, r: &mut Rng) {
     let hook = r.range(0.06, 0.42);
     let left = r.range(0.04, 0.24);
-    let right = r.range(0.72, 0.92);
+    let right = r.range(0.62, 0.92);
     let bulge = r.range(0.2, 0.36);
     if hook > 0.26 && r.chance(0.5) {
         // The hook curls in.
@@ -85,8 +92,8 @@ fn two(s: &mut Sketch, r: &mut Rng) {
         .to(right, bulge)
         .to(right - 0.16, bulge + 0.22);
     let foot = r.range(0.0, 0.2);
-    let end = r.range(0.8, 1.05);
-    match r.pick(&[0.42, 0.38, 0.2]) {
+    let end = r.range(0.7, 1.08);
+    match r.pick(&[0.4, 0.42, 0.18]) {
         0 => {
             // A sharp corner and a base line, straight or wavy.
             let y = r.range(0.92, 1.0);
@@ -99,15 +106,15 @@ fn two(s: &mut Sketch, r: &mut Rng) {
         }
         1 => {
             // A loop: under, back over the left, and out across the stroke.
-            let size = r.range(0.05, 0.2);
+            let size = r.range(0.05, 0.21);
             let y = r.range(0.98, 1.04) - size;
             s.to(0.38, y - 0.1)
                 .to(foot + size + 0.05, y + size)
                 .to(foot + 0.02, y + 0.5 * size)
                 .to(foot + 0.08, y - 0.7 * size)
                 .to(foot + 0.15 + size, y - 0.6 * size)
-                .to(0.62, y + 0.04)
-                .to(end, y + r.range(-0.1, 0.16));
+                .to(0.62, y + r.range(0.1, 0.7) * size)
+                .to(end, y + r.range(-0.6, 1.2) * size);
         }
         _ => {
             // The corner is rounded.
@@ -158,10 +165,16 @@ fn three(s: &mut Sketch, r: &mut Rng) {
             }
         }
     }
-    let tail = r.range(0.72, 0.98);
     s.to(lower - 0.1, waist + 0.1)
-        .to(lower, 0.5 * (waist + 1.0))
-        .to(lower - 0.14, 0.93)
+        .to(lower, 0.5 * (waist + 1.0));
+    if r.chance(0.25) {
+        // The lower bowl runs out straight to the lower left.
+        s.to(0.6 * lower, 0.9)
+            .to(r.range(-0.1, 0.25), r.range(0.94, 1.02));
+        return;
+    }
+    let tail = r.range(0.72, 0.98);
+    s.to(lower - 0.14, 0.93)
         .to(r.range(0.36, 0.5), 1.0)
         .to(r.range(0.16, 0.26), 0.5 * (1.0 + tail) + 0.02)
         .to(r.range(0.0, 0.18), tail);
@@ -246,13 +259,13 @@ fn five(s: &mut Sketch, r: &mut Rng) {
     } else {
         s.to(heel + 0.04, shoulder - 0.02).to(0.5, shoulder + 0.04);
     }
-    let tail = r.range(0.74, 1.0);
+    let tail = r.range(0.68, 1.0);
     s.to(belly - 0.06, shoulder + 0.13)
         .to(belly, 0.5 * (shoulder + 1.0) + 0.03)
         .to(belly - 0.15, 0.94)
         .to(r.range(0.3, 0.48), 1.0)
         .to(r.range(-0.04, 0.2), tail);
-    if r.chance(0.15) {
+    if r.chance(0.25) {
         // The bowl curls back in.
         s.to(r.range(0.02, 0.2), tail - r.range(0.06, 0.16));
     }
@@ -267,10 +280,10 @@ fn five(s: &mut Sketch, r: &mut Rng) {
 
 /// A stem that curves into a loop at the bottom; the loop may be small, wide or nearly all of it.
 fn six(s: &mut Sketch, r: &mut Rng) {
-    let top = r.range(0.3, 0.9);
     let left = r.range(0.04, 0.2);
-    let right = left + r.range(0.4, 0.9);
-    let eye = r.range(0.42, 0.76);
+    let top = left + r.range(0.04, 0.72);
+    let right = left + r.range(0.4, 0.82);
+    let eye = r.range(0.4, 0.76);
     // Between a stem as round as a C (1) and one that goes straight down (0).
     let round = r.range(0.0, 1.0);
     let bend = left + (top - left) * (0.62 - 0.32 * round);
@@ -370,6 +383,12 @@ fn eight(s: &mut Sketch, r: &mut Rng) {
         } else {
             0.0
         };
+    // The end may miss the start.
+    let end = if r.chance(0.2) {
+        (up * r.range(0.9, 1.5), waist * r.range(0.1, 0.5))
+    } else {
+        (out * r.range(0.6, 1.1), start + 0.06 * r.normal())
+    };
     let drop = 1.0 - waist;
     s.start(cx + out, start)
         .to(cx + 0.1 * up, 0.0)
@@ -383,7 +402,7 @@ fn eight(s: &mut Sketch, r: &mut Rng) {
         .to(cx - 0.8 * down, waist + 0.38 * drop)
         .to(cx + 0.04 * r.normal(), waist + 0.03 * r.normal())
         .to(cx + 0.8 * up, 0.6 * waist)
-        .to(cx + out * r.range(0.6, 1.1), start + 0.06 * r.normal());
+        .to(cx + end.0, end.1);
 }
 
 /// A ring with a stem, straight or hooked; the ring may be small, slanted, open or nearly all of it.

@@ -10,7 +10,7 @@ const BOX: f32 = 20.0;
 
 /// Draws one sketch as one person would on one day: every habit is drawn at random first.
 pub(super) fn draw(sketch: &mut Sketch, rng: &mut Rng, out: &mut [u8]) {
-    let tremor = 0.005 + 0.02 * rng.unit();
+    let tremor = 0.005 + 0.016 * rng.unit();
     sketch.jitter(rng, tremor, 0.025);
     let mut strokes = sketch.flatten();
     strokes.iter_mut().for_each(|stroke| trim(stroke, rng));
@@ -62,7 +62,7 @@ impl Field {
     const N: usize = 6;
 
     fn new(rng: &mut Rng) -> Self {
-        let strength = 0.02 + 0.09 * rng.unit();
+        let strength = 0.02 + 0.075 * rng.unit();
         let mut vectors = [[(0.0, 0.0); Self::N]; Self::N];
         for vector in vectors.iter_mut().flatten() {
             *vector = (strength * rng.normal(), strength * rng.normal());
@@ -148,7 +148,7 @@ impl Pen {
         let (sin, cos) = sin_cos_turns(rng.unit());
         let nib = 0.22 * rng.unit();
         Self {
-            width: (2.5 + 0.75 * rng.normal()).clamp(1.1, 4.6) * heavy,
+            width: (2.36 + 0.7 * rng.normal()).clamp(1.1, 4.3) * heavy,
             blur: rng.range(0.9, 1.5),
             nib: (nib * cos, nib * sin),
             pressure: 0.2 * rng.unit(),

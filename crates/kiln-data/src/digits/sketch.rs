@@ -95,6 +95,13 @@ impl Sketch {
         }
     }
 
+    /// Leans the whole to the right by this share of its height.
+    pub(super) fn slant(&mut self, lean: f32) {
+        for node in self.strokes.iter_mut().flatten() {
+            node.at.x += lean * (0.5 - node.at.y);
+        }
+    }
+
     /// The strokes as polylines: Catmull-Rom curves through the nodes, broken at the corners.
     pub(super) fn flatten(&self) -> Vec<Vec<Point>> {
         self.strokes

@@ -343,14 +343,10 @@ fn failure(error: ureq::Error) -> Failure {
             io::ErrorKind::UnexpectedEof
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::BrokenPipe => Failure::BrokenOff {
-                received: 0,
-                expected: 0,
-                reason: text,
-            },
+            | io::ErrorKind::BrokenPipe => Failure::NoAnswer(text),
             _ => Failure::Unreachable(text),
         },
-        Error::Timeout(_) => Failure::Status(408),
+        Error::Timeout(_) => Failure::NoAnswer(text),
         _ => Failure::Protocol(text),
     }
 }

@@ -65,6 +65,9 @@ pub enum Failure {
     /// The host could not be found or did not take the connection.
     #[error("not reachable ({0})")]
     Unreachable(String),
+    /// The connection stood, but no answer came.
+    #[error("no answer ({0})")]
+    NoAnswer(String),
     /// The server answered with an error.
     #[error("the server answered {0}")]
     Status(u16),
@@ -104,7 +107,7 @@ impl Failure {
     pub(super) fn is_passing(&self) -> bool {
         match self {
             Failure::Status(status) => matches!(status, 408 | 425 | 429 | 500..=599),
-            Failure::BrokenOff { .. } => true,
+            Failure::NoAnswer(_) | Failure::BrokenOff { .. } => true,
             Failure::Unreachable(_)
             | Failure::WrongSize { .. }
             | Failure::WrongChecksum { .. }

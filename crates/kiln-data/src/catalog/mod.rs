@@ -1,90 +1,15 @@
 //! Data sets by name: where their files are, what their classes are called, how to get them.
 
+mod sets;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+pub use sets::{DATA_SETS, DataSet};
+
+use crate::fetch::FetchError;
 use crate::idx::{self, IdxError, Kind};
 use crate::{Digits, LabeledImages, Split};
-
-/// A data set that [`Load`] knows by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct DataSet {
-    /// The name to give to [`Load::new`] and to `--data`.
-    pub name: &'static str,
-    /// One line that says what it is.
-    pub summary: &'static str,
-    /// Names of the classes.
-    pub classes: &'static [&'static str],
-    /// Number of training and of test images.
-    pub len: (usize, usize),
-    /// Name of its folder as torchvision lays it out (`MNIST/raw`).
-    torchvision: &'static str,
-}
-
-/// Every data set known by name.
-pub const DATA_SETS: &[DataSet] = &[
-    DataSet {
-        name: "mnist",
-        summary: "handwritten digits (LeCun, Cortes and Burges, 1998)",
-        classes: &["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"],
-        len: (60_000, 10_000),
-        torchvision: "MNIST",
-    },
-    DataSet {
-        name: "fashion-mnist",
-        summary: "articles of clothing (Xiao, Rasul and Vollgraf, 2017)",
-        classes: &[
-            "T-shirt/top",
-            "Trouser",
-            "Pullover",
-            "Dress",
-            "Coat",
-            "Sandal",
-            "Shirt",
-            "Sneaker",
-            "Bag",
-            "Ankle boot",
-        ],
-        len: (60_000, 10_000),
-        torchvision: "FashionMNIST",
-    },
-    DataSet {
-        name: "kmnist",
-        summary: "cursive Japanese characters (Clanuwat et al., 2018)",
-        classes: &["o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"],
-        len: (60_000, 10_000),
-        torchvision: "KMNIST",
-    },
-    DataSet {
-        name: "digits",
-        summary: "handwritten-like digits that Kiln draws itself; needs no files",
-        classes: &["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"],
-        len: (Digits::TRAIN_LEN, Digits::TEST_LEN),
-        torchvision: "",
-    },
-];
-
-impl DataSet {
-    /// The data set called `name`; `_` and spaces count as `-`, and case does not count.
-    ///
-    /// # Errors
-    /// [`DataError::UnknownName`], which suggests names that are close.
-    pub fn find(name: &str) -> Result<&'static DataSet, DataError> {
-        let plain = name.to_ascii_lowercase().replace(['_', ' '], "-");
-        DATA_SETS
-            .iter()
-            .find(|set| set.name == plain)
-            .ok_or_else(|| DataError::UnknownName {
-                name: name.to_owned(),
-                suggestion: suggest(&plain),
-            })
-    }
-
-    fn is_drawn(&self) -> bool {
-        self.torchvision.is_empty()
-    }
-}
 
 /// Where loaded data came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,7 +92,7 @@ impl Load {
     }
 
     /// Looks for the files in this folder and nowhere else: directly in it, in a subfolder with the
-    /// data set's name, or in torchvision's layout (`MNIST/raw`). Default: none.
+    /// data set's name (which is tried first), or in torchvision's layout (`MNIST/raw`). Default: none.
     pub fn data_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.data_dir = Some(dir.into());
         self
@@ -220,16 +145,33 @@ impl Load {
         self.files(set)
     }
 
-    fn auto(&self) -> Result<Loaded, DataError> {
-        match self.files(DataSet::find("mnist")?) {
-            // A folder that the user named must hold the data: other data would be a surprise.
-            Err(DataError::NotFound { reason, .. }) if self.data_dir.is_none() => {
-                Ok(self.drawn(Some(format!(
-                    "MNIST is not here ({reason}), so Kiln draws its own digits"
-                ))))
-            }
-            other => other,
+    /// Brings the files of the data set into the cache, verified, and gives their folder; `None` if
+    /// the data set is drawn and needs none. Files that are there and right are left alone.
+    ///
+    /// # Errors
+    /// [`DataError::UnknownName`], [`DataError::NoCache`], [`DataError::NotFound`].
+    pub fn fetch(&self) -> Result<Option<PathBuf>, DataError> {
+        let set = DataSet::find(&self.name)?;
+        if set.is_drawn() {
+            return Ok(None);
         }
+        let cache = self.cache(set)?;
+        self.download(set, &cache)?;
+        Ok(Some(cache))
+    }
+
+    fn auto(&self) -> Result<Loaded, DataError> {
+        let mnist = DataSet::find("mnist")?;
+        let reason = match self.files(mnist) {
+            // A folder that the user named must hold the data: other data would be a surprise.
+            Err(error) if self.data_dir.is_some() => return Err(error),
+            Err(DataError::NotFound { reason, .. }) => reason,
+            Err(DataError::NoCache) => "no cache folder".to_owned(),
+            other => return other,
+        };
+        Ok(self.drawn(Some(format!(
+            "MNIST is not at hand ({reason}), so these are Kiln's own drawn digits"
+        ))))
     }
 
     fn drawn(&self, note: Option<String>) -> Loaded {
@@ -242,40 +184,86 @@ impl Load {
         }
     }
 
-    fn files(&self, set: &DataSet) -> Result<Loaded, DataError> {
+    fn files(&self, set: &'static DataSet) -> Result<Loaded, DataError> {
         if let Some(dir) = &self.data_dir {
-            let candidates = [
-                dir.clone(),
-                dir.join(set.name),
-                dir.join(set.torchvision).join("raw"),
-                dir.join(set.torchvision),
-            ];
-            let Some(found) = candidates.iter().find(|dir| holds_any(dir)) else {
-                return Err(DataError::NotFound {
-                    name: set.name,
-                    reason: format!("no such files in {}", dir.display()),
-                    steps: manual_steps(set, dir),
-                });
-            };
-            return read(set, found, Origin::Folder(found.clone()));
+            let found = find_folder(set, dir).ok_or_else(|| DataError::NotFound {
+                name: set.name,
+                reason: match dir.is_dir() {
+                    true => format!("its files are not in {}", dir.display()),
+                    false => format!("there is no folder {}", dir.display()),
+                },
+                steps: manual_steps(set, dir),
+            })?;
+            return read(set, &found, Origin::Folder(found.clone()));
         }
+        let cache = self.cache(set)?;
+        if !holds_all(&cache) {
+            self.download(set, &cache)?;
+            return read(set, &cache, Origin::Downloaded(cache.clone()));
+        }
+        match read(set, &cache, Origin::Cache(cache.clone())) {
+            // Damage in the cache is ours to mend: what is not as published is fetched again.
+            Err(damage) if self.download(set, &cache).is_ok() => {
+                read(set, &cache, Origin::Downloaded(cache.clone())).map_err(|_| damage)
+            }
+            result => result,
+        }
+    }
+
+    fn cache(&self, set: &DataSet) -> Result<PathBuf, DataError> {
         let cache = self.cache_dir.clone().or_else(cache_dir);
-        let Some(cache) = cache.map(|cache| cache.join(set.name)) else {
-            return Err(DataError::NoCache);
-        };
-        if holds_any(&cache) {
-            return read(set, &cache, Origin::Cache(cache.clone()));
-        }
-        let reason = match self.offline {
-            true => "not in the cache, and offline".to_owned(),
-            false => "not in the cache".to_owned(),
-        };
-        Err(DataError::NotFound {
+        Ok(cache.ok_or(DataError::NoCache)?.join(set.name))
+    }
+
+    fn download(&self, set: &'static DataSet, cache: &Path) -> Result<(), DataError> {
+        let not_found = |reason| DataError::NotFound {
             name: set.name,
             reason,
-            steps: manual_steps(set, &cache),
-        })
+            steps: manual_steps(set, cache),
+        };
+        if self.offline {
+            return Err(not_found("not in the cache, and downloads are off".into()));
+        }
+        #[cfg(not(feature = "download"))]
+        return Err(not_found(
+            "not in the cache, and this build cannot download: its feature `download` is off"
+                .into(),
+        ));
+        #[cfg(feature = "download")]
+        crate::fetch::Fetcher::new()
+            .progress(self.progress)
+            .fetch_all(&set.files(), cache)
+            .map_err(|error| not_found(why(&error)))
     }
+}
+
+/// One line on why a download failed.
+#[cfg_attr(not(feature = "download"), expect(dead_code))]
+fn why(error: &FetchError) -> String {
+    match error {
+        error if error.is_offline() => "not in the cache, and no network".into(),
+        FetchError::AllFailed { name, failures, .. } => {
+            let failures: Vec<String> = failures
+                .iter()
+                .map(|(url, failure)| format!("{url}: {failure}"))
+                .collect();
+            format!("cannot fetch {name}: {}", failures.join("; "))
+        }
+        FetchError::Io { source, .. } => format!("{error}: {source}"),
+        other => other.to_string(),
+    }
+}
+
+/// The folder in or under `dir` that holds files of the set.
+fn find_folder(set: &DataSet, dir: &Path) -> Option<PathBuf> {
+    [
+        dir.join(set.name),
+        dir.join(set.torchvision).join("raw"),
+        dir.join("raw"),
+        dir.to_owned(),
+    ]
+    .into_iter()
+    .find(|dir| found_files(dir) > 0)
 }
 
 /// Kiln's folder for downloads: `KILN_DATA_DIR` if set and not empty, otherwise `kiln` in the
@@ -319,12 +307,16 @@ pub enum DataError {
     Idx(#[from] IdxError),
 }
 
-fn holds_any(dir: &Path) -> bool {
-    [Split::Train, Split::Test].into_iter().any(|split| {
-        [Kind::Images, Kind::Labels]
-            .into_iter()
-            .any(|kind| idx::find(dir, split, kind).is_some())
-    })
+fn found_files(dir: &Path) -> usize {
+    [Split::Train, Split::Test]
+        .into_iter()
+        .flat_map(|split| [Kind::Images, Kind::Labels].map(|kind| idx::find(dir, split, kind)))
+        .flatten()
+        .count()
+}
+
+fn holds_all(dir: &Path) -> bool {
+    found_files(dir) == 4
 }
 
 fn read(set: &DataSet, dir: &Path, origin: Origin) -> Result<Loaded, DataError> {
@@ -339,41 +331,13 @@ fn read(set: &DataSet, dir: &Path, origin: Origin) -> Result<Loaded, DataError> 
     })
 }
 
-fn manual_steps(_set: &DataSet, dir: &Path) -> String {
-    let files: Vec<String> = [Split::Train, Split::Test]
-        .into_iter()
-        .flat_map(|split| [Kind::Images, Kind::Labels].map(|kind| idx::file_name(split, kind)))
-        .map(|name| format!("{name}.gz"))
-        .collect();
-    format!("put {} into {}", files.join(", "), dir.display())
-}
-
-/// What to say after an unknown name.
-fn suggest(name: &str) -> String {
-    let near: Vec<&str> = DATA_SETS
-        .iter()
-        .map(|set| set.name)
-        .filter(|known| known.contains(name) && name.len() > 2 || edits(name, known) <= 2)
-        .collect();
-    if let [first, ..] = near[..] {
-        return format!("did you mean {first:?}?");
-    }
-    let all: Vec<&str> = DATA_SETS.iter().map(|set| set.name).collect();
-    format!("known are auto, {}", all.join(", "))
-}
-
-/// Levenshtein distance.
-fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, &cb) in b.iter().enumerate() {
-            let substitute = diagonal + usize::from(ca != cb);
-            diagonal = row[j + 1];
-            row[j + 1] = substitute.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
+/// What a person can do without this program.
+fn manual_steps(set: &DataSet, dir: &Path) -> String {
+    let files: Vec<String> = set.files().into_iter().map(|file| file.name).collect();
+    format!(
+        "by hand: fetch {} from {} into {}, or name a folder that has them with --data-dir",
+        files.join(", "),
+        set.mirrors.join(" or "),
+        dir.display()
+    )
 }
