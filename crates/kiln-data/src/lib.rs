@@ -23,7 +23,6 @@ pub mod fetch;
 pub mod idx;
 mod labeled;
 
-pub use catalog::{DataError, Load, Loaded, Origin};
 pub use device::{Affine, AffineError, Batch, DeviceDataset, DeviceDatasetError, DeviceLoader, holdout};
 pub use catalog::{DATA_SETS, DataError, DataSet, Load, Loaded, Origin};
 pub use digits::Digits;

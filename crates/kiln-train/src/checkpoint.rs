@@ -10,8 +10,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use burn::lr_scheduler::LrSchedulerRecord;
-use burn::optim::OptimizerRecord;
 use burn::store::ModuleRecord;
 use burn::train::SupervisedTraining;
 use burn::train::checkpoint::{
@@ -320,6 +318,8 @@ impl CheckpointingStrategy for Always {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn::lr_scheduler::LrSchedulerRecord;
+    use burn::optim::OptimizerRecord;
 
     fn records() -> (ModuleRecord, OptimizerRecord, LrSchedulerRecord) {
         let device = kiln_testing::devices().remove(0);

@@ -22,13 +22,13 @@ use state::State;
 /// use kiln_train::{OptimizerRecipe, optimizer};
 /// # let device = kiln_testing::devices().remove(0).autodiff();
 /// let linear = LinearConfig::new(2, 1).init(&device);
-/// let before = linear.weight.val().into_data();
+/// let before = linear.weight.val().try_into_vec_as::<f32>().unwrap()[0];
 /// let loss = linear.forward(Tensor::<2>::ones([4, 2], &device)).mean();
 /// let grads = GradientsParams::from_grads(loss.backward(), &linear);
 /// let linear = optimizer(&OptimizerRecipe::default()).step(1e-3, linear, grads);
 /// // Adam's first step is the learning rate against the sign of the gradient.
-/// let expected = before.to_vec::<f32>().unwrap()[0] - 1e-3;
-/// assert!((linear.weight.val().into_data().to_vec::<f32>().unwrap()[0] - expected).abs() < 1e-6);
+/// let expected = before - 1e-3;
+/// assert!((linear.weight.val().try_into_vec_as::<f32>().unwrap()[0] - expected).abs() < 1e-6);
 /// ```
 pub fn optimizer(recipe: &OptimizerRecipe) -> ModuleOptimizer {
     let decay = |default: f64| recipe.weight_decay.unwrap_or(default);
@@ -183,7 +183,7 @@ impl Optimizer for RmsProp {
     ) -> (Tensor<D>, Option<State<D>>) {
         let grad = l2(grad, &tensor, self.weight_decay);
         // Square, mean (if centered) and velocity (if there is momentum), in this order.
-        let mut old = State::place_all(state, &tensor);
+        let mut old = State::place_all(state, &tensor.device());
         let mut blend = |new: Tensor<D>, keep: f64| match old.next() {
             Some(old) => old * keep + new,
             None => new,

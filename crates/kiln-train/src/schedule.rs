@@ -137,7 +137,9 @@ mod tests {
     #[test]
     fn a_restored_schedule_goes_on_where_the_saved_one_was() {
         let mut saved = schedule("name = 'cosine'");
-        (0..37).for_each(|_| drop(saved.step()));
+        for _ in 0..37 {
+            saved.step();
+        }
         let mut restored = schedule("name = 'cosine'");
         restored.load_record(saved.to_record());
         assert_eq!(restored.step(), saved.step());

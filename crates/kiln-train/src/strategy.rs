@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex};
 use burn::data::dataloader::Progress;
 use burn::module::Module;
 use burn::tensor::Device;
-use burn::train::metric::processor::{EventProcessorTraining, LearnerEvent, TrainingItem};
 use burn::train::{
-    InferenceStep, Interrupter, Learner, SupervisedLearningStrategy,
-    SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, ValidLoader,
+    EventProcessorTraining, InferenceStep, Interrupter, Learner, LearnerEvent,
+    SupervisedLearningStrategy, SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents,
+    TrainingItem, ValidLoader,
 };
 use kiln_data::DeviceLoader;
 

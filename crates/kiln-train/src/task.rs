@@ -284,7 +284,7 @@ mod tests {
             let logits = TensorData::from([[1.0, 2.0, 3.0f32], [1000.0, 0.0, -1000.0], [0.0; 3]]);
             let logits = Tensor::<2>::from_data(logits, &device);
             let labels = Tensor::<1, Int>::from_ints([2, 0, 1], &device);
-            let loss = cross_entropy(logits, labels).into_data().to_vec::<f32>().unwrap()[0];
+            let loss = cross_entropy(logits, labels).try_into_vec_as::<f32>().unwrap()[0];
             assert!((loss - expected).abs() < 1e-6, "{device:?}: {loss}");
         }
     }

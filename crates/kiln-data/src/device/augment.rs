@@ -133,8 +133,8 @@ mod tests {
                 let image = TensorData::new(image.to_vec(), [1, 1, height, width]);
                 let image = Tensor::<4>::from_data(image, device);
                 let affine = Tensor::<2>::from_floats([augment], device);
-                let out = Affine::apply(image, affine).into_data();
-                out.to_vec::<f32>().unwrap()
+                let out = Affine::apply(image, affine);
+                out.try_into_vec_as::<f32>().unwrap()
             })
             .collect()
     }
@@ -169,7 +169,7 @@ mod tests {
             scale: 0.2,
         };
         let data = augment.sample(500, [20, 40], 9, 1);
-        let rows = data.to_vec::<f32>().unwrap();
+        let rows = data.clone().try_into_vec::<f32>().unwrap();
         let mut shifts: Vec<f64> = Vec::new();
         for m in rows.chunks_exact(6) {
             let m: Vec<f64> = m.iter().map(|&v| f64::from(v)).collect();

@@ -55,7 +55,7 @@ pub enum DeviceDatasetError {
 /// let data = DeviceDataset::new(&data, &device)?;
 /// let batch = data.batch(Tensor::<1, Int>::from_ints([1], &device), None);
 /// assert_eq!(batch.images.dims(), [1, 1, 2, 2]);
-/// assert_eq!(batch.images.into_data().to_vec::<f32>().unwrap(), [1.0, 1.0, 0.0, 0.0]);
+/// assert_eq!(batch.images.try_into_vec_as::<f32>().unwrap(), [1.0, 1.0, 0.0, 0.0]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -261,9 +261,8 @@ mod tests {
             let indices = Tensor::<1, Int>::from_ints(chosen, &device);
             let batch = data.batch(indices, None);
             assert_eq!(batch.images.dims(), [4, 1, 3, 5]);
-            let got = batch.images.into_data().to_vec::<f32>().unwrap();
-            let labels = batch.labels.into_data().convert::<i32>();
-            assert_eq!(labels.to_vec::<i32>().unwrap(), chosen);
+            let got = batch.images.try_into_vec_as::<f32>().unwrap();
+            assert_eq!(batch.labels.try_into_vec_as::<i32>().unwrap(), chosen);
             for (row, &index) in chosen.iter().enumerate() {
                 for pixel in 0..15 {
                     let byte = f32::from(raw[index as usize * 15 + pixel]);
@@ -283,7 +282,7 @@ mod tests {
                 .normalized(&[0.5, 0.2, 0.1], &[0.5, 1.0, 0.1])
                 .unwrap();
             let batch = data.batch(Tensor::<1, Int>::from_ints([0], &device), None);
-            let got = batch.images.into_data().to_vec::<f32>().unwrap();
+            let got = batch.images.try_into_vec_as::<f32>().unwrap();
             for (got, expected) in got.iter().zip([1.0, 0.0, -1.0]) {
                 assert!((got - expected).abs() < 1e-6, "{device:?}: {got} != {expected}");
             }

@@ -213,8 +213,8 @@ mod tests {
             .iter()
             .map(|batch| {
                 let batch = batch.unwrap();
-                let labels = batch.labels.into_data().convert::<i32>().to_vec().unwrap();
-                let pixels = batch.images.into_data().to_vec::<f32>().unwrap();
+                let labels = batch.labels.try_into_vec_as::<i32>().unwrap();
+                let pixels = batch.images.try_into_vec_as::<f32>().unwrap();
                 for (label, image) in std::iter::zip(&labels, pixels.chunks(4)) {
                     let expected = *label as f32 / 255.0;
                     assert!(image.iter().all(|p| (p - expected).abs() < 1e-6));

@@ -47,16 +47,16 @@ impl<const D: usize> State<D> {
         parameter: &Tensor<D>,
     ) -> Option<(usize, [Tensor<D>; N])> {
         let steps = state.as_ref()?.steps;
-        let tensors: Vec<_> = Self::place_all(state, parameter).collect();
+        let tensors: Vec<_> = Self::place_all(state, &parameter.device()).collect();
         Some((steps, tensors.try_into().ok()?))
     }
 
-    /// The tensors, on the parameter's device; none where there is no state yet.
+    /// The tensors, on a device; none where there is no state yet.
     pub(super) fn place_all(
         state: Option<Self>,
-        parameter: &Tensor<D>,
-    ) -> impl Iterator<Item = Tensor<D>> {
-        let device = parameter.device();
+        device: &Device,
+    ) -> impl Iterator<Item = Tensor<D>> + use<D> {
+        let device = device.clone();
         let tensors = state.map_or(Vec::new(), |state| state.tensors);
         tensors.into_iter().map(move |slot| slot.to_device(&device))
     }

@@ -120,7 +120,6 @@ pub(super) fn validate(recipe: &Recipe) -> Result<(), RecipeError> {
     let number = |key, value: f64, min: f64, max: f64| {
         check(key, (min..=max).contains(&value), &value)
     };
-    let below_one = |key, value: f64| check(key, (0.0..1.0).contains(&value), &value);
     // TOML has no larger integer, so a larger seed could not be written to the run.
     check("seed", i64::try_from(recipe.seed).is_ok(), &recipe.seed)?;
     if let Epochs::Count(epochs) = recipe.epochs {
