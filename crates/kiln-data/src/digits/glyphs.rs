@@ -23,27 +23,43 @@ pub(super) fn sketch(digit: u8, rng: &mut Rng) -> Sketch {
     sketch
 }
 
-/// An oval, seldom closed exactly: the ends meet, miss, cross or curl in.
+/// An oval or a drop, seldom closed exactly: the ends meet, miss, cross or curl in.
 fn zero(s: &mut Sketch, r: &mut Rng) {
-    let rx = r.range(0.22, 0.56);
-    // Some lean by more than the slant of the hand.
-    let lean = if r.chance(0.35) {
-        r.range(-0.1, 0.35)
-    } else {
-        0.0
+    let rx = match r.pick(&[0.85, 0.15]) {
+        0 => r.range(0.22, 0.56),
+        _ => r.range(0.56, 0.85),
     };
-    let from = r.range(-0.42, -0.08);
-    let turns = 1.0 + 0.05 * r.normal();
-    let direction = if r.chance(0.85) { -1.0 } else { 1.0 };
-    let spiral = 0.12 * r.normal();
-    let to = from + direction * turns;
-    s.lift().arc((0.5, 0.5), (rx, 0.5), (from, to), spiral);
-    if r.chance(0.25) {
-        // The pen runs on past the start, inside or outside the oval.
-        let reach = r.range(0.6, 1.2);
-        let further = to + direction * r.range(0.04, 0.12);
-        let (sin, cos) = sin_cos_turns(further);
-        s.to(0.5 + rx * reach * cos, 0.5 + 0.5 * reach * sin);
+    // Some lean by more than the slant of the hand.
+    let lean = match r.chance(0.35) {
+        true => r.range(-0.1, 0.35),
+        false => 0.0,
+    };
+    if r.chance(0.28) {
+        // A drop: down from the top, around, and up across the start.
+        let tip = 0.06 * r.normal();
+        s.start(0.5 + tip + r.range(-0.05, 0.2) * rx, r.range(-0.08, 0.04))
+            .to(0.5 + 0.5 * tip - 0.55 * rx, r.range(0.16, 0.26))
+            .to(0.5 - rx, 0.56)
+            .to(0.5 - 0.68 * rx, 0.88)
+            .to(0.5, 1.0)
+            .to(0.5 + 0.72 * rx, 0.88)
+            .to(0.5 + rx, 0.56)
+            .to(0.5 + 0.6 * rx, r.range(0.14, 0.26))
+            .to(0.5 + tip + r.range(-0.5, 0.1) * rx, r.range(-0.06, 0.12));
+    } else {
+        let from = r.range(-0.42, -0.08);
+        let turns = 1.0 + 0.05 * r.normal();
+        let direction = if r.chance(0.85) { -1.0 } else { 1.0 };
+        let spiral = 0.12 * r.normal();
+        let to = from + direction * turns;
+        s.lift().arc((0.5, 0.5), (rx, 0.5), (from, to), spiral);
+        if r.chance(0.25) {
+            // The pen runs on past the start, inside or outside the oval.
+            let reach = r.range(0.6, 1.2);
+            let further = to + direction * r.range(0.04, 0.12);
+            let (sin, cos) = sin_cos_turns(further);
+            s.to(0.5 + rx * reach * cos, 0.5 + 0.5 * reach * sin);
+        }
     }
     s.slant(lean);
 }
@@ -106,14 +122,16 @@ fn two(s: &mut Sketch, r: &mut Rng) {
         }
         1 => {
             // A loop: under, back over the left, and out across the stroke.
-            let size = r.range(0.05, 0.21);
-            let y = r.range(0.98, 1.04) - size;
-            s.to(0.38, y - 0.1)
-                .to(foot + size + 0.05, y + size)
-                .to(foot + 0.02, y + 0.5 * size)
-                .to(foot + 0.08, y - 0.7 * size)
-                .to(foot + 0.15 + size, y - 0.6 * size)
-                .to(0.62, y + r.range(0.1, 0.7) * size)
+            let size = r.range(0.05, 0.2);
+            let wide = r.range(0.18, 0.46);
+            let foot = foot - 0.05;
+            let y = r.range(0.98, 1.02) - size;
+            s.to(0.42, y - 0.1)
+                .to(foot + 0.58 * wide, y + size)
+                .to(foot, y + 0.4 * size)
+                .to(foot + 0.3 * wide, y - 0.75 * size)
+                .to(foot + wide, y - 0.4 * size)
+                .to(0.68, y + r.range(0.1, 0.8) * size)
                 .to(end, y + r.range(-0.6, 1.2) * size);
         }
         _ => {
