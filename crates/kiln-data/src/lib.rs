@@ -3,6 +3,8 @@
 //! - [`idx`] reads and writes MNIST's file format and distrusts every byte of it.
 //! - [`digits`] draws handwritten-like digits: the data set that is always there.
 //! - [`catalog`] finds a data set by name: in a folder, in the cache, by download, or drawn.
+//! - [`images`] reads a picture from a file as a model wants it.
+//! - [`info`] says what is in a data set, in numbers and as a picture.
 //! - [`fetch`] brings files from the network, verified or not at all.
 //!
 //! ```
@@ -17,6 +19,8 @@ pub mod catalog;
 pub mod digits;
 pub mod fetch;
 pub mod idx;
+pub mod images;
+pub mod info;
 mod labeled;
 
 pub use catalog::{DATA_SETS, DataError, DataSet, Load, Loaded, Origin};

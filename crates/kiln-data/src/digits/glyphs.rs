@@ -72,7 +72,7 @@ fn one(s: &mut Sketch, r: &mut Rng) {
         s.start(0.5, 0.0).to(0.5 + bow, 0.5).to(0.5, 1.0);
         return;
     }
-    let flag = r.range(0.12, 0.32);
+    let flag = r.range(0.1, 0.27);
     let drop = r.range(0.08, 0.28);
     s.start(0.52 - flag, drop)
         .to(0.52 - 0.45 * flag, 0.6 * drop)
@@ -89,7 +89,7 @@ fn one(s: &mut Sketch, r: &mut Rng) {
 
 /// A hook over the top and a sweep to the lower left; then a base line, a wave or a loop.
 fn two(s: &mut Sketch, r: &mut Rng) {
-    let hook = r.range(0.06, 0.42);
+    let hook = r.range(0.06, 0.46);
     let left = r.range(0.04, 0.24);
     let right = r.range(0.62, 0.92);
     let bulge = r.range(0.2, 0.36);

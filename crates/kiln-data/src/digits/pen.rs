@@ -12,11 +12,16 @@ const BOX: f32 = 20.0;
 pub(super) fn draw(sketch: &mut Sketch, rng: &mut Rng, out: &mut [u8]) {
     let tremor = 0.005 + 0.016 * rng.unit();
     sketch.jitter(rng, tremor, 0.025);
+    let bare = sketch.is_bare_line();
     let mut strokes = sketch.flatten();
     strokes.iter_mut().for_each(|stroke| trim(stroke, rng));
     bend(&mut strokes, rng);
-    let pen = Pen::new(rng, strokes.len());
-    fit(&mut strokes, pen.width * 0.5);
+    let mut pen = Pen::new(rng, bare);
+    let narrow = fit(&mut strokes, pen.width * 0.5);
+    if !bare {
+        // Nobody writes a narrow 8 with a broad pen: it could not be read.
+        pen.width = pen.width.min((0.4 * narrow).max(1.2));
+    }
     let mut ink = [f32::MIN; SIDE * SIDE];
     pen.ink(&strokes, rng, &mut ink);
     pen.develop(rng, &mut ink);
@@ -104,8 +109,9 @@ fn weights(u: f32) -> (usize, [f32; 4]) {
     (cell as usize - 1, weights)
 }
 
-/// Scales and moves the strokes so that they and their ink just fit the box at the origin.
-fn fit(strokes: &mut [Vec<Point>], radius: f32) {
+/// Scales and moves the strokes so that they and their ink just fit the box at the origin; gives
+/// the shorter side of what they then span.
+fn fit(strokes: &mut [Vec<Point>], radius: f32) -> f32 {
     let (mut low, mut high) = ((f32::MAX, f32::MAX), (f32::MIN, f32::MIN));
     for p in strokes.iter().flatten() {
         low = (low.0.min(p.x), low.1.min(p.y));
@@ -119,6 +125,7 @@ fn fit(strokes: &mut [Vec<Point>], radius: f32) {
             y: (p.y - low.1) * scale + radius,
         };
     }
+    scale * (high.0 - low.0).min(high.1 - low.1)
 }
 
 struct Pen {
@@ -138,9 +145,9 @@ struct Pen {
 }
 
 impl Pen {
-    fn new(rng: &mut Rng, strokes: usize) -> Self {
+    fn new(rng: &mut Rng, bare: bool) -> Self {
         // One bare line stays legible however thick it is.
-        let heavy = if strokes == 1 {
+        let heavy = if bare {
             1.0 + 0.35 * rng.unit() * rng.unit()
         } else {
             1.0
