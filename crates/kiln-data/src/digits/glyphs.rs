@@ -26,16 +26,17 @@ pub(super) fn sketch(digit: u8, rng: &mut Rng) -> Sketch {
 /// An oval or a drop, seldom closed exactly: the ends meet, miss, cross or curl in.
 fn zero(s: &mut Sketch, r: &mut Rng) {
     let rx = match r.pick(&[0.85, 0.15]) {
-        0 => r.range(0.22, 0.56),
-        _ => r.range(0.56, 0.85),
+        0 => r.range(0.24, 0.6),
+        _ => r.range(0.6, 0.85),
     };
     // Some lean by more than the slant of the hand.
     let lean = match r.chance(0.35) {
         true => r.range(-0.1, 0.35),
         false => 0.0,
     };
-    if r.chance(0.28) {
-        // A drop: down from the top, around, and up across the start.
+    if r.chance(0.4) {
+        // A drop: down from the top, around, and up across the start; either way round.
+        let rx = if r.chance(0.7) { rx } else { -rx };
         let tip = 0.06 * r.normal();
         s.start(0.5 + tip + r.range(-0.05, 0.2) * rx, r.range(-0.08, 0.04))
             .to(0.5 + 0.5 * tip - 0.55 * rx, r.range(0.16, 0.26))
@@ -109,7 +110,7 @@ fn two(s: &mut Sketch, r: &mut Rng) {
         .to(right - 0.16, bulge + 0.22);
     let foot = r.range(0.0, 0.2);
     let end = r.range(0.7, 1.08);
-    match r.pick(&[0.4, 0.42, 0.18]) {
+    match r.pick(&[0.4, 0.44, 0.16]) {
         0 => {
             // A sharp corner and a base line, straight or wavy.
             let y = r.range(0.92, 1.0);
@@ -122,8 +123,8 @@ fn two(s: &mut Sketch, r: &mut Rng) {
         }
         1 => {
             // A loop: under, back over the left, and out across the stroke.
-            let size = r.range(0.05, 0.2);
-            let wide = r.range(0.18, 0.46);
+            let size = r.range(0.09, 0.22);
+            let wide = r.range(0.22, 0.5);
             let foot = foot - 0.05;
             let y = r.range(0.98, 1.02) - size;
             s.to(0.42, y - 0.1)
@@ -315,10 +316,16 @@ fn six(s: &mut Sketch, r: &mut Rng) {
         .to(right, 0.5 * (1.0 + eye) + 0.02)
         .to(right - 0.1, eye + 0.05)
         .to(0.5 * (left + right) + 0.03, eye);
-    match r.pick(&[0.45, 0.3, 0.25]) {
+    match r.pick(&[0.38, 0.24, 0.2, 0.18]) {
         0 => s.to(left + 0.12, eye + 0.1).to(left + 0.03, eye + 0.2),
         1 => s.to(left + 0.12, eye + 0.08).to(left - 0.04, eye + 0.17),
-        _ => s.to(left + 0.18, eye + 0.07),
+        2 => s.to(left + 0.18, eye + 0.07),
+        _ => {
+            // The ring stays small, away from the stem.
+            let inner = left + (right - left) * r.range(0.3, 0.6);
+            s.to(inner, 0.6 * eye + 0.36)
+                .to(inner + r.range(-0.02, 0.1), r.range(0.86, 1.0))
+        }
     };
 }
 
