@@ -6,6 +6,8 @@
 //! - [`catalog`] finds a data set by name: in a folder, in the cache, by download, or drawn.
 //! - [`DeviceDataset`] and [`DeviceLoader`] keep a data set in device memory and form shuffled,
 //!   augmented batches there.
+//! - [`images`] reads a picture from a file as a model wants it.
+//! - [`info`] says what is in a data set, in numbers and as a picture.
 //! - [`fetch`] brings files from the network, verified or not at all.
 //!
 //! ```
@@ -21,6 +23,8 @@ mod device;
 pub mod digits;
 pub mod fetch;
 pub mod idx;
+pub mod images;
+pub mod info;
 mod labeled;
 
 pub use device::{Affine, AffineError, Batch, DeviceDataset, DeviceDatasetError, DeviceLoader, holdout};

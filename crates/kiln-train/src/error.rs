@@ -106,6 +106,9 @@ pub enum TrainError {
     /// The device or burn-train reported an error.
     #[error("training stopped: {0}")]
     Backend(String),
+    /// A picture could not be read for prediction.
+    #[error(transparent)]
+    Picture(#[from] kiln_data::images::ImageError),
     /// The model takes images of another size or colour than the picture reader makes.
     #[error(
         "the model takes images of {channels}x{height}x{width}, but pictures are read as 1x28x28; predict works for models of MNIST-like data"

@@ -13,6 +13,7 @@ mod evaluate;
 mod files;
 mod optim;
 mod plot;
+mod predict;
 mod prepare;
 mod recipe;
 mod recorder;
@@ -27,6 +28,7 @@ mod weights;
 pub use error::TrainError;
 pub use evaluate::{ClassScore, Evaluation, TrainedModel};
 pub use optim::optimizer;
+pub use predict::{Candidate, Prediction};
 pub use prepare::Prepared;
 pub use recipe::{
     AugmentRecipe, CheckpointRecipe, DataRecipe, EarlyStoppingRecipe, Epochs, FIELDS, Field,

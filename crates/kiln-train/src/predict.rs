@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{Int, Tensor};
-use kiln_data::images::{Invert, read_digit};
+use kiln_data::images::{self, Framing, Invert};
 use kiln_data::{DeviceDataset, LabeledImages};
 use serde::Serialize;
 
@@ -16,6 +16,8 @@ use crate::evaluate::TrainedModel;
 pub struct Prediction {
     /// The most probable classes, best first.
     pub top: Vec<Candidate>,
+    /// Whether dark and light changed places before the model saw the picture.
+    pub inverted: bool,
 }
 
 /// A class and its probability.
@@ -29,7 +31,8 @@ pub struct Candidate {
 
 impl TrainedModel {
     /// Predicts the `top` most probable classes of a PNG or JPEG of any size and colour, which is
-    /// brought into the form of MNIST's images first.
+    /// brought into the form of the training images first: strokes are cut out and centred as
+    /// MNIST's are; pictures of things (Fashion-MNIST) are taken whole.
     ///
     /// # Errors
     ///
@@ -48,8 +51,16 @@ impl TrainedModel {
                 width,
             });
         }
-        let pixels = read_digit(picture.as_ref(), invert)?;
-        Ok(self.predict_pixels(&pixels, top)?)
+        let framing = match self.info().data.name.as_str() {
+            "fashion-mnist" => Framing::Whole,
+            _ => Framing::Ink,
+        };
+        let picture = images::read(picture.as_ref(), framing, invert)?;
+        let prediction = self.predict_pixels(&picture.pixels, top)?;
+        Ok(Prediction {
+            inverted: picture.inverted,
+            ..prediction
+        })
     }
 
     /// Predicts the `top` most probable classes of an image of the model's own size, its pixels as
@@ -79,6 +90,9 @@ impl TrainedModel {
             .collect();
         candidates.sort_by(|a, b| b.probability.total_cmp(&a.probability));
         candidates.truncate(top);
-        Ok(Prediction { top: candidates })
+        Ok(Prediction {
+            top: candidates,
+            inverted: false,
+        })
     }
 }

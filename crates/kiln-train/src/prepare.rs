@@ -57,7 +57,7 @@ impl Prepared {
                 (rest, held)
             }
         };
-        let (mean, std) = mean_std(&train);
+        let stats = kiln_data::info::Summary::of(&train);
         let mut crc = crc32fast::Hasher::new();
         crc.update(train.images());
         crc.update(train.labels());
@@ -69,9 +69,9 @@ impl Prepared {
             valid_len: valid.len(),
             test_len: test.len(),
             fingerprint: format!("{:08x}", crc.finalize()),
-            mean,
+            mean: stats.mean.iter().map(|&m| m as f32).collect(),
             // A channel that never changes carries nothing; it must not become NaN.
-            std: std.into_iter().map(|s| if s > 0.0 { s } else { 1.0 }).collect(),
+            std: stats.std.iter().map(|&s| if s > 0.0 { s as f32 } else { 1.0 }).collect(),
         };
         Ok(Self {
             train,
@@ -118,25 +118,4 @@ pub(crate) struct OnDevice {
     pub(crate) train: DeviceDataset,
     pub(crate) valid: DeviceDataset,
     pub(crate) test: DeviceDataset,
-}
-
-/// Exact mean and standard deviation of each channel, of pixels scaled to `[0, 1]`.
-fn mean_std(data: &LabeledImages) -> (Vec<f32>, Vec<f32>) {
-    let [channels, height, width] = data.shape();
-    let plane = height * width;
-    let mut sums = vec![(0u64, 0u64); channels];
-    for (i, part) in data.images().chunks_exact(plane).enumerate() {
-        let (sum, squares) = &mut sums[i % channels];
-        for &pixel in part {
-            *sum += u64::from(pixel);
-            *squares += u64::from(pixel) * u64::from(pixel);
-        }
-    }
-    let count = (data.len() * plane) as f64;
-    let of = |(sum, squares): (u64, u64)| {
-        let mean = sum as f64 / count;
-        let variance = (squares as f64 / count - mean * mean).max(0.0);
-        ((mean / 255.0) as f32, (variance.sqrt() / 255.0) as f32)
-    };
-    sums.into_iter().map(of).unzip()
 }

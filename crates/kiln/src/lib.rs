@@ -1,1 +1,33 @@
-//! x
+//! Deep-learning training on any GPU, in Rust: data, models, training and device selection behind
+//! one import.
+//!
+//! ```no_run
+//! use kiln::prelude::*;
+//!
+//! let chosen = kiln::device::auto()?;
+//! println!("{}", chosen.reason);
+//! let recipe = Recipe::from_toml("epochs = 1")?;
+//! if let Outcome::Finished(summary) = Trainer::new(recipe, chosen.into()).run()? {
+//!     println!("{:.2} % on {}", summary.test_accuracy * 100.0, summary.data);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Backends
+//!
+//! Each cargo feature forwards to Burn's backend of the same name: `wgpu` and `flex` (the
+//! defaults: any GPU, any CPU), `vulkan`, `metal`, `webgpu`, `cuda`, `rocm`, `cpu`, `ndarray`,
+//! `remote`. [`device`] chooses among them at run time.
+
+pub mod device;
+
+pub use kiln_data as data;
+pub use kiln_train as train;
+pub use kiln_zoo as zoo;
+
+/// What most programs need.
+pub mod prelude {
+    pub use crate::device::{self, Chosen};
+    pub use kiln_data::{Affine, Batch, DeviceDataset, DeviceLoader, Digits, LabeledImages, Load, Split};
+    pub use kiln_train::{Evaluation, Outcome, Progress, Recipe, TrainDevice, TrainedModel, Trainer};
+}

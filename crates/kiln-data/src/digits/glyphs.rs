@@ -23,27 +23,44 @@ pub(super) fn sketch(digit: u8, rng: &mut Rng) -> Sketch {
     sketch
 }
 
-/// An oval, seldom closed exactly: the ends meet, miss, cross or curl in.
+/// An oval or a drop, seldom closed exactly: the ends meet, miss, cross or curl in.
 fn zero(s: &mut Sketch, r: &mut Rng) {
-    let rx = r.range(0.22, 0.56);
-    // Some lean by more than the slant of the hand.
-    let lean = if r.chance(0.35) {
-        r.range(-0.1, 0.35)
-    } else {
-        0.0
+    let rx = match r.pick(&[0.85, 0.15]) {
+        0 => r.range(0.24, 0.6),
+        _ => r.range(0.6, 0.85),
     };
-    let from = r.range(-0.42, -0.08);
-    let turns = 1.0 + 0.05 * r.normal();
-    let direction = if r.chance(0.85) { -1.0 } else { 1.0 };
-    let spiral = 0.12 * r.normal();
-    let to = from + direction * turns;
-    s.lift().arc((0.5, 0.5), (rx, 0.5), (from, to), spiral);
-    if r.chance(0.25) {
-        // The pen runs on past the start, inside or outside the oval.
-        let reach = r.range(0.6, 1.2);
-        let further = to + direction * r.range(0.04, 0.12);
-        let (sin, cos) = sin_cos_turns(further);
-        s.to(0.5 + rx * reach * cos, 0.5 + 0.5 * reach * sin);
+    // Some lean by more than the slant of the hand.
+    let lean = match r.chance(0.35) {
+        true => r.range(-0.1, 0.35),
+        false => 0.0,
+    };
+    if r.chance(0.4) {
+        // A drop: down from the top, around, and up across the start; either way round.
+        let rx = if r.chance(0.7) { rx } else { -rx };
+        let tip = 0.06 * r.normal();
+        s.start(0.5 + tip + r.range(-0.05, 0.2) * rx, r.range(-0.08, 0.04))
+            .to(0.5 + 0.5 * tip - 0.55 * rx, r.range(0.16, 0.26))
+            .to(0.5 - rx, 0.56)
+            .to(0.5 - 0.68 * rx, 0.88)
+            .to(0.5, 1.0)
+            .to(0.5 + 0.72 * rx, 0.88)
+            .to(0.5 + rx, 0.56)
+            .to(0.5 + 0.6 * rx, r.range(0.14, 0.26))
+            .to(0.5 + tip + r.range(-0.5, 0.1) * rx, r.range(-0.06, 0.12));
+    } else {
+        let from = r.range(-0.42, -0.08);
+        let turns = 1.0 + 0.05 * r.normal();
+        let direction = if r.chance(0.85) { -1.0 } else { 1.0 };
+        let spiral = 0.12 * r.normal();
+        let to = from + direction * turns;
+        s.lift().arc((0.5, 0.5), (rx, 0.5), (from, to), spiral);
+        if r.chance(0.25) {
+            // The pen runs on past the start, inside or outside the oval.
+            let reach = r.range(0.6, 1.2);
+            let further = to + direction * r.range(0.04, 0.12);
+            let (sin, cos) = sin_cos_turns(further);
+            s.to(0.5 + rx * reach * cos, 0.5 + 0.5 * reach * sin);
+        }
     }
     s.slant(lean);
 }
@@ -56,7 +73,7 @@ fn one(s: &mut Sketch, r: &mut Rng) {
         s.start(0.5, 0.0).to(0.5 + bow, 0.5).to(0.5, 1.0);
         return;
     }
-    let flag = r.range(0.12, 0.32);
+    let flag = r.range(0.1, 0.27);
     let drop = r.range(0.08, 0.28);
     s.start(0.52 - flag, drop)
         .to(0.52 - 0.45 * flag, 0.6 * drop)
@@ -73,7 +90,7 @@ fn one(s: &mut Sketch, r: &mut Rng) {
 
 /// A hook over the top and a sweep to the lower left; then a base line, a wave or a loop.
 fn two(s: &mut Sketch, r: &mut Rng) {
-    let hook = r.range(0.06, 0.42);
+    let hook = r.range(0.06, 0.46);
     let left = r.range(0.04, 0.24);
     let right = r.range(0.62, 0.92);
     let bulge = r.range(0.2, 0.36);
@@ -93,7 +110,7 @@ fn two(s: &mut Sketch, r: &mut Rng) {
         .to(right - 0.16, bulge + 0.22);
     let foot = r.range(0.0, 0.2);
     let end = r.range(0.7, 1.08);
-    match r.pick(&[0.4, 0.42, 0.18]) {
+    match r.pick(&[0.4, 0.44, 0.16]) {
         0 => {
             // A sharp corner and a base line, straight or wavy.
             let y = r.range(0.92, 1.0);
@@ -106,14 +123,16 @@ fn two(s: &mut Sketch, r: &mut Rng) {
         }
         1 => {
             // A loop: under, back over the left, and out across the stroke.
-            let size = r.range(0.05, 0.21);
-            let y = r.range(0.98, 1.04) - size;
-            s.to(0.38, y - 0.1)
-                .to(foot + size + 0.05, y + size)
-                .to(foot + 0.02, y + 0.5 * size)
-                .to(foot + 0.08, y - 0.7 * size)
-                .to(foot + 0.15 + size, y - 0.6 * size)
-                .to(0.62, y + r.range(0.1, 0.7) * size)
+            let size = r.range(0.09, 0.22);
+            let wide = r.range(0.22, 0.5);
+            let foot = foot - 0.05;
+            let y = r.range(0.98, 1.02) - size;
+            s.to(0.42, y - 0.1)
+                .to(foot + 0.58 * wide, y + size)
+                .to(foot, y + 0.4 * size)
+                .to(foot + 0.3 * wide, y - 0.75 * size)
+                .to(foot + wide, y - 0.4 * size)
+                .to(0.68, y + r.range(0.1, 0.8) * size)
                 .to(end, y + r.range(-0.6, 1.2) * size);
         }
         _ => {
@@ -297,10 +316,16 @@ fn six(s: &mut Sketch, r: &mut Rng) {
         .to(right, 0.5 * (1.0 + eye) + 0.02)
         .to(right - 0.1, eye + 0.05)
         .to(0.5 * (left + right) + 0.03, eye);
-    match r.pick(&[0.45, 0.3, 0.25]) {
+    match r.pick(&[0.38, 0.24, 0.2, 0.18]) {
         0 => s.to(left + 0.12, eye + 0.1).to(left + 0.03, eye + 0.2),
         1 => s.to(left + 0.12, eye + 0.08).to(left - 0.04, eye + 0.17),
-        _ => s.to(left + 0.18, eye + 0.07),
+        2 => s.to(left + 0.18, eye + 0.07),
+        _ => {
+            // The ring stays small, away from the stem.
+            let inner = left + (right - left) * r.range(0.3, 0.6);
+            s.to(inner, 0.6 * eye + 0.36)
+                .to(inner + r.range(-0.02, 0.1), r.range(0.86, 1.0))
+        }
     };
 }
 

@@ -12,11 +12,17 @@ const BOX: f32 = 20.0;
 pub(super) fn draw(sketch: &mut Sketch, rng: &mut Rng, out: &mut [u8]) {
     let tremor = 0.005 + 0.016 * rng.unit();
     sketch.jitter(rng, tremor, 0.025);
+    let bare = sketch.is_bare_line();
     let mut strokes = sketch.flatten();
     strokes.iter_mut().for_each(|stroke| trim(stroke, rng));
     bend(&mut strokes, rng);
-    let pen = Pen::new(rng, strokes.len());
-    fit(&mut strokes, pen.width * 0.5);
+    let mut pen = Pen::new(rng, bare);
+    let narrow = fit(&mut strokes, pen.reach());
+    if !bare {
+        // Nobody writes a narrow 8 with a broad pen: it could not be read.
+        pen.width = pen.width.min((0.43 * narrow).max(1.2));
+        fit(&mut strokes, pen.reach());
+    }
     let mut ink = [f32::MIN; SIDE * SIDE];
     pen.ink(&strokes, rng, &mut ink);
     pen.develop(rng, &mut ink);
@@ -104,21 +110,23 @@ fn weights(u: f32) -> (usize, [f32; 4]) {
     (cell as usize - 1, weights)
 }
 
-/// Scales and moves the strokes so that they and their ink just fit the box at the origin.
-fn fit(strokes: &mut [Vec<Point>], radius: f32) {
+/// Scales and moves the strokes so that they and their ink just fit the box at the origin; gives
+/// the shorter side of what they then span.
+fn fit(strokes: &mut [Vec<Point>], reach: f32) -> f32 {
     let (mut low, mut high) = ((f32::MAX, f32::MAX), (f32::MIN, f32::MIN));
     for p in strokes.iter().flatten() {
         low = (low.0.min(p.x), low.1.min(p.y));
         high = (high.0.max(p.x), high.1.max(p.y));
     }
     let longer = (high.0 - low.0).max(high.1 - low.1).max(1e-3);
-    let scale = (BOX - 2.0 * radius) / longer;
+    let scale = (BOX - 2.0 * reach) / longer;
     for p in strokes.iter_mut().flatten() {
         *p = Point {
-            x: (p.x - low.0) * scale + radius,
-            y: (p.y - low.1) * scale + radius,
+            x: (p.x - low.0) * scale + reach,
+            y: (p.y - low.1) * scale + reach,
         };
     }
+    scale * (high.0 - low.0).min(high.1 - low.1)
 }
 
 struct Pen {
@@ -138,9 +146,9 @@ struct Pen {
 }
 
 impl Pen {
-    fn new(rng: &mut Rng, strokes: usize) -> Self {
+    fn new(rng: &mut Rng, bare: bool) -> Self {
         // One bare line stays legible however thick it is.
-        let heavy = if strokes == 1 {
+        let heavy = if bare {
             1.0 + 0.35 * rng.unit() * rng.unit()
         } else {
             1.0
@@ -148,13 +156,18 @@ impl Pen {
         let (sin, cos) = sin_cos_turns(rng.unit());
         let nib = 0.22 * rng.unit();
         Self {
-            width: (2.36 + 0.7 * rng.normal()).clamp(1.1, 4.3) * heavy,
+            width: (2.7 + 0.76 * rng.normal()).clamp(1.15, 4.5) * heavy,
             blur: rng.range(0.9, 1.5),
             nib: (nib * cos, nib * sin),
             pressure: 0.2 * rng.unit(),
             gain: rng.range(0.97, 1.1),
             fray: 0.2 * rng.unit() * rng.unit(),
         }
+    }
+
+    /// How far ink goes from the middle of a line.
+    fn reach(&self) -> f32 {
+        0.5 * (self.width + self.blur)
     }
 
     /// Adds the ink of all strokes; a pixel takes the darkest line that covers it.
@@ -220,24 +233,28 @@ impl Pen {
     }
 }
 
-/// Moves the picture by whole pixels so that its centre of mass is the centre, as MNIST does.
+/// Moves the picture by whole pixels so that its centre of mass is the centre, as MNIST does, or as
+/// near as the edges allow.
 fn center(ink: &[f32; SIDE * SIDE], out: &mut [u8]) {
     let (mut mass, mut mx, mut my) = (0.0f32, 0.0f32, 0.0f32);
-    for (i, &v) in ink.iter().enumerate() {
+    let (mut width, mut height) = (1, 1);
+    for (i, &v) in ink.iter().enumerate().filter(|(_, v)| **v > 0.0) {
+        let (x, y) = (i % SIDE, i / SIDE);
         mass += v;
-        mx += v * (i % SIDE) as f32;
-        my += v * (i / SIDE) as f32;
+        mx += v * x as f32;
+        my += v * y as f32;
+        (width, height) = (width.max(x + 1), height.max(y + 1));
     }
-    let middle = (SIDE - 1) as f32 * 0.5;
-    // The box is 20 wide, so a shift of up to 8 keeps every pixel.
-    let shift = |moment: f32| {
+    // In MNIST the mean of the pixel indices is 14, not 13.5.
+    let middle = (SIDE / 2) as f32;
+    let shift = |moment: f32, extent: usize| {
         let offset = (middle - moment / mass.max(1e-6) + 0.5).floor();
-        offset.clamp(0.0, SIDE as f32 - BOX) as usize
+        offset.clamp(0.0, (SIDE - extent) as f32) as usize
     };
-    let (sx, sy) = (shift(mx), shift(my));
+    let (sx, sy) = (shift(mx, width), shift(my, height));
     out.fill(0);
-    for y in 0..SIDE - sy {
-        for x in 0..SIDE - sx {
+    for y in 0..height {
+        for x in 0..width {
             out[(y + sy) * SIDE + x + sx] = (ink[y * SIDE + x] * 255.0 + 0.5) as u8;
         }
     }

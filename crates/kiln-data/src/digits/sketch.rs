@@ -95,6 +95,11 @@ impl Sketch {
         }
     }
 
+    /// Whether there is nothing but one nearly straight line, as in a plain 1.
+    pub(super) fn is_bare_line(&self) -> bool {
+        matches!(&self.strokes[..], [only] if only.len() <= 3)
+    }
+
     /// Leans the whole to the right by this share of its height.
     pub(super) fn slant(&mut self, lean: f32) {
         for node in self.strokes.iter_mut().flatten() {

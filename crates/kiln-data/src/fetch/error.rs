@@ -102,6 +102,7 @@ pub enum Failure {
     Protocol(String),
 }
 
+#[cfg(feature = "download")]
 impl Failure {
     /// Whether trying the same address again may help.
     pub(super) fn is_passing(&self) -> bool {

@@ -157,6 +157,20 @@ pub enum IdxError {
         /// Number of class names given.
         count: usize,
     },
+    /// The pixels to be written are not what the dimensions say.
+    #[error(
+        "cannot write {}: {dimensions} need {expected} bytes, {found} given", .path.display()
+    )]
+    SizeMismatch {
+        /// The file to be written.
+        path: PathBuf,
+        /// The dimensions, as `n x height x width`.
+        dimensions: String,
+        /// Bytes that the dimensions need.
+        expected: u128,
+        /// Bytes given.
+        found: usize,
+    },
     /// Images with several channels have no IDX form that other programs read.
     #[error(
         "cannot write {}: an IDX image file holds one channel, the images have {channels}", .path.display()

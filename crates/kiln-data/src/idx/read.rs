@@ -349,16 +349,29 @@ impl<'a> Source<'a> {
     /// Checks that nothing follows and, for gzip, that the check sum holds.
     fn expect_end(&mut self, expected: u64) -> Result<(), IdxError> {
         let mut one_more = Vec::new();
-        self.read_end(&mut one_more, expected)?;
-        let mut after = "";
+        let end = match &mut self.bytes {
+            Bytes::Plain(reader) => reader.take(1).read_to_end(&mut one_more),
+            Bytes::Gzip(reader) => reader.take(1).read_to_end(&mut one_more),
+        };
+        match end {
+            Ok(_) => {}
+            // All the data has come, but the check sum after it is cut off.
+            Err(source) if source.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(IdxError::CorruptGzip {
+                    path: self.path.to_owned(),
+                    source,
+                });
+            }
+            Err(source) => return self.refuse(source),
+        }
         let mut trailing = !one_more.is_empty();
+        let mut after = "";
         if let (false, Bytes::Gzip(decoder)) = (trailing, &mut self.bytes) {
-            let rest = decoder.get_mut().fill_buf();
-            trailing = match rest {
-                Ok(rest) => !rest.is_empty(),
-                Err(error) => return self.refuse(error),
-            };
             after = " after the gzip data";
+            match decoder.get_mut().fill_buf() {
+                Ok(rest) => trailing = !rest.is_empty(),
+                Err(source) => return self.refuse(source),
+            }
         }
         if trailing {
             return Err(IdxError::TrailingBytes {
@@ -369,28 +382,6 @@ impl<'a> Source<'a> {
             });
         }
         Ok(())
-    }
-
-    /// Reads one byte past the data. A gzip stream checks its sum here; one that ends within its
-    /// check sum is truncated even though all the data has come.
-    fn read_end(&mut self, out: &mut Vec<u8>, expected: u64) -> Result<(), IdxError> {
-        let result = match &mut self.bytes {
-            Bytes::Plain(reader) => reader.take(1).read_to_end(out),
-            Bytes::Gzip(reader) => reader.take(1).read_to_end(out),
-        };
-        match result {
-            Err(source) if source.kind() == io::ErrorKind::UnexpectedEof => {
-                Err(IdxError::CorruptGzip {
-                    path: self.path.to_owned(),
-                    source,
-                })
-            }
-            Err(source) => self.refuse(source),
-            Ok(_) => {
-                debug_assert!(out.len() <= 1 || expected > 0);
-                Ok(())
-            }
-        }
     }
 
     fn truncated(&self, expected: u64, found: u64) -> IdxError {

@@ -23,8 +23,8 @@ pub enum Encoding {
 ///
 /// # Errors
 /// [`IdxError::Io`] if the file cannot be written; [`IdxError::AbsurdDimension`] or
-/// [`IdxError::ZeroDimension`] if a dimension has no place in the header or `pixels` does not hold
-/// `count * height * width` bytes.
+/// [`IdxError::ZeroDimension`] if a dimension has no place in the header;
+/// [`IdxError::SizeMismatch`] if `pixels` does not hold `count * height * width` bytes.
 pub fn write_images(path: &Path, images: &IdxImages, encoding: Encoding) -> Result<(), IdxError> {
     let dimensions = [images.count, images.height, images.width];
     write(path, Kind::Images, &dimensions, &images.pixels, encoding)
@@ -111,11 +111,11 @@ fn write(
     }
     let expected = dimensions.iter().map(|&d| d as u128).product::<u128>();
     if expected != items.len() as u128 {
-        return Err(IdxError::Truncated {
+        return Err(IdxError::SizeMismatch {
             path: path.to_owned(),
-            kind,
-            expected: expected.min(u128::from(u64::MAX)) as u64,
-            found: items.len() as u64,
+            dimensions: shown(),
+            expected,
+            found: items.len(),
         });
     }
     write_file(path, &header, items, encoding).map_err(|source| IdxError::Io {
