@@ -27,7 +27,9 @@ pub mod images;
 pub mod info;
 mod labeled;
 
-pub use device::{Affine, AffineError, Batch, DeviceDataset, DeviceDatasetError, DeviceLoader, holdout};
 pub use catalog::{DATA_SETS, DataError, DataSet, Load, Loaded, Origin};
+pub use device::{
+    Affine, AffineError, Batch, DeviceDataset, DeviceDatasetError, DeviceLoader, holdout,
+};
 pub use digits::Digits;
 pub use labeled::{LabeledImages, LabeledImagesError, Split};

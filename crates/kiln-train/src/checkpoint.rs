@@ -141,7 +141,9 @@ impl Writer {
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.shared
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
@@ -150,13 +152,20 @@ impl Shared {
         self.folder.join(format!(".step-{step:09}.partial"))
     }
 
-    fn write(&mut self, step: usize, name: &str, record: impl Checkpoint) -> Result<(), TrainError> {
+    fn write(
+        &mut self,
+        step: usize,
+        name: &str,
+        record: impl Checkpoint,
+    ) -> Result<(), TrainError> {
         let file = format!("{name}.bpk");
         let path = self.temporary(step).join(&file);
-        let bytes = record.checkpoint_into_bytes().map_err(|error| TrainError::Damaged {
-            path: path.clone(),
-            problem: error.to_string(),
-        })?;
+        let bytes = record
+            .checkpoint_into_bytes()
+            .map_err(|error| TrainError::Damaged {
+                path: path.clone(),
+                problem: error.to_string(),
+            })?;
         write_synced(&path, &bytes).map_err(|error| TrainError::io("write", &path, error))?;
         if let Some(manifest) = self.open.get_mut(&step) {
             manifest.files.insert(file, Contents::of(&bytes));
@@ -300,7 +309,9 @@ impl<R: Checkpoint> Checkpointer<R> for Part {
     fn restore(&self, _epoch: usize) -> Result<R, CheckpointerError> {
         let source = self.writer.lock().source.clone();
         let Some(source) = source else {
-            return Err(CheckpointerError::Unknown("no checkpoint to restore".into()));
+            return Err(CheckpointerError::Unknown(
+                "no checkpoint to restore".into(),
+            ));
         };
         R::load(source.join(format!("{}.bpk", self.name)))
     }
@@ -326,7 +337,11 @@ mod tests {
         let linear = burn::nn::LinearConfig::new(2, 2).init(&device);
         let model = burn::module::Module::into_record(linear);
         let optimizer = crate::optimizer(&Default::default()).to_record();
-        (model, optimizer, LrSchedulerRecord::new().with_scalar("next", 3usize))
+        (
+            model,
+            optimizer,
+            LrSchedulerRecord::new().with_scalar("next", 3usize),
+        )
     }
 
     fn part(writer: &Writer, name: &'static str) -> Part {
@@ -338,7 +353,14 @@ mod tests {
 
     fn save(writer: &Writer, step: usize) {
         let (model, optimizer, schedule) = records();
-        writer.begin(RunState { step, epoch: 1, ..Default::default() }, None);
+        writer.begin(
+            RunState {
+                step,
+                epoch: 1,
+                ..Default::default()
+            },
+            None,
+        );
         part(writer, "schedule").save(step, schedule).unwrap();
         part(writer, "model").save(step, model).unwrap();
         part(writer, "optimizer").save(step, optimizer).unwrap();
@@ -358,7 +380,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let writer = Writer::new(folder.path().into(), 2, None);
         let (model, optimizer, schedule) = records();
-        writer.begin(RunState { step: 7, ..Default::default() }, None);
+        writer.begin(
+            RunState {
+                step: 7,
+                ..Default::default()
+            },
+            None,
+        );
         part(&writer, "model").save(7, model).unwrap();
         part(&writer, "optimizer").save(7, optimizer).unwrap();
         assert!(list(folder.path()).is_empty());
@@ -407,7 +435,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let writer = Writer::new(folder.path().into(), 3, None);
         save(&writer, 10);
-        writer.begin(RunState { step: 20, ..Default::default() }, None);
+        writer.begin(
+            RunState {
+                step: 20,
+                ..Default::default()
+            },
+            None,
+        );
         part(&writer, "model").save(20, records().0).unwrap();
         assert_eq!(newest(folder.path()).0.unwrap().state.step, 10);
         assert_eq!(names(folder.path()), ["step-000000010"]);
@@ -421,6 +455,9 @@ mod tests {
         let writer = Writer::new(missing, 2, None);
         writer.begin(RunState::default(), None);
         let error = writer.take_error().unwrap().to_string();
-        assert!(error.contains("cannot create") && error.contains("file"), "{error}");
+        assert!(
+            error.contains("cannot create") && error.contains("file"),
+            "{error}"
+        );
     }
 }

@@ -90,9 +90,7 @@ pub enum TrainError {
         now: String,
     },
     /// The loss became NaN or infinite.
-    #[error(
-        "the loss became {loss} at step {step} (epoch {epoch}): training diverged; {advice}"
-    )]
+    #[error("the loss became {loss} at step {step} (epoch {epoch}): training diverged; {advice}")]
     Diverged {
         /// The loss.
         loss: f64,

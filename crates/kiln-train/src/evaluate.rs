@@ -76,12 +76,18 @@ impl Evaluation {
             all.map_err(|error| backend(&error))
         };
         let (answers, truths) = (read(answers)?, read(truths)?);
-        let loss = loss.try_into_scalar::<f32>().map_err(|error| backend(&error))?;
+        let loss = loss
+            .try_into_scalar::<f32>()
+            .map_err(|error| backend(&error))?;
         let mut confusion = vec![vec![0; classes.len()]; classes.len()];
         for (truth, answer) in std::iter::zip(truths, answers) {
             confusion[truth as usize][answer as usize] += 1;
         }
-        Ok(Self::from_confusion(confusion, f64::from(loss) / len as f64, classes))
+        Ok(Self::from_confusion(
+            confusion,
+            f64::from(loss) / len as f64,
+            classes,
+        ))
     }
 
     /// The scores that follow from a confusion matrix, `confusion[truth][answer]`.
@@ -123,7 +129,12 @@ impl Evaluation {
     /// The scores and the confusion matrix as text.
     pub fn to_text(&self) -> String {
         let names = self.classes.iter().map(|class| class.name.as_str());
-        let width = names.clone().map(|name| name.chars().count()).max().unwrap_or(0).max(5);
+        let width = names
+            .clone()
+            .map(|name| name.chars().count())
+            .max()
+            .unwrap_or(0)
+            .max(5);
         let mut text = String::new();
         let _ = writeln!(
             text,
@@ -250,7 +261,11 @@ mod tests {
 
     fn seen() -> Evaluation {
         let classes = ["a", "b", "c"].map(String::from);
-        Evaluation::from_confusion(vec![vec![5, 1, 0], vec![2, 2, 0], vec![0, 0, 0]], 0.5, &classes)
+        Evaluation::from_confusion(
+            vec![vec![5, 1, 0], vec![2, 2, 0], vec![0, 0, 0]],
+            0.5,
+            &classes,
+        )
     }
 
     #[test]
@@ -275,7 +290,10 @@ mod tests {
     #[test]
     fn the_text_lines_up_its_columns() {
         let text = seen().to_text();
-        let matrix: Vec<&str> = text.lines().skip_while(|l| !l.starts_with("truth")).collect();
+        let matrix: Vec<&str> = text
+            .lines()
+            .skip_while(|l| !l.starts_with("truth"))
+            .collect();
         assert_eq!(matrix[1], "         a   b   c");
         assert_eq!(matrix[2], "a        5   1   ·");
     }

@@ -33,7 +33,11 @@ pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     // Windows has no way to sync a folder, and needs none.
     #[cfg(unix)]
     if let Some(folder) = path.parent() {
-        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let folder = if folder.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            folder
+        };
         File::open(folder)?.sync_all()?;
     }
     #[cfg(not(unix))]

@@ -34,6 +34,6 @@ pub use recipe::{
     AugmentRecipe, CheckpointRecipe, DataRecipe, EarlyStoppingRecipe, Epochs, FIELDS, Field,
     ModelRecipe, OptimizerName, OptimizerRecipe, Recipe, RecipeError, ScheduleName, ScheduleRecipe,
 };
-pub use run_dir::{DataInfo, Place, RunDir, RunInfo};
+pub use run_dir::{DataInfo, RunDir, RunInfo};
 pub use schedule::Schedule;
 pub use train::{Outcome, Progress, Summary, TrainDevice, Trainer};

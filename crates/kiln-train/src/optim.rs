@@ -143,9 +143,11 @@ impl Optimizer for Adam {
         let square = grad.square() * (1.0 - beta2);
         let (steps, mean, square) = match State::place(state, &tensor) {
             None => (1, mean, square),
-            Some((steps, [old_mean, old_square])) => {
-                (steps + 1, old_mean * beta1 + mean, old_square * beta2 + square)
-            }
+            Some((steps, [old_mean, old_square])) => (
+                steps + 1,
+                old_mean * beta1 + mean,
+                old_square * beta2 + square,
+            ),
         };
         let correction = |beta: f64| 1.0 - beta.powf(steps as f64);
         let (step, root) = (lr / correction(beta1), correction(beta2).sqrt());

@@ -16,12 +16,22 @@ const FONT: &str = "kiln";
 /// Draws a confusion matrix: truth down, answer across, darker where there are more.
 pub(crate) fn confusion_matrix(seen: &Evaluation, path: &Path) -> Result<(), TrainError> {
     let classes = seen.classes.len() as i32;
-    let longest = seen.classes.iter().map(|c| c.name.chars().count()).max().unwrap_or(1) as i32;
+    let longest = seen
+        .classes
+        .iter()
+        .map(|c| c.name.chars().count())
+        .max()
+        .unwrap_or(1) as i32;
     let cell = (640 / classes.max(1)).clamp(24, 64);
     let letter = 9;
     let left = 56 + longest.min(16) * letter;
     let top = 76;
-    let bottom = 52 + if longest > 2 { longest.min(16) * letter } else { 16 };
+    let bottom = 52
+        + if longest > 2 {
+            longest.min(16) * letter
+        } else {
+            16
+        };
     let (width, height) = (left + classes * cell + 24, top + classes * cell + bottom);
     draw(path, width.max(460) as u32, height as u32, |area| {
         let text = |size: i32| (FONT, size).into_font().color(&RGBColor(40, 40, 40));
@@ -32,9 +42,17 @@ pub(crate) fn confusion_matrix(seen: &Evaluation, path: &Path) -> Result<(), Tra
             seen.images
         );
         area.draw(&Text::new(title, (left, 16), text(20)))?;
-        area.draw(&Text::new("answer", (left + classes * cell / 2, height - 18), centred(16)))?;
+        area.draw(&Text::new(
+            "answer",
+            (left + classes * cell / 2, height - 18),
+            centred(16),
+        ))?;
         let sideways = centred(16).transform(FontTransform::Rotate270);
-        area.draw(&Text::new("truth", (18, top + classes * cell / 2), sideways))?;
+        area.draw(&Text::new(
+            "truth",
+            (18, top + classes * cell / 2),
+            sideways,
+        ))?;
         for (row, counts) in seen.confusion.iter().enumerate() {
             let support = seen.classes[row].support.max(1) as f64;
             let y = top + row as i32 * cell;
@@ -42,13 +60,21 @@ pub(crate) fn confusion_matrix(seen: &Evaluation, path: &Path) -> Result<(), Tra
                 let x = left + column as i32 * cell;
                 let share = count as f64 / support;
                 // Mistakes are few: the square root lets them be seen.
-                let hue = if row == column { (33, 102, 172) } else { (178, 24, 43) };
+                let hue = if row == column {
+                    (33, 102, 172)
+                } else {
+                    (178, 24, 43)
+                };
                 let fill = blend(hue, share.sqrt());
                 let inside = [(x, y), (x + cell - 1, y + cell - 1)];
                 area.draw(&Rectangle::new(inside, fill.filled()))?;
                 if count > 0 {
                     let size = (cell * 2 / 5).min(18) - i32::from(count > 999) * 2;
-                    let colour = if share.sqrt() > 0.55 { WHITE } else { RGBColor(40, 40, 40) };
+                    let colour = if share.sqrt() > 0.55 {
+                        WHITE
+                    } else {
+                        RGBColor(40, 40, 40)
+                    };
                     let style = centred(size).color(&colour);
                     let middle = (x + cell / 2, y + cell / 2);
                     area.draw(&Text::new(count.to_string(), middle, style))?;
@@ -102,7 +128,8 @@ fn draw(
         paint(&area).and_then(|()| Ok(area.present()?))
     };
     painted.map_err(|error| TrainError::Plot(error.to_string()))?;
-    let png = encode(&pixels, width, height).map_err(|error| TrainError::Plot(error.to_string()))?;
+    let png =
+        encode(&pixels, width, height).map_err(|error| TrainError::Plot(error.to_string()))?;
     write_atomically(path, &png)
 }
 
@@ -124,7 +151,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for classes in [1, 2, 10, 100] {
             let names: Vec<String> = (0..classes).map(|i| format!("class number {i}")).collect();
-            let confusion = (0..classes).map(|i| (0..classes).map(|j| i * j).collect()).collect();
+            let confusion = (0..classes)
+                .map(|i| (0..classes).map(|j| i * j).collect())
+                .collect();
             let seen = Evaluation::from_confusion(confusion, 0.1, &names);
             let path = folder.path().join(format!("{classes}.png"));
             confusion_matrix(&seen, &path).unwrap();

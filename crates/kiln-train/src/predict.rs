@@ -72,7 +72,13 @@ impl TrainedModel {
     pub fn predict_pixels(&self, pixels: &[u8], top: usize) -> Result<Prediction, TrainError> {
         let data = &self.info().data;
         let shape = self.info().model.input;
-        let image = LabeledImages::new("picture", data.classes.clone(), shape, pixels.to_vec(), vec![0]);
+        let image = LabeledImages::new(
+            "picture",
+            data.classes.clone(),
+            shape,
+            pixels.to_vec(),
+            vec![0],
+        );
         let image = image.map_err(|_| TrainError::OtherShape {
             model: format!("{} pixels", shape.iter().product::<usize>()),
             data: format!("{} pixels", pixels.len()),

@@ -1,7 +1,7 @@
 //! From a recipe's data to images on the device.
 
-use kiln_data::{DeviceDataset, LabeledImages, Load, holdout};
 use burn::tensor::Device;
+use kiln_data::{DeviceDataset, LabeledImages, Load, holdout};
 
 use crate::error::TrainError;
 use crate::recipe::DataRecipe;
@@ -41,7 +41,9 @@ impl Prepared {
             load = load.data_dir(dir);
         }
         let loaded = load.run()?;
-        let train = loaded.train.slice(0..recipe.train_len.unwrap_or(usize::MAX));
+        let train = loaded
+            .train
+            .slice(0..recipe.train_len.unwrap_or(usize::MAX));
         let test = loaded.test.slice(0..recipe.test_len.unwrap_or(usize::MAX));
         let (train, valid) = match recipe.valid_fraction == 0.0 {
             true => (train, test.clone()),
@@ -71,7 +73,11 @@ impl Prepared {
             fingerprint: format!("{:08x}", crc.finalize()),
             mean: stats.mean.iter().map(|&m| m as f32).collect(),
             // A channel that never changes carries nothing; it must not become NaN.
-            std: stats.std.iter().map(|&s| if s > 0.0 { s as f32 } else { 1.0 }).collect(),
+            std: stats
+                .std
+                .iter()
+                .map(|&s| if s > 0.0 { s as f32 } else { 1.0 })
+                .collect(),
         };
         Ok(Self {
             train,

@@ -96,7 +96,10 @@ impl Epochs {
     /// ```
     pub fn resolve(self, len: usize) -> usize {
         match self {
-            Self::Auto => (200_000 + len / 2).checked_div(len).unwrap_or(30).clamp(3, 30),
+            Self::Auto => (200_000 + len / 2)
+                .checked_div(len)
+                .unwrap_or(30)
+                .clamp(3, 30),
             Self::Count(epochs) => epochs,
         }
     }

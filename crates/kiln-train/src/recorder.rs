@@ -101,7 +101,10 @@ struct Clock {
 
 impl Clock {
     fn now(&self) -> f64 {
-        self.seconds + self.running.map_or(0.0, |start| start.elapsed().as_secs_f64())
+        self.seconds
+            + self
+                .running
+                .map_or(0.0, |start| start.elapsed().as_secs_f64())
     }
 }
 
@@ -261,7 +264,9 @@ impl Recorder {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.inner
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 

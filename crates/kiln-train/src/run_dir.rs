@@ -224,7 +224,7 @@ fn lock(path: &Path) -> Result<File, TrainError> {
 
 /// Where a new run goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     /// Exactly here; an error if it exists.
     Folder(PathBuf),
     /// Under this folder, with a name made of time, model and data.

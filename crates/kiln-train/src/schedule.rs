@@ -111,7 +111,10 @@ mod tests {
     fn the_step_schedule_drops_by_gamma_every_step_size_epochs() {
         // torch.optim.lr_scheduler.StepLR(step_size=3, gamma=0.5), 10 steps an epoch.
         let schedule = schedule("name = 'step'\nstep_size = 3\ngamma = 0.5");
-        close(&schedule, &[(0, 0.1), (29, 0.1), (30, 0.05), (60, 0.025), (99, 0.0125)]);
+        close(
+            &schedule,
+            &[(0, 0.1), (29, 0.1), (30, 0.05), (60, 0.025), (99, 0.0125)],
+        );
     }
 
     #[test]
@@ -119,13 +122,25 @@ mod tests {
         // torch's CosineAnnealingLR(T_max=100, eta_min=0.02) after 25, 50 and 100 steps.
         let schedule = schedule("name = 'cosine'\neta_min = 0.02");
         let quarter = 0.02 + 0.08 * (1.0 + 0.5f64.sqrt()) / 2.0;
-        close(&schedule, &[(0, 0.1), (25, quarter), (50, 0.06), (100, 0.02), (500, 0.02)]);
+        close(
+            &schedule,
+            &[
+                (0, 0.1),
+                (25, quarter),
+                (50, 0.06),
+                (100, 0.02),
+                (500, 0.02),
+            ],
+        );
     }
 
     #[test]
     fn the_warm_up_rises_linearly_to_the_full_rate() {
         let schedule = schedule("name = 'constant'\nwarmup_epochs = 0.4");
-        close(&schedule, &[(0, 0.02), (1, 0.04), (3, 0.08), (4, 0.1), (99, 0.1)]);
+        close(
+            &schedule,
+            &[(0, 0.02), (1, 0.04), (3, 0.08), (4, 0.1), (99, 0.1)],
+        );
     }
 
     #[test]

@@ -119,7 +119,9 @@ impl SupervisedLearningStrategy<Task> for Loop {
 
 impl Loop {
     fn lock(&self) -> std::sync::MutexGuard<'_, Left> {
-        self.left.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.left
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 

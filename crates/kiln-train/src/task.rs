@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use burn::module::Module;
+use burn::tensor::TensorReadError;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{ExecutionError, Int, Tensor};
 use burn::train::metric::{
@@ -10,7 +11,6 @@ use burn::train::metric::{
     NumericEntry, SerializedEntry,
 };
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
-use burn::tensor::TensorReadError;
 use kiln_data::Batch;
 use kiln_zoo::Classifier;
 
@@ -69,13 +69,21 @@ pub(crate) struct Output {
 enum Sums {
     /// `[2]`: the sum of the losses of all images, the number of right answers.
     Device(Tensor<1>),
-    Host { loss: f64, correct: f64 },
+    Host {
+        loss: f64,
+        correct: f64,
+    },
 }
 
 impl Output {
     fn new(loss: Tensor<1>, logits: Tensor<2>, labels: Tensor<1, Int>) -> Self {
         let [images] = labels.dims();
-        let correct = logits.argmax(1).reshape([images]).equal(labels).float().sum();
+        let correct = logits
+            .argmax(1)
+            .reshape([images])
+            .equal(labels)
+            .float()
+            .sum();
         Self {
             sums: Sums::Device(Tensor::cat(vec![loss * images as f32, correct], 0)),
             images,
@@ -229,7 +237,11 @@ impl<I: Weighted + Send + Sync + Clone> Metric for Mean<I> {
         .into()
     }
 
-    fn update(&mut self, input: &I, _: &MetricMetadata) -> Result<SerializedEntry, TensorReadError> {
+    fn update(
+        &mut self,
+        input: &I,
+        _: &MetricMetadata,
+    ) -> Result<SerializedEntry, TensorReadError> {
         self.last = input.sum();
         self.total.0 += self.last.0;
         self.total.1 += self.last.1;
@@ -284,7 +296,9 @@ mod tests {
             let logits = TensorData::from([[1.0, 2.0, 3.0f32], [1000.0, 0.0, -1000.0], [0.0; 3]]);
             let logits = Tensor::<2>::from_data(logits, &device);
             let labels = Tensor::<1, Int>::from_ints([2, 0, 1], &device);
-            let loss = cross_entropy(logits, labels).try_into_vec_as::<f32>().unwrap()[0];
+            let loss = cross_entropy(logits, labels)
+                .try_into_vec_as::<f32>()
+                .unwrap()[0];
             assert!((loss - expected).abs() < 1e-6, "{device:?}: {loss}");
         }
     }

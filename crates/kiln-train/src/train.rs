@@ -113,7 +113,8 @@ pub enum Outcome {
 pub struct Trainer {
     start: Start,
     device: TrainDevice,
-    place: Option<Place>,
+    run_dir: Option<PathBuf>,
+    runs: PathBuf,
     progress: Progress,
     data: Option<Arc<Prepared>>,
     interrupter: Interrupter,
@@ -122,7 +123,10 @@ pub struct Trainer {
 
 enum Start {
     New(Box<Recipe>),
-    Resume { path: PathBuf, settings: Vec<String> },
+    Resume {
+        path: PathBuf,
+        settings: Vec<String>,
+    },
 }
 
 impl Trainer {
@@ -144,7 +148,8 @@ impl Trainer {
         Self {
             start,
             device,
-            place: None,
+            run_dir: None,
+            runs: "runs".into(),
             progress: Progress::default(),
             data: None,
             interrupter: Interrupter::new(),
@@ -152,9 +157,15 @@ impl Trainer {
         }
     }
 
-    /// Where the new run goes. Default: under `runs`, named by time, model and data.
-    pub fn place(mut self, place: Place) -> Self {
-        self.place = Some(place);
+    /// The folder of the new run, which must not exist. Default: a new one under [`runs`](Self::runs).
+    pub fn run_dir(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.run_dir = Some(folder.into());
+        self
+    }
+
+    /// The folder of all runs; a new run is named by time, model and data. Default: `runs`.
+    pub fn runs(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.runs = folder.into();
         self
     }
 
@@ -206,7 +217,7 @@ impl Trainer {
     fn run_new(self, recipe: Recipe) -> Result<Outcome, TrainError> {
         recipe.validate()?;
         // What cannot work should be said before data are loaded.
-        if let Some(Place::Folder(path)) = &self.place
+        if let Some(path) = &self.run_dir
             && path.exists()
         {
             return Err(TrainError::RunExists(path.clone()));
@@ -225,10 +236,13 @@ impl Trainer {
             model_name: recipe.model.name.clone(),
             data: data.info().clone(),
         };
-        let place = self.place.clone().unwrap_or_else(|| Place::Under {
-            runs: "runs".into(),
-            name: run_name(&info),
-        });
+        let place = match &self.run_dir {
+            Some(folder) => Place::Folder(folder.clone()),
+            None => Place::Under {
+                runs: self.runs.clone(),
+                name: run_name(&info),
+            },
+        };
         let run = RunDir::create(&place, &recipe, &info)?;
         self.train(run, &recipe, &info, &data, model)
     }
@@ -405,7 +419,10 @@ impl Trainer {
         if let Some(error) = result.error {
             return Err(TrainError::Backend(error.to_string()));
         }
-        let left = left.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+        let left = left
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .clone();
         let state = left.state;
         match left.ended {
             Ended::Stopped => {
@@ -428,7 +445,12 @@ impl Trainer {
         save_weights(&model.model, &run.model_file())?;
         let tested = Evaluation::of(&model.model, &on_device.test, &info.data.classes)?;
         tested.write(run.path())?;
-        let images = images_trained(&state, steps_per_epoch, info.data.train_len, recipe.batch_size);
+        let images = images_trained(
+            &state,
+            steps_per_epoch,
+            info.data.train_len,
+            recipe.batch_size,
+        );
         let summary = Summary {
             run: run.path().into(),
             device: self.device.name.clone(),
@@ -449,7 +471,11 @@ impl Trainer {
         Ok(Outcome::Finished(summary))
     }
 
-    fn render(&self, training: SupervisedTraining<Task>, _epoch: usize) -> SupervisedTraining<Task> {
+    fn render(
+        &self,
+        training: SupervisedTraining<Task>,
+        _epoch: usize,
+    ) -> SupervisedTraining<Task> {
         match self.progress {
             #[cfg(feature = "dashboard")]
             Progress::Dashboard => training.renderer(crate::renderer::dashboard(
@@ -481,7 +507,10 @@ fn images_trained(state: &RunState, steps_per_epoch: usize, len: usize, batch: u
 
 fn advice(recipe: &Recipe) -> String {
     let lr = recipe.optimizer.learning_rate();
-    let mut advice = format!("try a lower learning rate, such as optimizer.lr={}", lr / 10.0);
+    let mut advice = format!(
+        "try a lower learning rate, such as optimizer.lr={}",
+        lr / 10.0
+    );
     if recipe.schedule.warmup_epochs == 0.0 {
         advice.push_str(", or a warm-up, such as schedule.warmup_epochs=1");
     }
@@ -501,4 +530,3 @@ fn run_name(info: &RunInfo) -> String {
     let time = info.created.replace('T', "_").replace([':', 'Z'], "");
     format!("{time}-{}-{}", info.model_name, info.data.name)
 }
-

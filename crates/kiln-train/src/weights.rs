@@ -59,7 +59,10 @@ pub(crate) fn load_weights(mut model: Classifier, path: &Path) -> Result<Classif
     }
     if !result.unused.is_empty() {
         let unused = result.unused.join(", ");
-        return Err(damaged(path, format!("the model has no place for {unused}")));
+        return Err(damaged(
+            path,
+            format!("the model has no place for {unused}"),
+        ));
     }
     Ok(model)
 }
@@ -92,7 +95,11 @@ mod tests {
         let device = kiln_testing::devices().remove(0);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.safetensors");
-        save_weights(&kiln_zoo::create("cnn", &Default::default(), &device).unwrap(), &path).unwrap();
+        save_weights(
+            &kiln_zoo::create("cnn", &Default::default(), &device).unwrap(),
+            &path,
+        )
+        .unwrap();
         let bytes = std::fs::read(&path).unwrap();
         let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
         let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
@@ -133,10 +140,17 @@ mod tests {
         let create = |name| kiln_zoo::create(name, &Default::default(), &device).unwrap();
         save_weights(&create("mlp"), &path).unwrap();
         let error = load_weights(create("cnn"), &path).unwrap_err().to_string();
-        assert!(error.contains("it lacks") && error.contains("conv1.weight"), "{error}");
+        assert!(
+            error.contains("it lacks") && error.contains("conv1.weight"),
+            "{error}"
+        );
 
         let bytes = std::fs::read(&path).unwrap();
-        for damage in [&bytes[..bytes.len() / 2], &bytes[..4], b"not weights at all"] {
+        for damage in [
+            &bytes[..bytes.len() / 2],
+            &bytes[..4],
+            b"not weights at all",
+        ] {
             std::fs::write(&path, damage).unwrap();
             let error = load_weights(create("mlp"), &path).unwrap_err();
             assert!(matches!(error, TrainError::Damaged { .. }), "{error}");

@@ -68,9 +68,7 @@ impl CnnConfig {
             bn1: BatchNormConfig::new(c1).init(device),
             conv2: conv(c1, c2),
             bn2: BatchNormConfig::new(c2).init(device),
-            pool: MaxPool2dConfig::new([2, 2])
-                .with_strides([2, 2])
-                .init(),
+            pool: MaxPool2dConfig::new([2, 2]).with_strides([2, 2]).init(),
             fc1: LinearConfig::new(c2 * (height / 4) * (width / 4), self.hidden).init(device),
             dropout: DropoutConfig::new(self.dropout).init(),
             fc2: LinearConfig::new(self.hidden, self.num_classes).init(device),

@@ -201,7 +201,12 @@ fn mlp_config(settings: &Settings) -> Result<MlpConfig, ZooError> {
 
 fn check_common(model: &'static str, settings: &Settings) -> Result<(), ZooError> {
     if settings.input.contains(&0) {
-        return refuse(model, "input", &settings.input, "every size must be positive");
+        return refuse(
+            model,
+            "input",
+            &settings.input,
+            "every size must be positive",
+        );
     }
     if settings.num_classes == 0 {
         return refuse(model, "num_classes", &0, "at least 1");
@@ -209,7 +214,12 @@ fn check_common(model: &'static str, settings: &Settings) -> Result<(), ZooError
     if let Some(hidden) = &settings.hidden
         && hidden.contains(&0)
     {
-        return refuse(model, "hidden", hidden, "every layer needs at least one unit");
+        return refuse(
+            model,
+            "hidden",
+            hidden,
+            "every layer needs at least one unit",
+        );
     }
     if let Some(dropout) = &settings.dropout
         && (dropout.is_empty() || dropout.iter().any(|p| !(0.0..1.0).contains(p)))

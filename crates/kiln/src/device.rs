@@ -123,8 +123,17 @@ pub enum DeviceError {
 }
 
 const FORMS: &[&str] = &[
-    "wgpu", "wgpu:N", "wgpu:cpu", "vulkan[:N]", "metal[:N]", "webgpu", "cuda[:N]", "rocm[:N]",
-    "cpu", "flex", "ndarray",
+    "wgpu",
+    "wgpu:N",
+    "wgpu:cpu",
+    "vulkan[:N]",
+    "metal[:N]",
+    "webgpu",
+    "cuda[:N]",
+    "rocm[:N]",
+    "cpu",
+    "flex",
+    "ndarray",
 ];
 
 /// Every backend of the facade, in the order of `kiln devices`, and whether this build has it.
@@ -170,12 +179,12 @@ fn found(available: &[String]) -> String {
 /// # Ok::<(), kiln::device::DeviceError>(())
 /// ```
 pub fn auto() -> Result<Chosen, DeviceError> {
-    #[allow(unused_mut)]
-    let mut why = String::from("this build has no GPU backend");
+    #[cfg(not(feature = "wgpu"))]
+    let why = String::from("this build has no GPU backend");
     #[cfg(feature = "wgpu")]
-    {
+    let why = {
         let found = adapters::list();
-        why = adapters::why_no_gpu(&found);
+        let mut why = adapters::why_no_gpu(&found);
         for adapter in adapters::gpus_best_first(&found) {
             match adapters::open(adapter) {
                 Ok(device) => {
@@ -192,7 +201,8 @@ pub fn auto() -> Result<Chosen, DeviceError> {
                 Err(message) => why = format!("{} cannot be used: {message}", adapter.name),
             }
         }
-    }
+        why
+    };
     cpu(&why)
 }
 
@@ -224,7 +234,10 @@ fn cpu_chosen(device: Device, backend: &'static str, why: &str) -> Chosen {
 #[allow(dead_code)]
 fn cpu_name() -> String {
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-    format!("CPU, {threads} thread{}", if threads == 1 { "" } else { "s" })
+    format!(
+        "CPU, {threads} thread{}",
+        if threads == 1 { "" } else { "s" }
+    )
 }
 
 /// Takes the device of a name as `kiln devices` lists it.
@@ -307,12 +320,11 @@ fn open(flag: &str, backend: &'static str, which: Which) -> Result<Chosen, Devic
                 flag: flag.into(),
                 available: found.iter().map(adapters::Adapter::described).collect(),
             })?;
-            let device = adapters::open_on(adapter, backend).map_err(|message| {
-                DeviceError::Unusable {
+            let device =
+                adapters::open_on(adapter, backend).map_err(|message| DeviceError::Unusable {
                     flag: flag.into(),
                     message,
-                }
-            })?;
+                })?;
             Ok(asked(device, adapter.name.clone()))
         }
         _ => Err(DeviceError::NotBuilt { backend }),
@@ -408,9 +420,14 @@ mod tests {
 
     #[test]
     fn names_that_are_none_are_refused_with_those_that_are() {
-        for name in ["", "gpu", "wgpu:", "wgpu:x", "flex:0", "cuda:-1", "remote", "webgpu:1", "WGPU"] {
+        for name in [
+            "", "gpu", "wgpu:", "wgpu:x", "flex:0", "cuda:-1", "remote", "webgpu:1", "WGPU",
+        ] {
             let error = select(name).unwrap_err();
-            assert!(matches!(error, DeviceError::Unknown { .. }), "{name}: {error}");
+            assert!(
+                matches!(error, DeviceError::Unknown { .. }),
+                "{name}: {error}"
+            );
             assert!(error.to_string().contains("flex"), "{error}");
         }
     }

@@ -28,6 +28,10 @@ pub use kiln_zoo as zoo;
 /// What most programs need.
 pub mod prelude {
     pub use crate::device::{self, Chosen};
-    pub use kiln_data::{Affine, Batch, DeviceDataset, DeviceLoader, Digits, LabeledImages, Load, Split};
-    pub use kiln_train::{Evaluation, Outcome, Progress, Recipe, TrainDevice, TrainedModel, Trainer};
+    pub use kiln_data::{
+        Affine, Batch, DeviceDataset, DeviceLoader, Digits, LabeledImages, Load, Split,
+    };
+    pub use kiln_train::{
+        Evaluation, Outcome, Progress, Recipe, TrainDevice, TrainedModel, Trainer,
+    };
 }

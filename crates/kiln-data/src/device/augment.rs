@@ -102,7 +102,9 @@ impl Affine {
         // Pixel centres in [-1, 1].
         let centres = |n: usize| -> Vec<f32> {
             let n = n as f32;
-            (0..n as usize).map(|i| (2.0 * i as f32 + 1.0) / n - 1.0).collect()
+            (0..n as usize)
+                .map(|i| (2.0 * i as f32 + 1.0) / n - 1.0)
+                .collect()
         };
         let x = TensorData::new(centres(width), [1, 1, width]);
         let y = TensorData::new(centres(height), [1, height, 1]);
@@ -200,11 +202,23 @@ mod tests {
 
     #[test]
     fn ranges_out_of_bounds_are_refused_by_name() {
-        let error = Affine { scale: 1.5, ..Default::default() }.validate().unwrap_err();
+        let error = Affine {
+            scale: 1.5,
+            ..Default::default()
+        }
+        .validate()
+        .unwrap_err();
         assert_eq!(
             error.to_string(),
             "augmentation: scale = 1.5 is not allowed; from 0 to 0.9"
         );
-        assert!(Affine { shift: f64::NAN, ..Default::default() }.validate().is_err());
+        assert!(
+            Affine {
+                shift: f64::NAN,
+                ..Default::default()
+            }
+            .validate()
+            .is_err()
+        );
     }
 }

@@ -93,7 +93,11 @@ impl DeviceDataset {
                 i32::from_le_bytes(word)
             }));
         }
-        let labels: Vec<i32> = data.labels().iter().map(|&label| i32::from(label)).collect();
+        let labels: Vec<i32> = data
+            .labels()
+            .iter()
+            .map(|&label| i32::from(label))
+            .collect();
         // The data itself needs no gradient: a batch joins the autodiff graph in the model.
         let device = device.clone().without_autodiff();
         let ints = (&device, DType::I32);
@@ -220,7 +224,12 @@ impl DeviceDataset {
 
     fn normalize(&self, images: Tensor<4>) -> Tensor<4> {
         let scale: Vec<f32> = self.std.iter().map(|std| 1.0 / (255.0 * std)).collect();
-        let shift: Vec<f32> = self.mean.iter().zip(&self.std).map(|(m, s)| m / s).collect();
+        let shift: Vec<f32> = self
+            .mean
+            .iter()
+            .zip(&self.std)
+            .map(|(m, s)| m / s)
+            .collect();
         if let ([scale], [shift]) = (&scale[..], &shift[..]) {
             return images.mul_scalar(*scale).sub_scalar(*shift);
         }
@@ -268,7 +277,10 @@ mod tests {
                     let byte = f32::from(raw[index as usize * 15 + pixel]);
                     let expected = (byte / 255.0 - 0.25) / 0.5;
                     let got = got[row * 15 + pixel];
-                    assert!((got - expected).abs() < 1e-6, "{device:?}: {got} != {expected}");
+                    assert!(
+                        (got - expected).abs() < 1e-6,
+                        "{device:?}: {got} != {expected}"
+                    );
                 }
             }
         }
@@ -284,7 +296,10 @@ mod tests {
             let batch = data.batch(Tensor::<1, Int>::from_ints([0], &device), None);
             let got = batch.images.try_into_vec_as::<f32>().unwrap();
             for (got, expected) in got.iter().zip([1.0, 0.0, -1.0]) {
-                assert!((got - expected).abs() < 1e-6, "{device:?}: {got} != {expected}");
+                assert!(
+                    (got - expected).abs() < 1e-6,
+                    "{device:?}: {got} != {expected}"
+                );
             }
         }
     }

@@ -94,7 +94,9 @@ impl DeviceLoader {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Position> {
         // A panic elsewhere cannot leave the two numbers half-written.
-        self.next.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.next
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
@@ -170,7 +172,10 @@ impl Iterator for Epoch<'_> {
         let range = self.start..len.min(self.start + self.loader.batch_size);
         self.start = range.end;
         let indices = self.order.clone().slice([range.clone()]);
-        let affine = self.transforms.as_ref().map(|all| all.clone().slice([range, 0..6]));
+        let affine = self
+            .transforms
+            .as_ref()
+            .map(|all| all.clone().slice([range, 0..6]));
         let mut batch = self.loader.data.batch(indices, affine);
         if self.loader.autodiff {
             batch = Batch {

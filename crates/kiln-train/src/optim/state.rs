@@ -63,7 +63,10 @@ impl<const D: usize> State<D> {
 
     pub(super) fn to_device(self, device: &Device) -> Self {
         let tensors = self.tensors.into_iter();
-        Self::from_tensors(self.steps, tensors.map(|slot| slot.to_device(device)).collect())
+        Self::from_tensors(
+            self.steps,
+            tensors.map(|slot| slot.to_device(device)).collect(),
+        )
     }
 }
 

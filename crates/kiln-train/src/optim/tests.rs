@@ -95,6 +95,11 @@ fn state_saved_and_loaded_after_every_step_changes_nothing() {
             optimizer(&recipe).load_record(OptimizerRecord::from_bytes(bytes).unwrap())
         };
         let through_files = run(&golden, case, &device, reload);
-        assert_eq!(through_files, run(&golden, case, &device, |optim| optim), "{}", case.name);
+        assert_eq!(
+            through_files,
+            run(&golden, case, &device, |optim| optim),
+            "{}",
+            case.name
+        );
     }
 }

@@ -74,7 +74,10 @@ pub(super) fn find(key: &str) -> Result<&'static Field, RecipeError> {
 
 /// A hint for a key that does not exist: the nearest one, or what its section has.
 pub(super) fn near(key: &str) -> String {
-    let nearest = FIELDS.iter().map(|f| (strsim::levenshtein(key, f.key), f.key)).min();
+    let nearest = FIELDS
+        .iter()
+        .map(|f| (strsim::levenshtein(key, f.key), f.key))
+        .min();
     if let Some((distance, near)) = nearest
         && distance <= 1 + key.len() / 6
     {
@@ -117,9 +120,8 @@ pub(super) fn validate(recipe: &Recipe) -> Result<(), RecipeError> {
     let count = |key, value: usize, min: usize, max: usize| {
         check(key, (min..=max).contains(&value), &value)
     };
-    let number = |key, value: f64, min: f64, max: f64| {
-        check(key, (min..=max).contains(&value), &value)
-    };
+    let number =
+        |key, value: f64, min: f64, max: f64| check(key, (min..=max).contains(&value), &value);
     // TOML has no larger integer, so a larger seed could not be written to the run.
     check("seed", i64::try_from(recipe.seed).is_ok(), &recipe.seed)?;
     if let Epochs::Count(epochs) = recipe.epochs {
@@ -135,7 +137,10 @@ pub(super) fn validate(recipe: &Recipe) -> Result<(), RecipeError> {
     check("data.seed", i64::try_from(data.seed).is_ok(), &data.seed)?;
 
     let model = &recipe.model;
-    for (key, sizes) in [("model.hidden", &model.hidden), ("model.channels", &model.channels)] {
+    for (key, sizes) in [
+        ("model.hidden", &model.hidden),
+        ("model.channels", &model.channels),
+    ] {
         if let Some(sizes) = sizes {
             check(key, sizes.iter().all(|&size| size > 0), sizes)?;
         }
@@ -158,7 +163,12 @@ pub(super) fn validate(recipe: &Recipe) -> Result<(), RecipeError> {
     number("augment.shift", recipe.augment.shift, 0.0, 1e4)?;
     number("augment.rotate", recipe.augment.rotate, 0.0, 180.0)?;
     number("augment.scale", recipe.augment.scale, 0.0, 0.9)?;
-    number("early_stopping.min_delta", recipe.early_stopping.min_delta, 0.0, f64::MAX)?;
+    number(
+        "early_stopping.min_delta",
+        recipe.early_stopping.min_delta,
+        0.0,
+        f64::MAX,
+    )?;
     count("checkpoint.keep", recipe.checkpoint.keep, 1, 1000)
 }
 
@@ -183,23 +193,39 @@ fn validate_optimizer(recipe: &Recipe) -> Result<(), RecipeError> {
     fn text<T: std::fmt::Debug>(value: &Option<T>) -> Option<String> {
         value.as_ref().map(|value| format!("{value:?}"))
     }
-    belongs("optimizer.momentum", text(&optimizer.momentum), &[Sgd, RmsProp])?;
+    belongs(
+        "optimizer.momentum",
+        text(&optimizer.momentum),
+        &[Sgd, RmsProp],
+    )?;
     belongs("optimizer.dampening", text(&optimizer.dampening), &[Sgd])?;
     belongs("optimizer.nesterov", text(&optimizer.nesterov), &[Sgd])?;
     belongs("optimizer.betas", text(&optimizer.betas), &[Adam, AdamW])?;
     belongs("optimizer.alpha", text(&optimizer.alpha), &[RmsProp])?;
     belongs("optimizer.centered", text(&optimizer.centered), &[RmsProp])?;
-    belongs("optimizer.eps", text(&optimizer.eps), &[Adam, AdamW, RmsProp])?;
+    belongs(
+        "optimizer.eps",
+        text(&optimizer.eps),
+        &[Adam, AdamW, RmsProp],
+    )?;
 
     let range = |key, value: Option<f64>, fits: fn(f64) -> bool| match value {
         Some(value) => check(key, fits(value), &value),
         None => Ok(()),
     };
     range("optimizer.lr", optimizer.lr, |v| v > 0.0 && v <= 1000.0)?;
-    range("optimizer.weight_decay", optimizer.weight_decay, |v| (0.0..=1000.0).contains(&v))?;
-    range("optimizer.momentum", optimizer.momentum, |v| (0.0..1.0).contains(&v))?;
-    range("optimizer.dampening", optimizer.dampening, |v| (0.0..=1.0).contains(&v))?;
-    range("optimizer.alpha", optimizer.alpha, |v| (0.0..1.0).contains(&v))?;
+    range("optimizer.weight_decay", optimizer.weight_decay, |v| {
+        (0.0..=1000.0).contains(&v)
+    })?;
+    range("optimizer.momentum", optimizer.momentum, |v| {
+        (0.0..1.0).contains(&v)
+    })?;
+    range("optimizer.dampening", optimizer.dampening, |v| {
+        (0.0..=1.0).contains(&v)
+    })?;
+    range("optimizer.alpha", optimizer.alpha, |v| {
+        (0.0..1.0).contains(&v)
+    })?;
     range("optimizer.eps", optimizer.eps, |v| (0.0..=1.0).contains(&v))?;
     if let Some(betas) = optimizer.betas {
         let fits = betas.iter().all(|beta| (0.0..1.0).contains(beta));

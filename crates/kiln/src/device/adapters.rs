@@ -69,7 +69,7 @@ fn probe(api: wgpu::Backend) -> Vec<Adapter> {
         backends: api.into(),
         ..wgpu::InstanceDescriptor::new_without_display_handle()
     });
-    let found = futures_lite_block_on(instance.enumerate_adapters(api.into()));
+    let found = block_on(instance.enumerate_adapters(api.into()));
     let mut seen = std::collections::HashMap::new();
     let describe = |(number, adapter): (usize, &wgpu::Adapter)| {
         let info = adapter.get_info();
@@ -96,7 +96,7 @@ fn probe(api: wgpu::Backend) -> Vec<Adapter> {
 }
 
 /// wgpu's enumeration is a future only for the browser's sake: elsewhere it is ready at once.
-fn futures_lite_block_on<T>(future: impl Future<Output = T>) -> T {
+fn block_on<T>(future: impl Future<Output = T>) -> T {
     let mut future = std::pin::pin!(future);
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     loop {
@@ -162,7 +162,9 @@ pub(super) fn open_on(adapter: &Adapter, backend: &str) -> Result<Device, String
     // A device can be initialized once in a process; later calls find it open.
     static OPENED: std::sync::Mutex<Vec<(DeviceKind, WgpuBackend, Device)>> =
         std::sync::Mutex::new(Vec::new());
-    let mut opened = OPENED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut opened = OPENED
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
     if let Some((_, _, device)) = opened.iter().find(|(k, a, _)| *k == kind && *a == api) {
         return Ok(device.clone());
     }

@@ -1,0 +1,231 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+/// Train, evaluate and use neural networks on any GPU or CPU.
+#[derive(Parser)]
+#[command(
+    name = "kiln",
+    version,
+    about,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
+#[command(
+    after_help = "Begin with:\n  kiln train              trains a CNN on MNIST, on the GPU if there is one\n  kiln eval RUN           measures what it learned\n  kiln predict RUN x.png  reads a picture"
+)]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Train a model from a recipe
+    Train(Box<Train>),
+    /// Evaluate a trained model on test images
+    Eval(Eval),
+    /// Predict the class of pictures
+    Predict(Predict),
+    /// List the devices of this machine
+    Devices(Devices),
+    /// List the models of the zoo
+    Models(Models),
+    /// List, fetch and describe data sets
+    #[command(subcommand)]
+    Data(Data),
+}
+
+#[derive(ClapArgs)]
+#[command(
+    after_help = "Examples:\n  kiln train\n  kiln train --data fashion-mnist --epochs 10 --batch-size 128\n  kiln train --set optimizer.name=sgd --set optimizer.lr=0.1 --set optimizer.momentum=0.9\n  kiln train --recipe mnist.toml --device wgpu:1\n  kiln train --resume runs/2026-11-22_131502-cnn-mnist\n\nEvery key of a recipe: kiln train --keys"
+)]
+pub struct Train {
+    /// Read the recipe from a TOML file
+    #[arg(long, value_name = "FILE")]
+    pub recipe: Option<PathBuf>,
+    /// Change a key of the recipe, such as optimizer.lr=0.01; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+    /// Data set: auto, mnist, fashion-mnist, kmnist or digits [data.name]
+    #[arg(long, value_name = "NAME")]
+    pub data: Option<String>,
+    /// Read the data set's files from this folder [data.dir]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Never download; use what is on the disk [data.download=false]
+    #[arg(long)]
+    pub offline: bool,
+    /// Model: cnn or mlp [model.name]
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// Device: auto, or one as `kiln devices` lists it [device]
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+    /// Passes over the training data, or auto [epochs]
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<String>,
+    /// Images in a training step [batch_size]
+    #[arg(long, value_name = "N")]
+    pub batch_size: Option<String>,
+    /// Learning rate [optimizer.lr]
+    #[arg(long, value_name = "LR")]
+    pub lr: Option<String>,
+    /// Seed of weights, order, augmentation and dropout [seed]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<String>,
+    /// Folder for this run; it must not exist [default: a new one under --runs]
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    pub run_dir: Option<PathBuf>,
+    /// Folder of all runs
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub runs: PathBuf,
+    /// Continue a run from its last checkpoint
+    #[arg(long, value_name = "RUN", conflicts_with = "recipe")]
+    pub resume: Option<PathBuf>,
+    /// How to show progress
+    #[arg(long, value_enum, default_value_t)]
+    pub progress: ProgressStyle,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// List every key of a recipe, with its default and what it allows, and stop
+    #[arg(long)]
+    pub keys: bool,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum ProgressStyle {
+    /// The dashboard in a terminal, lines elsewhere
+    #[default]
+    Auto,
+    /// The dashboard
+    Dashboard,
+    /// Lines on stderr
+    Plain,
+    /// Nothing
+    None,
+}
+
+#[derive(ClapArgs)]
+#[command(
+    after_help = "Examples:\n  kiln eval runs/2026-11-22_131502-cnn-mnist\n  kiln eval RUN --data digits --json"
+)]
+pub struct Eval {
+    /// Folder of a finished run
+    pub run: PathBuf,
+    /// Evaluate on the test images of another data set
+    #[arg(long, value_name = "NAME")]
+    pub data: Option<String>,
+    /// Read the data set's files from this folder
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Never download; use what is on the disk
+    #[arg(long)]
+    pub offline: bool,
+    /// Device: auto, or one as `kiln devices` lists it
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub device: String,
+    /// Write evaluation.json and confusion.png into this folder [default: the run's]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(ClapArgs)]
+#[command(
+    after_help = "Examples:\n  kiln predict runs/2026-11-22_131502-cnn-mnist seven.png photo.jpg\n  kiln predict RUN *.png --top 1 --json"
+)]
+pub struct Predict {
+    /// Folder of a finished run
+    pub run: PathBuf,
+    /// PNG or JPEG files of any size and colour
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<PathBuf>,
+    /// How many classes to show for each picture
+    #[arg(long, value_name = "K", default_value_t = 3)]
+    pub top: usize,
+    /// Whether dark and light change places: auto looks at the border
+    #[arg(long, value_enum, default_value_t)]
+    pub invert: InvertChoice,
+    /// Device: auto, or one as `kiln devices` lists it
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub device: String,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+pub enum InvertChoice {
+    /// If the border is lighter than the rest
+    #[default]
+    Auto,
+    /// Always
+    Yes,
+    /// Never
+    No,
+}
+
+#[derive(ClapArgs)]
+#[command(after_help = "Example:\n  kiln devices --json")]
+pub struct Devices {
+    /// Print the list as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(ClapArgs)]
+#[command(after_help = "Example:\n  kiln models")]
+pub struct Models {
+    /// Print the list as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Subcommand)]
+pub enum Data {
+    /// List the data sets and where they are
+    #[command(after_help = "Example:\n  kiln data list")]
+    List {
+        /// Print the list as one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Download a data set into the cache
+    #[command(after_help = "Example:\n  kiln data fetch fashion-mnist")]
+    Fetch {
+        /// mnist, fashion-mnist or kmnist
+        name: String,
+    },
+    /// Counts, class balance, mean and standard deviation
+    #[command(
+        after_help = "Examples:\n  kiln data info digits --sheet digits.png\n  kiln data info mnist --data-dir ~/mnist --json"
+    )]
+    Info(Info),
+}
+
+#[derive(ClapArgs)]
+pub struct Info {
+    /// auto, mnist, fashion-mnist, kmnist or digits
+    pub name: String,
+    /// Read the files from this folder
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Never download; use what is on the disk
+    #[arg(long)]
+    pub offline: bool,
+    /// Seed of the digits that Kiln draws
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Write a picture of the first images of the training split
+    #[arg(long, value_name = "PNG")]
+    pub sheet: Option<PathBuf>,
+    /// Print the numbers as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}

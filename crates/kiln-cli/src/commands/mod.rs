@@ -1,0 +1,30 @@
+//! One file a command.
+
+mod data;
+mod devices;
+mod eval;
+mod models;
+mod predict;
+mod train;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use crate::args::Command;
+
+pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+pub fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Train(args) => train::run(*args),
+        Command::Eval(args) => done(eval::run(args)),
+        Command::Predict(args) => done(predict::run(args)),
+        Command::Devices(args) => done(devices::run(args)),
+        Command::Models(args) => done(models::run(args)),
+        Command::Data(args) => done(data::run(args)),
+    }
+}
+
+fn done(result: Result<()>) -> Result<ExitCode> {
+    result.map(|()| ExitCode::SUCCESS)
+}

@@ -1,0 +1,180 @@
+//! `kiln train`
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use kiln::train::{FIELDS, Outcome, Progress, Recipe, Summary, Trainer};
+
+use super::Result;
+use crate::args::{ProgressStyle, Train};
+use crate::output;
+
+/// As the shell counts a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
+pub fn run(args: Train) -> Result<ExitCode> {
+    if args.keys {
+        return keys();
+    }
+    let settings = settings(&args);
+    let progress = progress(&args)?;
+    let trainer = match &args.resume {
+        Some(run) => {
+            let saved = kiln::train::RunDir::open(run)?.recipe()?;
+            let device = kiln::device::select(args.device.as_deref().unwrap_or(&saved.device))?;
+            output::note(&format!("device: {}", device.reason));
+            // Another device may continue a run; anything else would make it another run.
+            let settings = settings.into_iter().filter(|s| !s.starts_with("device="));
+            Trainer::resume(run, device.into()).expect_settings(settings.collect())
+        }
+        None => {
+            let mut recipe = match &args.recipe {
+                Some(file) => Recipe::from_file(file)?,
+                None => Recipe::default(),
+            };
+            for setting in &settings {
+                recipe.set(setting)?;
+            }
+            recipe.validate()?;
+            let device = kiln::device::select(&recipe.device)?;
+            output::note(&format!("device: {}", device.reason));
+            let trainer = Trainer::new(recipe, device.into());
+            match &args.run_dir {
+                Some(folder) => trainer.run_dir(folder),
+                None => trainer.runs(&args.runs),
+            }
+        }
+    };
+    let trainer = trainer.progress(progress).on_notice(output::note);
+    stop_on_ctrl_c(&trainer)?;
+    match trainer.run()? {
+        Outcome::Finished(summary) => {
+            match args.json {
+                true => output::json(&summary)?,
+                false => output::text(&report(&summary))?,
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Outcome::Stopped { run, step, epoch } => {
+            output::note(&format!(
+                "stopped after step {step} (epoch {epoch}); continue with: kiln train --resume {}",
+                run.display()
+            ));
+            Ok(ExitCode::from(INTERRUPTED))
+        }
+    }
+}
+
+/// The flags as settings of the recipe, in the order in which they take effect.
+fn settings(args: &Train) -> Vec<String> {
+    // A path may hold characters that TOML would read otherwise.
+    let quoted = |text: &std::path::Path| format!("{:?}", text.display().to_string());
+    let flags = [
+        ("data.name", args.data.clone()),
+        ("data.dir", args.data_dir.as_deref().map(quoted)),
+        ("data.download", args.offline.then(|| "false".into())),
+        ("model.name", args.model.clone()),
+        ("device", args.device.clone()),
+        ("epochs", args.epochs.clone()),
+        ("batch_size", args.batch_size.clone()),
+        ("optimizer.lr", args.lr.clone()),
+        ("seed", args.seed.clone()),
+    ];
+    let flags = flags.into_iter();
+    let given = flags.filter_map(|(key, value)| Some(format!("{key}={}", value?)));
+    given.chain(args.settings.iter().cloned()).collect()
+}
+
+fn progress(args: &Train) -> Result<Progress> {
+    let terminal = std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
+    Ok(match args.progress {
+        ProgressStyle::Auto if terminal && !args.json => Progress::Dashboard,
+        ProgressStyle::Auto | ProgressStyle::Plain => Progress::Plain,
+        ProgressStyle::None => Progress::Silent,
+        ProgressStyle::Dashboard if !terminal => {
+            return Err("--progress dashboard needs a terminal; use --progress plain".into());
+        }
+        ProgressStyle::Dashboard if args.json => {
+            return Err(
+                "--progress dashboard and --json both want stdout; use --progress plain".into(),
+            );
+        }
+        ProgressStyle::Dashboard => Progress::Dashboard,
+    })
+}
+
+fn stop_on_ctrl_c(trainer: &Trainer) -> Result<()> {
+    static ASKED: AtomicBool = AtomicBool::new(false);
+    let interrupter = trainer.interrupter();
+    ctrlc::set_handler(move || {
+        if ASKED.swap(true, Ordering::SeqCst) {
+            std::process::exit(i32::from(INTERRUPTED));
+        }
+        interrupter.stop(Some("stopped by Ctrl-C"));
+        output::note("stopping after this step (Ctrl-C again to stop at once)");
+    })?;
+    Ok(())
+}
+
+fn report(summary: &Summary) -> String {
+    let epochs = match summary.stopped_early {
+        true => format!(
+            "{} (stopped early; weights of epoch {})",
+            summary.epochs, summary.kept_epoch
+        ),
+        false => summary.epochs.to_string(),
+    };
+    let rows = [
+        (
+            "device",
+            format!("{} ({})", summary.device, summary.backend),
+        ),
+        ("data", summary.data.clone()),
+        ("model", summary.model.clone()),
+        ("parameters", grouped(summary.parameters)),
+        ("epochs", epochs),
+        (
+            "test accuracy",
+            format!("{:.2} %", summary.test_accuracy * 100.0),
+        ),
+        ("test loss", format!("{:.4}", summary.test_loss)),
+        ("training time", format!("{:.1} s", summary.train_seconds)),
+        (
+            "samples per second",
+            format!("{:.0}", summary.samples_per_second),
+        ),
+        ("run", summary.run.display().to_string()),
+    ];
+    let rows: Vec<Vec<String>> = rows.map(|(name, value)| vec![name.into(), value]).into();
+    output::table(&rows)
+}
+
+/// `421834` as `421,834`.
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> = digits
+        .as_bytes()
+        .rchunks(3)
+        .rev()
+        .map(|group| std::str::from_utf8(group).expect("digits are ASCII"))
+        .collect();
+    groups.join(",")
+}
+
+fn keys() -> Result<ExitCode> {
+    let defaults = Recipe::default().to_toml();
+    let mut rows = vec![vec!["key".into(), "meaning".into(), "allowed".into()]];
+    for field in FIELDS {
+        rows.push(vec![
+            field.key.into(),
+            field.meaning.into(),
+            field.allowed.into(),
+        ]);
+    }
+    output::text(&format!(
+        "{}\ndefaults:\n\n{defaults}",
+        output::table(&rows)
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,93 @@
+//! Kiln as a library: the parts of `kiln train`, put together by hand.
+//!
+//! ```text
+//! cargo run --release -p example-mnist            # one epoch
+//! cargo run --release -p example-mnist -- 6400    # only so many training images
+//! ```
+//!
+//! Expected output (numbers differ with device and data):
+//!
+//! ```text
+//! CPU, 2 threads (flex): wgpu found no GPU (no graphics driver)
+//! digits: 60000 images to train on
+//! step  200  loss 0.1263
+//! ...
+//! test accuracy 99.1 %
+//! ```
+
+use burn::data::dataloader::DataLoader;
+use burn::module::Module;
+use burn::nn::loss::CrossEntropyLossConfig;
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, ElementConversion};
+use kiln::data::info::Summary;
+use kiln::prelude::*;
+use kiln::train::{OptimizerRecipe, optimizer};
+use kiln::zoo::{Cnn, CnnConfig};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let images = match std::env::args().nth(1) {
+        Some(number) => number.parse()?,
+        None => usize::MAX,
+    };
+    let chosen = kiln::device::auto()?;
+    println!("{}", chosen.reason);
+
+    // MNIST where it is found or can be fetched, otherwise digits that Kiln draws.
+    let data = Load::new("auto").run()?;
+    let train = data.train.slice(0..images);
+    println!("{}: {} images to train on", train.name(), train.len());
+
+    // The pixels go to the device once, as bytes; batches are formed there.
+    let stats = Summary::of(&train);
+    let (mean, std) = (stats.mean[0] as f32, stats.std[0] as f32);
+    let put = |data: &LabeledImages| {
+        DeviceDataset::new(data, &chosen.device)?.normalized(&[mean], &[std])
+    };
+    let (train, test) = (put(&train)?, put(&data.test)?);
+    let augment = Affine {
+        shift: 2.0,
+        rotate: 8.0,
+        scale: 0.1,
+    };
+    let loader = DeviceLoader::new(train, 64).shuffled(42).augmented(augment);
+
+    let model = train_one_epoch(&loader, &chosen.device);
+    let accuracy = accuracy(&model.valid(), DeviceLoader::new(test, 250));
+    println!("test accuracy {:.1} %", accuracy * 100.0);
+    Ok(())
+}
+
+fn train_one_epoch(loader: &DeviceLoader, device: &Device) -> Cnn {
+    // On an autodiff device a module trains: dropout and batch statistics are on.
+    let device = device.clone().autodiff();
+    device.seed(42);
+    let mut model = CnnConfig::new(loader.dataset().shape(), 10).init(&device);
+    let cross_entropy = CrossEntropyLossConfig::new().init(&device);
+    let mut adam = optimizer(&OptimizerRecipe::default());
+    let batches = loader.to_device(&device);
+    for (step, batch) in batches.iter().enumerate() {
+        let batch = batch.expect("images in memory can always be read");
+        let logits = model.forward(batch.images);
+        let loss = cross_entropy.forward(logits, batch.labels);
+        let grads = GradientsParams::from_grads(loss.backward(), &model);
+        model = adam.step(1e-3, model, grads);
+        // Reading the loss waits for the device, so not at every step.
+        if (step + 1) % 200 == 0 {
+            let loss: f32 = loss.into_scalar::<f32>().elem();
+            println!("step {:4}  loss {loss:.4}", step + 1);
+        }
+    }
+    model
+}
+
+fn accuracy(model: &Cnn, test: DeviceLoader) -> f64 {
+    let mut right = 0;
+    for batch in test.iter() {
+        let batch = batch.expect("images in memory can always be read");
+        let [n] = batch.labels.dims();
+        let answers = model.forward(batch.images).argmax(1).reshape([n]);
+        right += answers.equal(batch.labels).int().sum().into_scalar::<i64>();
+    }
+    right as f64 / test.num_items() as f64
+}
