@@ -74,12 +74,18 @@ pub(super) fn find(key: &str) -> Result<&'static Field, RecipeError> {
 
 /// A hint for a key that does not exist: the nearest one, or what its section has.
 pub(super) fn near(key: &str) -> String {
-    let nearest = FIELDS
+    let section = |key: &str| key.split_once('.').map(|(section, _)| section.to_owned());
+    // Within a section only the name can be misspelt, and short names look alike.
+    let name_alone = key.contains('.') && FIELDS.iter().any(|f| section(f.key) == section(key));
+    let allowed = match name_alone {
+        true => key.rsplit('.').next().map_or(0, str::len) / 3,
+        false => 1 + key.len() / 6,
+    };
+    let distances = FIELDS
         .iter()
-        .map(|f| (strsim::levenshtein(key, f.key), f.key))
-        .min();
-    if let Some((distance, near)) = nearest
-        && distance <= 1 + key.len() / 6
+        .map(|f| (strsim::levenshtein(key, f.key), f.key));
+    if let Some((distance, near)) = distances.min()
+        && distance <= allowed
     {
         return format!("did you mean '{near}'?");
     }
