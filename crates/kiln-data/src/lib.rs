@@ -26,3 +26,7 @@ mod labeled;
 pub use catalog::{DATA_SETS, DataError, DataSet, Load, Loaded, Origin};
 pub use digits::Digits;
 pub use labeled::{LabeledImages, LabeledImagesError, Split};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
