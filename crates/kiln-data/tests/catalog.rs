@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use kiln_data::idx::{self, Encoding, IdxError};
-use kiln_data::{DataError, Digits, Load, Origin, Split};
+use kiln_data::{DataError, Digits, LabeledImages, Load, Origin, Split};
 
 /// Writes a small data set in MNIST's format.
 fn put(dir: &Path, seed: u64) -> PathBuf {
@@ -85,6 +85,21 @@ fn a_folder_with_half_of_the_files_names_the_missing_one() {
 }
 
 #[test]
+fn splits_of_different_image_sizes_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    put(dir.path(), 1);
+    let classes = vec!["0".into()];
+    let small = LabeledImages::new("small", classes, [1, 8, 9], vec![0; 72], vec![0]).unwrap();
+    idx::write_split(dir.path(), Split::Test, &small, Encoding::Gzip).unwrap();
+    let error = Load::new("mnist").data_dir(dir.path()).run().unwrap_err();
+    let message = error.to_string();
+    assert!(
+        message.contains("28 x 28") && message.contains("8 x 9"),
+        "{message}"
+    );
+}
+
+#[test]
 fn the_cache_is_used_without_a_network() {
     let cache = tempfile::tempdir().unwrap();
     let place = put(&cache.path().join("mnist"), 1);
@@ -92,6 +107,10 @@ fn the_cache_is_used_without_a_network() {
         let load = Load::new(name).cache_dir(cache.path()).offline(true);
         let data = load.run().unwrap();
         assert_eq!(data.origin, Origin::Cache(place.clone()));
+        let other = Load::new("kmnist").cache_dir(cache.path());
+        assert_eq!(other.cached().unwrap(), None);
+        let this = Load::new("mnist").cache_dir(cache.path());
+        assert_eq!(this.cached().unwrap(), Some(place.clone()));
         assert_eq!(data.note, None);
     }
 }
