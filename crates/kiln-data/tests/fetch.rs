@@ -357,6 +357,35 @@ fn many_at_once_transfer_it_once() {
     assert_eq!(names(dir.path()), ["data.bin"]);
 }
 
+/// Each process is a further run of this very test.
+#[test]
+fn processes_at_once_do_no_harm() {
+    const ADDRESS: &str = "KILN_FETCH_TEST_ADDRESS";
+    const FOLDER: &str = "KILN_FETCH_TEST_FOLDER";
+    if let (Ok(address), Some(folder)) = (std::env::var(ADDRESS), std::env::var_os(FOLDER)) {
+        fetcher()
+            .fetch(&spec(&[&address]), Path::new(&folder))
+            .unwrap();
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let server = serve(Manner::Slow);
+    let start = || {
+        std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "processes_at_once_do_no_harm"])
+            .env(ADDRESS, &server.address)
+            .env(FOLDER, dir.path())
+            .spawn()
+            .unwrap()
+    };
+    let children = [start(), start(), start()];
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    assert_eq!(server.hits.load(Ordering::SeqCst), 1);
+    assert_eq!(fs::read(dir.path().join("data.bin")).unwrap(), content());
+}
+
 #[test]
 fn a_folder_that_cannot_be_written_is_named() {
     let dir = tempfile::tempdir().unwrap();
