@@ -33,3 +33,7 @@ pub use device::{
 };
 pub use digits::Digits;
 pub use labeled::{LabeledImages, LabeledImagesError, Split};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use kiln_data::fetch::{Checksum, Failure, FetchError, Fetcher, FileSpec};
+use kiln_data::fetch::{Failure, FetchError, Fetcher, FileSpec};
 
 /// How the server answers a request for one path.
 #[derive(Clone, Copy, PartialEq)]
@@ -145,9 +145,7 @@ fn spec(addresses: &[&str]) -> FileSpec {
         urls: addresses.iter().map(|a| format!("{a}/data.bin")).collect(),
         size: 200_000,
         // Made with Python: sha256(bytes((i * i % 2**32 // 7) % 256 for i in range(200000))).
-        checksum: Checksum::Sha256(
-            "067b8767b07ff31777f03c2fcff4389c37f10061e10ff131b1c4ccaafa718bcc".into(),
-        ),
+        sha256: "067b8767b07ff31777f03c2fcff4389c37f10061e10ff131b1c4ccaafa718bcc".into(),
     }
 }
 
@@ -357,6 +355,35 @@ fn many_at_once_transfer_it_once() {
     assert_eq!(server.hits.load(Ordering::SeqCst), 1);
     assert_eq!(fs::read(dir.path().join("data.bin")).unwrap(), content());
     assert_eq!(names(dir.path()), ["data.bin"]);
+}
+
+/// Each process is a further run of this very test.
+#[test]
+fn processes_at_once_do_no_harm() {
+    const ADDRESS: &str = "KILN_FETCH_TEST_ADDRESS";
+    const FOLDER: &str = "KILN_FETCH_TEST_FOLDER";
+    if let (Ok(address), Some(folder)) = (std::env::var(ADDRESS), std::env::var_os(FOLDER)) {
+        fetcher()
+            .fetch(&spec(&[&address]), Path::new(&folder))
+            .unwrap();
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let server = serve(Manner::Slow);
+    let start = || {
+        std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "processes_at_once_do_no_harm"])
+            .env(ADDRESS, &server.address)
+            .env(FOLDER, dir.path())
+            .spawn()
+            .unwrap()
+    };
+    let children = [start(), start(), start()];
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    assert_eq!(server.hits.load(Ordering::SeqCst), 1);
+    assert_eq!(fs::read(dir.path().join("data.bin")).unwrap(), content());
 }
 
 #[test]

@@ -313,7 +313,7 @@ fn a_header_that_promises_a_gigabyte_costs_no_memory() {
 #[test]
 fn a_gzip_bomb_is_read_no_further_than_its_header_says() {
     let mut bomb = images();
-    bomb.resize(64 << 20, 0);
+    bomb.resize(16 << 20, 0);
     let zipped = gzip(&bomb);
     assert!(zipped.len() < 100_000);
     let (error, _) = refused("x.gz", &zipped);

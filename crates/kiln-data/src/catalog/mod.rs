@@ -160,6 +160,16 @@ impl Load {
         Ok(Some(cache))
     }
 
+    /// The folder in the cache that holds all four files, if they are there; nothing is fetched and
+    /// their content is not looked at.
+    ///
+    /// # Errors
+    /// [`DataError::UnknownName`], [`DataError::NoCache`].
+    pub fn cached(&self) -> Result<Option<PathBuf>, DataError> {
+        let cache = self.cache(DataSet::find(&self.name)?)?;
+        Ok(holds_all(&cache).then_some(cache))
+    }
+
     fn auto(&self) -> Result<Loaded, DataError> {
         let mnist = DataSet::find("mnist")?;
         let reason = match self.files(mnist) {
@@ -302,6 +312,19 @@ pub enum DataError {
         "there is no cache folder on this system; set KILN_DATA_DIR to a folder for downloads, or give --data-dir"
     )]
     NoCache,
+    /// Training and test images differ in size.
+    #[error(
+        "{} holds training images of {} x {} pixels but test images of {} x {}; they must be alike",
+        .dir.display(), .train[0], .train[1], .test[0], .test[1]
+    )]
+    ShapeMismatch {
+        /// The folder.
+        dir: PathBuf,
+        /// Height and width of the training images.
+        train: [usize; 2],
+        /// Height and width of the test images.
+        test: [usize; 2],
+    },
     /// A file is there but unusable.
     #[error(transparent)]
     Idx(#[from] IdxError),
@@ -323,6 +346,13 @@ fn read(set: &DataSet, dir: &Path, origin: Origin) -> Result<Loaded, DataError> 
     let classes: Vec<String> = set.classes.iter().map(|&class| class.into()).collect();
     let test = idx::read_split(dir, Split::Test, set.name, &classes)?;
     let train = idx::read_split(dir, Split::Train, set.name, &classes)?;
+    if train.shape() != test.shape() {
+        return Err(DataError::ShapeMismatch {
+            dir: dir.to_owned(),
+            train: [train.height(), train.width()],
+            test: [test.height(), test.width()],
+        });
+    }
     Ok(Loaded {
         train,
         test,

@@ -2,7 +2,7 @@
 
 use super::DataError;
 use crate::Digits;
-use crate::fetch::{Checksum, FileSpec};
+use crate::fetch::FileSpec;
 
 /// A data set that [`Load`](super::Load) knows by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,7 +197,7 @@ impl DataSet {
             name: name.into(),
             urls: self.mirrors.iter().map(|m| format!("{m}{name}")).collect(),
             size,
-            checksum: Checksum::Sha256(sha256.into()),
+            sha256: sha256.into(),
         };
         self.files.iter().map(spec).collect()
     }
@@ -265,7 +265,7 @@ mod tests {
             assert_eq!(files.len(), 4, "{}", set.name);
             for file in files {
                 assert!(file.urls.len() >= 2, "{}", file.name);
-                let hex = file.checksum.hex();
+                let hex = file.sha256;
                 assert!(hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()));
                 assert!(file.name.ends_with("-ubyte.gz") && file.size > 4000);
             }

@@ -109,7 +109,10 @@ fn two(s: &mut Sketch, r: &mut Rng) {
         .to(right, bulge)
         .to(right - 0.16, bulge + 0.22);
     let foot = r.range(0.0, 0.2);
-    let end = r.range(0.7, 1.08);
+    let end = match r.chance(0.2) {
+        true => r.range(1.05, 1.4),
+        false => r.range(0.7, 1.08),
+    };
     match r.pick(&[0.4, 0.44, 0.16]) {
         0 => {
             // A sharp corner and a base line, straight or wavy.
@@ -123,8 +126,8 @@ fn two(s: &mut Sketch, r: &mut Rng) {
         }
         1 => {
             // A loop: under, back over the left, and out across the stroke.
-            let size = r.range(0.09, 0.22);
-            let wide = r.range(0.22, 0.5);
+            let size = r.range(0.09, 0.26);
+            let wide = r.range(0.22, 0.58);
             let foot = foot - 0.05;
             let y = r.range(0.98, 1.02) - size;
             s.to(0.42, y - 0.1)
@@ -331,7 +334,7 @@ fn six(s: &mut Sketch, r: &mut Rng) {
 
 /// A bar and a slope; perhaps a serif or a wave at the left, perhaps a cross stroke.
 fn seven(s: &mut Sketch, r: &mut Rng) {
-    let left = r.range(0.0, 0.26);
+    let left = r.range(0.0, 0.22);
     let right = r.range(0.7, 0.95);
     let y = r.range(0.02, 0.12);
     let end = r.range(0.18, 0.66);
@@ -382,7 +385,8 @@ fn seven(s: &mut Sketch, r: &mut Rng) {
 /// One crossing stroke, or two rings on top of each other.
 fn eight(s: &mut Sketch, r: &mut Rng) {
     let waist = r.range(0.36, 0.62);
-    let (up, down) = (r.range(0.12, 0.42), r.range(0.1, 0.42));
+    let up = r.range(0.12, 0.42);
+    let down = r.range(0.1, 0.42).max(0.38 - up);
     let cx = 0.5 + 0.04 * r.normal();
     if r.chance(0.12) {
         let gap = 0.03 * r.normal();

@@ -45,7 +45,7 @@ fn bend(strokes: &mut [Vec<Point>], rng: &mut Rng) {
     let field = Field::new(rng);
     let shear = (0.14 + 0.24 * rng.normal()).clamp(-0.5, 0.85);
     let (sin, cos) = sin_cos_turns((0.018 * rng.normal()).clamp(-0.05, 0.05));
-    let stretch = (0.9 + 0.2 * rng.normal()).clamp(0.5, 1.5);
+    let stretch = (0.92 + 0.19 * rng.normal()).clamp(0.56, 1.5);
     for p in strokes.iter_mut().flatten() {
         let moved = field.displace(*p);
         let (x, y) = ((moved.x - 0.5) * stretch, moved.y - 0.5);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::part::Part;
-use super::{Failure, FetchError, FileSpec};
+use super::{Failure, FetchError, FileSpec, sha256};
 
 /// Fetches files over HTTP(S) into a folder.
 ///
@@ -19,13 +19,13 @@ use super::{Failure, FetchError, FileSpec};
 /// at the same time wait for each other and transfer it once.
 ///
 /// ```no_run
-/// use kiln_data::fetch::{Checksum, Fetcher, FileSpec};
+/// use kiln_data::fetch::{Fetcher, FileSpec};
 ///
 /// let labels = FileSpec {
 ///     name: "t10k-labels-idx1-ubyte.gz".into(),
 ///     urls: vec!["https://ossci-datasets.s3.amazonaws.com/mnist/t10k-labels-idx1-ubyte.gz".into()],
 ///     size: 4542,
-///     checksum: Checksum::Md5("ec29112dd5afa0611ce80d1b7f02629c".into()),
+///     sha256: "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6".into(),
 /// };
 /// Fetcher::new().progress(true).fetch(&labels, "data".as_ref())?;
 /// # Ok::<(), kiln_data::fetch::FetchError>(())
@@ -217,15 +217,12 @@ fn transfer_once(
     } else {
         part.open(have)?
     };
-    let found = spec
-        .checksum
-        .of_file(&part.path)
-        .map_err(|source| part.error("read", source))?;
-    if found != spec.checksum.hex() {
+    let found = sha256(&part.path).map_err(|source| part.error("read", source))?;
+    if found != spec.sha256 {
         part.discard()?;
         return Ok(Err(Failure::WrongChecksum {
             found,
-            expected: spec.checksum.to_string(),
+            expected: spec.sha256.clone(),
         }));
     }
     part.finish(&file)?;

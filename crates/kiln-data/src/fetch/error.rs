@@ -90,11 +90,11 @@ pub enum Failure {
         expected: u64,
     },
     /// The content is not what it should be.
-    #[error("check sum {found}, expected {expected}")]
+    #[error("its SHA-256 is {found}, expected {expected}")]
     WrongChecksum {
-        /// Check sum of what came.
+        /// SHA-256 of what came.
         found: String,
-        /// Check sum expected.
+        /// SHA-256 expected.
         expected: String,
     },
     /// The answer is not HTTP as it should be.

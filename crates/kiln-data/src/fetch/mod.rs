@@ -14,7 +14,6 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use md5::Md5;
 use sha2::{Digest, Sha256};
 
 #[cfg(feature = "download")]
@@ -30,17 +29,8 @@ pub struct FileSpec {
     pub urls: Vec<String>,
     /// Exact size in bytes.
     pub size: u64,
-    /// Check sum of the content.
-    pub checksum: Checksum,
-}
-
-/// A check sum in lower-case hexadecimal.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Checksum {
-    /// SHA-256: for everything new.
-    Sha256(String),
-    /// MD5, for files whose publisher gives no other: it proves the transfer, not the publisher.
-    Md5(String),
+    /// SHA-256 of the content, 64 lower-case hexadecimal digits.
+    pub sha256: String,
 }
 
 impl FileSpec {
@@ -52,7 +42,7 @@ impl FileSpec {
         if std::fs::metadata(path)?.len() != self.size {
             return Ok(false);
         }
-        Ok(self.checksum.of_file(path)? == *self.checksum.hex())
+        Ok(sha256(path)? == self.sha256)
     }
 
     /// What a person can do without this program: fetch the file from here and put it there.
@@ -62,35 +52,10 @@ impl FileSpec {
     }
 }
 
-impl Checksum {
-    /// The check sum itself, in lower-case hexadecimal.
-    pub fn hex(&self) -> &str {
-        match self {
-            Checksum::Sha256(hex) | Checksum::Md5(hex) => hex,
-        }
-    }
-
-    /// The same kind of check sum of the file at `path`.
-    fn of_file(&self, path: &Path) -> io::Result<String> {
-        let file = File::open(path)?;
-        match self {
-            Checksum::Sha256(_) => digest::<Sha256>(file),
-            Checksum::Md5(_) => digest::<Md5>(file),
-        }
-    }
-}
-
-impl std::fmt::Display for Checksum {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Checksum::Sha256(hex) => write!(f, "SHA-256 {hex}"),
-            Checksum::Md5(hex) => write!(f, "MD5 {hex}"),
-        }
-    }
-}
-
-fn digest<D: Digest>(mut file: File) -> io::Result<String> {
-    let mut digest = D::new();
+/// SHA-256 of the file at `path` in lower-case hexadecimal.
+fn sha256(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut digest = Sha256::new();
     let mut buffer = vec![0; 1 << 16];
     loop {
         match file.read(&mut buffer) {

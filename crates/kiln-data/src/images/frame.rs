@@ -13,7 +13,7 @@ const FAINT: f32 = 24.0;
 /// The ink of a light-on-dark picture, whose paper is `paper`, normalised as MNIST; `None` if there
 /// is none.
 pub(super) fn ink(gray: &Gray, paper: f32) -> Option<Vec<u8>> {
-    if let Some(ready) = already_normalised(gray) {
+    if let Some(ready) = already_normalised(gray, paper) {
         return Some(ready);
     }
     let longer = gray.width.max(gray.height);
@@ -58,21 +58,14 @@ fn shrunk(n: usize, longer: usize) -> usize {
 
 /// The pixels as they are, if they are as MNIST's: 28×28 on black, about 20 pixels of ink on the
 /// longer side, mass in the middle. Another round of scaling would only blur them.
-fn already_normalised(gray: &Gray) -> Option<Vec<u8>> {
-    if (gray.width, gray.height) != (SIDE, SIDE) {
-        return None;
-    }
-    let edge = |i: &usize| {
-        let (x, y) = (i % SIDE, i / SIDE);
-        x == 0 || y == 0 || x == SIDE - 1 || y == SIDE - 1
-    };
-    if (0..SIDE * SIDE).filter(edge).any(|i| gray.pixels[i] > 0.5) {
+fn already_normalised(gray: &Gray, paper: f32) -> Option<Vec<u8>> {
+    if (gray.width, gray.height) != (SIDE, SIDE) || paper > 0.5 {
         return None;
     }
     let ink = crop(gray)?;
     let (cx, cy) = center_of_mass(gray);
     let middle = (SIDE / 2) as f32;
-    let centred = (cx - middle).abs() < 1.5 && (cy - middle).abs() < 1.5;
+    let centred = (cx - middle).abs() < 2.0 && (cy - middle).abs() < 2.0;
     let fits = (BOX - 2..=BOX + 2).contains(&ink.width.max(ink.height));
     (centred && fits).then(|| gray.pixels.iter().map(|&p| (p + 0.5) as u8).collect())
 }
