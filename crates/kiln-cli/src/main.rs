@@ -9,9 +9,24 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    quiet_graphics_drivers();
     let args = args::Args::parse();
     match commands::run(args.command) {
         Ok(code) => code,
         Err(error) => output::fail(&*error),
     }
 }
+
+/// Without this folder the display libraries that graphics drivers bring complain on stderr.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+fn quiet_graphics_drivers() {
+    const FOLDER: &str = "XDG_RUNTIME_DIR";
+    if std::env::var_os(FOLDER).is_none() {
+        // SAFETY: the program has a single thread at this point.
+        unsafe { std::env::set_var(FOLDER, std::env::temp_dir()) };
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn quiet_graphics_drivers() {}

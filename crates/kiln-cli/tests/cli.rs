@@ -1,0 +1,400 @@
+//! The program as its users meet it: exit codes, what goes to stdout and what to stderr, and what is
+//! left behind when it is killed.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// A folder of its own for each test, and the program run in it.
+struct Sandbox(tempfile::TempDir);
+
+impl Sandbox {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
+        command
+            .args(args)
+            .current_dir(self.0.path())
+            .env("KILN_DATA_DIR", self.path("cache"))
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// A small run that takes a second or two: 24 steps in 3 epochs, a checkpoint every 3 steps.
+    fn train(&self, run: &str, more: &[&str]) -> Command {
+        let mut args = vec![
+            "train", "--data", "digits", "--device", "flex", "--epochs", "3",
+        ];
+        args.extend(["--batch-size", "32", "--run-dir", run, "--progress", "none"]);
+        for setting in [
+            "data.train_len=270",
+            "data.test_len=60",
+            "model.channels=[4, 8]",
+            "model.hidden=[16]",
+            "augment.shift=2",
+            "checkpoint.every=3",
+            "log_every=1",
+        ] {
+            args.extend(["--set", setting]);
+        }
+        args.extend(more);
+        self.command(&args)
+    }
+
+    fn weights(&self, run: &str) -> Vec<u8> {
+        std::fs::read(self.path(run).join("model.safetensors")).unwrap()
+    }
+
+    fn metrics(&self, run: &str) -> Vec<(u64, String, String)> {
+        let text = std::fs::read_to_string(self.path(run).join("metrics.jsonl")).unwrap();
+        text.lines()
+            .map(|line| {
+                let line: Value = serde_json::from_str(line).unwrap();
+                let field = |name: &str| line[name].to_string();
+                (
+                    line["step"].as_u64().unwrap(),
+                    field("split"),
+                    field("loss"),
+                )
+            })
+            .collect()
+    }
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[track_caller]
+fn fails(output: &Output, message: &str) {
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(output));
+    assert!(stderr(output).contains(message), "{}", stderr(output));
+    assert!(output.stdout.is_empty());
+    assert!(!stderr(output).contains("panicked"), "{}", stderr(output));
+}
+
+#[track_caller]
+fn succeeds(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", stderr(output));
+    serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
+}
+
+/// Waits until the run has taken at least this many steps.
+fn wait_for_step(child: &mut Child, run: &Path, step: usize) {
+    let start = Instant::now();
+    let lines = || std::fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
+    while lines().lines().count() < step && child.try_wait().unwrap().is_none() {
+        assert!(
+            start.elapsed() < Duration::from_secs(120),
+            "no step {step} in two minutes"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn train_prints_one_json_object_and_leaves_a_complete_run() {
+    let sandbox = Sandbox::new();
+    let output = sandbox.train("run", &["--json"]).output().unwrap();
+    let summary = succeeds(&output);
+    for key in [
+        "run",
+        "device",
+        "backend",
+        "model",
+        "parameters",
+        "epochs",
+        "train_seconds",
+        "samples_per_second",
+        "test_loss",
+        "test_accuracy",
+    ] {
+        assert!(!summary[key].is_null(), "{key} is missing: {summary}");
+    }
+    assert_eq!(summary["backend"], "flex");
+    assert_eq!(summary["steps"], 24);
+    assert!(
+        summary["test_accuracy"].as_f64().unwrap() > 0.2,
+        "{summary}"
+    );
+    for file in [
+        "recipe.toml",
+        "run.json",
+        "metrics.jsonl",
+        "model.safetensors",
+        "summary.json",
+        "evaluation.json",
+        "confusion.png",
+        "checkpoints",
+    ] {
+        assert!(sandbox.path("run").join(file).exists(), "{file} is missing");
+    }
+
+    let evaluated = succeeds(&sandbox.run(&["eval", "run", "--json", "--device", "flex"]));
+    assert_eq!(evaluated["accuracy"], summary["test_accuracy"]);
+    assert_eq!(evaluated["images"], 60);
+    assert_eq!(evaluated["classes"].as_array().unwrap().len(), 10);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_weights_and_another_seed_others() {
+    let sandbox = Sandbox::new();
+    for (run, seed) in [("a", "1"), ("b", "1"), ("c", "2")] {
+        succeeds(&sandbox.train(run, &["--seed", seed]).output().unwrap());
+    }
+    assert!(sandbox.weights("a") == sandbox.weights("b"));
+    assert!(sandbox.weights("a") != sandbox.weights("c"));
+    assert_eq!(sandbox.metrics("a"), sandbox.metrics("b"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_killed_again_and_again_ends_where_an_uninterrupted_one_does() {
+    let sandbox = Sandbox::new();
+    succeeds(&sandbox.train("whole", &[]).output().unwrap());
+    let mut child = sandbox.train("killed", &[]).spawn().unwrap();
+    // Before the first checkpoint, around some, and at the border of an epoch.
+    for step in [1, 4, 6, 9, 16, 17, 23] {
+        wait_for_step(&mut child, &sandbox.path("killed"), step);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let resume = ["train", "--resume", "killed", "--progress", "none"];
+        child = sandbox.command(&resume).spawn().unwrap();
+    }
+    assert!(child.wait().unwrap().success());
+    assert!(sandbox.weights("killed") == sandbox.weights("whole"));
+    assert_eq!(sandbox.metrics("killed"), sandbox.metrics("whole"));
+    let leftovers = std::fs::read_dir(sandbox.path("killed").join("checkpoints")).unwrap();
+    for entry in leftovers {
+        let name = entry.unwrap().file_name();
+        assert!(name.to_string_lossy().starts_with("step-"), "{name:?}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_stops_after_the_step_and_the_run_goes_on_from_there() {
+    let sandbox = Sandbox::new();
+    succeeds(&sandbox.train("whole", &[]).output().unwrap());
+    // No checkpoints within an epoch but the one that the signal causes.
+    let more = ["--set", "checkpoint.every=0"];
+    let mut child = sandbox
+        .train("stopped", &more)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for_step(&mut child, &sandbox.path("stopped"), 4);
+    let kill = format!("kill -INT {}", child.id());
+    assert!(
+        Command::new("sh")
+            .args(["-c", &kill])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+    assert!(stderr(&output).contains("continue with: kiln train --resume stopped"));
+    assert!(!sandbox.path("stopped").join("model.safetensors").exists());
+
+    let resumed = sandbox.run(&["train", "--resume", "stopped", "--progress", "none"]);
+    succeeds(&resumed);
+    assert!(
+        stderr(&resumed).contains("resuming after step"),
+        "{}",
+        stderr(&resumed)
+    );
+    assert!(sandbox.weights("stopped") == sandbox.weights("whole"));
+}
+
+#[test]
+fn a_run_in_use_is_refused() {
+    let sandbox = Sandbox::new();
+    let mut child = sandbox.train("run", &["--epochs", "1000"]).spawn().unwrap();
+    wait_for_step(&mut child, &sandbox.path("run"), 1);
+    let output = sandbox.run(&["train", "--resume", "run"]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    fails(&output, "run is in use by another process");
+}
+
+#[test]
+fn a_run_is_not_resumed_with_other_settings_nor_written_over() {
+    let sandbox = Sandbox::new();
+    succeeds(&sandbox.train("run", &[]).output().unwrap());
+    let other = sandbox.run(&["train", "--resume", "run", "--lr", "0.5"]);
+    fails(&other, "optimizer.lr was (default), now 0.5");
+    let again = sandbox.train("run", &[]).output().unwrap();
+    fails(&again, "run exists already");
+    // Finished: the summary again, nothing trained.
+    let finished = sandbox.run(&["train", "--resume", "run", "--json"]);
+    assert_eq!(succeeds(&finished)["steps"], 24);
+    assert!(stderr(&finished).contains("finished already"));
+}
+
+#[test]
+fn a_loss_that_explodes_ends_the_run_with_advice() {
+    let sandbox = Sandbox::new();
+    let more = [
+        "--set",
+        "optimizer.name=sgd",
+        "--set",
+        "optimizer.momentum=0.99",
+        "--lr",
+        "1000",
+    ];
+    let output = sandbox.train("run", &more).output().unwrap();
+    fails(
+        &output,
+        "training diverged; try a lower learning rate, such as optimizer.lr=100",
+    );
+    assert!(!sandbox.path("run").join("model.safetensors").exists());
+}
+
+#[test]
+fn mistakes_are_answered_with_what_is_allowed() {
+    let sandbox = Sandbox::new();
+    let train = |args: &[&str]| sandbox.run(&[&["train"], args].concat());
+    fails(
+        &train(&["--set", "optimizer.rate=1"]),
+        "the recipe has no key 'optimizer.rate'",
+    );
+    fails(
+        &train(&["--batch-size", "0"]),
+        "batch_size = 0 is not allowed; a whole number from 1",
+    );
+    fails(&train(&["--data", "minst"]), "mnist");
+    fails(
+        &train(&["--data-dir", "nowhere"]),
+        "there is no folder nowhere",
+    );
+    fails(
+        &train(&["--model", "cnnn", "--data", "digits"]),
+        "did you mean 'cnn'?",
+    );
+    fails(&train(&["--device", "gpu"]), "no device is named 'gpu'");
+    fails(&train(&["--device", "cuda"]), "--features cuda");
+    fails(
+        &train(&["--recipe", "nothing.toml"]),
+        "cannot read the recipe nothing.toml",
+    );
+    fails(
+        &train(&["--resume", "nothing"]),
+        "nothing holds no run: recipe.toml is missing",
+    );
+    fails(&sandbox.run(&["eval", "nothing"]), "nothing holds no run");
+    let usage = sandbox.run(&["train", "--epoch"]);
+    assert_eq!(usage.status.code(), Some(2));
+    assert!(stderr(&usage).contains("--epochs"), "{}", stderr(&usage));
+    assert!(
+        !sandbox.path("runs").exists(),
+        "a refused run leaves nothing behind"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_place_that_cannot_be_written_is_an_error_that_names_it() {
+    let sandbox = Sandbox::new();
+    let output = sandbox.train("/dev/null/run", &[]).output().unwrap();
+    fails(&output, "cannot create /dev/null");
+}
+
+#[test]
+fn predict_reads_pictures_and_names_those_it_cannot() {
+    use kiln::data::info::Picture;
+    use kiln::data::{Digits, Split};
+    let sandbox = Sandbox::new();
+    succeeds(&sandbox.train("run", &[]).output().unwrap());
+    let (pixels, _) = Digits::new(0).image(Split::Test, 7);
+    let picture = Picture {
+        width: 28,
+        height: 28,
+        channels: 1,
+        pixels,
+    };
+    picture
+        .enlarge(3)
+        .write_png(&sandbox.path("digit.png"))
+        .unwrap();
+    let output = sandbox.run(&["predict", "run", "digit.png", "--json", "--top", "2"]);
+    let predicted = succeeds(&output);
+    let top = predicted["predictions"][0]["top"].as_array().unwrap();
+    assert_eq!(top.len(), 2);
+    assert!(top[0]["probability"].as_f64().unwrap() >= top[1]["probability"].as_f64().unwrap());
+
+    std::fs::write(sandbox.path("broken.png"), b"not a picture").unwrap();
+    fails(
+        &sandbox.run(&["predict", "run", "broken.png"]),
+        "broken.png",
+    );
+    fails(
+        &sandbox.run(&["predict", "run", "missing.png"]),
+        "missing.png",
+    );
+}
+
+#[test]
+fn damaged_runs_are_refused_with_the_file_that_is_damaged() {
+    let sandbox = Sandbox::new();
+    succeeds(&sandbox.train("run", &[]).output().unwrap());
+    let weights = sandbox.path("run").join("model.safetensors");
+    let bytes = std::fs::read(&weights).unwrap();
+    std::fs::write(&weights, &bytes[..bytes.len() / 2]).unwrap();
+    fails(
+        &sandbox.run(&["eval", "run", "--device", "flex"]),
+        "model.safetensors is damaged",
+    );
+    std::fs::write(sandbox.path("run").join("run.json"), "{").unwrap();
+    fails(&sandbox.run(&["eval", "run"]), "run.json is damaged");
+}
+
+#[test]
+fn devices_and_data_are_listed_for_people_and_for_scripts() {
+    let sandbox = Sandbox::new();
+    let devices = succeeds(&sandbox.run(&["devices", "--json"]));
+    let chosen: Vec<&Value> = devices["devices"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|device| device["chosen"] == true)
+        .collect();
+    assert_eq!(chosen.len(), 1);
+    let text = sandbox.run(&["devices"]);
+    assert!(String::from_utf8_lossy(&text.stdout).contains("taken by --device auto"));
+
+    let info = sandbox.run(&["data", "info", "digits", "--json", "--sheet", "sheet.png"]);
+    let info = succeeds(&info);
+    assert_eq!(info["train"]["len"], 60000);
+    assert!(sandbox.path("sheet.png").exists());
+    let list = sandbox.run(&["data", "list"]);
+    assert!(String::from_utf8_lossy(&list.stdout).contains("fashion-mnist"));
+}
+
+#[test]
+fn without_mnist_and_network_auto_takes_digits_and_says_so() {
+    let sandbox = Sandbox::new();
+    let output = sandbox
+        .train("run", &["--data", "auto", "--offline"])
+        .output();
+    // --data is given twice: the last one counts.
+    let output = match output {
+        Ok(output) if output.status.success() => output,
+        other => panic!("{other:?}"),
+    };
+    let notes = stderr(&output);
+    assert!(notes.contains("MNIST is not at hand"), "{notes}");
+}
