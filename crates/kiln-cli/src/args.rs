@@ -11,7 +11,8 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
     version,
     about,
     propagate_version = true,
-    arg_required_else_help = true
+    arg_required_else_help = true,
+    args_override_self = true
 )]
 #[command(
     after_help = "Begin with:\n  kiln train              trains a CNN on MNIST, on the GPU if there is one\n  kiln eval RUN           measures what it learned\n  kiln predict RUN x.png  reads a picture"

@@ -25,6 +25,10 @@ pub(crate) fn save_weights(model: &Classifier, path: &Path) -> Result<(), TrainE
     let weights = PathFilter::new().with_predicate(|path, _| !path.ends_with(FLAG));
     let mut store = SafetensorsStore::from_bytes(None)
         .filter(weights)
+        // One key, as PyTorch's own writer has it: several would be written in a random order, and the
+        // same run would give another file.
+        .clear_metadata()
+        .metadata("format", "pt")
         .skip_enum_variants(true)
         .with_to_adapter(BurnToPyTorchAdapter);
     model
