@@ -9,7 +9,6 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 #[command(
     name = "kiln",
     version,
-    about,
     propagate_version = true,
     arg_required_else_help = true,
     args_override_self = true

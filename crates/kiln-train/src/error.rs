@@ -101,6 +101,9 @@ pub enum TrainError {
         /// What to try.
         advice: String,
     },
+    /// The user ended the run at once, in the dashboard.
+    #[error("ended from the dashboard; continue from the last checkpoint with: kiln train --resume {}", .0.display())]
+    Killed(PathBuf),
     /// The device or burn-train reported an error.
     #[error("training stopped: {0}")]
     Backend(String),

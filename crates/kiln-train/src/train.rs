@@ -1,5 +1,6 @@
 //! [`Trainer`]: from a recipe to a trained model in a run directory.
 
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -7,7 +8,7 @@ use burn::data::dataloader::DataLoader;
 use burn::module::Module;
 use burn::tensor::Device;
 use burn::train::metric::LearningRateMetric;
-use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
+use burn::train::{Interrupter, Learner, LearningResult, SupervisedTraining, TrainingStrategy};
 use kiln_data::{Affine, DeviceLoader};
 use kiln_zoo::Settings;
 use serde::{Deserialize, Serialize};
@@ -402,7 +403,8 @@ impl Trainer {
         training = self.render(training, start.epoch);
         let schedule = Schedule::new(recipe, steps_per_epoch, epochs * steps_per_epoch);
         let learner = Learner::new(task, crate::optimizer(&recipe.optimizer), schedule);
-        let result = training.launch(learner);
+        let result =
+            launch(training, learner).ok_or_else(|| TrainError::Killed(run.path().into()))?;
         drop(result.renderer);
 
         if let Some(error) = writer.take_error().or_else(|| recorder.take_error()) {
@@ -488,6 +490,21 @@ impl Trainer {
 }
 
 const BURN: &str = "0.22.1";
+
+/// Trains. None if the user chose to end it at once in the dashboard, which burn-train does by a panic.
+fn launch(
+    training: SupervisedTraining<Task>,
+    learner: Learner<Task>,
+) -> Option<LearningResult<Task>> {
+    let run = AssertUnwindSafe(|| training.launch(learner));
+    match std::panic::catch_unwind(run) {
+        Ok(result) => Some(result),
+        Err(payload) => match payload.downcast_ref::<&str>() {
+            Some(text) if text.contains("from user input") => None,
+            _ => std::panic::resume_unwind(payload),
+        },
+    }
+}
 
 /// The model's settings for these data.
 fn settings(model: &ModelRecipe, data: &Prepared) -> Settings {
