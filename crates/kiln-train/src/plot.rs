@@ -118,7 +118,7 @@ fn draw(
 ) -> Result<(), TrainError> {
     static FONTS: Once = Once::new();
     FONTS.call_once(|| {
-        let font = epaint_default_fonts::HACK_REGULAR;
+        let font = dejavu::sans::regular();
         // It fails only for bytes that are no font.
         let _ = register_font(FONT, FontStyle::Normal, font);
     });
