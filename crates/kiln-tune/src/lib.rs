@@ -1,1 +1,4 @@
 //! Study and trial: define-by-run hyperparameter optimization.
+
+pub mod analysis;
+pub mod multi_objective;
