@@ -18,9 +18,11 @@
 //! ```
 
 // One module per line: several people add to this list.
+pub mod analysis;
 pub mod distribution;
 pub mod error;
 pub mod json;
+pub mod multi_objective;
 pub mod pruner;
 pub mod rng;
 pub mod sampler;
