@@ -23,6 +23,7 @@ pub mod distribution;
 pub mod error;
 pub mod json;
 pub mod multi_objective;
+pub mod parzen;
 pub mod pruner;
 pub mod rng;
 pub mod sampler;
@@ -45,7 +46,7 @@ pub use pruner::{
     HyperbandPruner, MedianPruner, NopPruner, PatientPruner, PercentilePruner, Pruner,
     SuccessiveHalvingPruner, ThresholdPruner, WilcoxonPruner,
 };
-pub use sampler::{RandomSampler, RelativeSample, Sampler};
+pub use sampler::{RandomSampler, RelativeSample, Sampler, TpeSampler};
 pub use storage::{InMemoryStorage, Storage, StudyId};
 pub use study::{
     Budget, FrozenStudy, Outcome, Study, StudyBuilder, StudyDirection, max_trials_callback,
