@@ -422,3 +422,57 @@ fn partially_fixed_parameters_stay_fixed_and_the_others_vary() {
     );
     assert!(trials[19].params.internal("y") != trials[18].params.internal("y"));
 }
+
+#[test]
+fn a_trial_that_another_worker_gave_up_does_not_end_the_study() {
+    let study = random_study();
+    study
+        .optimize(
+            |trial| {
+                if trial.number() == 0 {
+                    let storage = trial.study().storage();
+                    storage.set_trial_state_values(trial.id(), TrialState::Fail, None)?;
+                }
+                trial.suggest_float("x", 0.0, 1.0)
+            },
+            3,
+        )
+        .unwrap();
+    let states: Vec<TrialState> = study
+        .trials()
+        .unwrap()
+        .iter()
+        .map(|trial| trial.state)
+        .collect();
+    assert_eq!(
+        states,
+        [TrialState::Fail, TrialState::Complete, TrialState::Complete]
+    );
+}
+
+#[test]
+fn brute_force_goes_on_after_a_trial_that_failed_halfway() {
+    let study = Study::builder()
+        .sampler(kiln_tune::BruteForceSampler::new().seed(3))
+        .create()
+        .unwrap();
+    let objective = |trial: &mut Trial| {
+        let a = trial.suggest_int("a", 0, 2)?;
+        if trial.number() == 0 {
+            return Err(Error::invalid("out of memory"));
+        }
+        Ok((a + trial.suggest_int("b", 0, 1)?) as f64)
+    };
+    study
+        .optimize(objective, Budget::trials(50).catch_all())
+        .unwrap();
+    let trials = study.trials().unwrap();
+    let mut points: Vec<String> = trials[1..]
+        .iter()
+        .map(|trial| format!("{:?}", trial.params))
+        .collect();
+    points.sort();
+    points.dedup();
+    assert!(points.len() == trials.len() - 1, "no point is tried twice");
+    assert!((4..=6).contains(&points.len()), "{} points", points.len());
+}
