@@ -100,7 +100,7 @@ impl Optimizer for Sgd {
     }
 
     fn to_device<const D: usize>(state: State<D>, device: &Device) -> State<D> {
-        state.to_device(device)
+        state.moved_to(device)
     }
 }
 
@@ -158,7 +158,7 @@ impl Optimizer for Adam {
     }
 
     fn to_device<const D: usize>(state: State<D>, device: &Device) -> State<D> {
-        state.to_device(device)
+        state.moved_to(device)
     }
 }
 
@@ -208,7 +208,7 @@ impl Optimizer for RmsProp {
     }
 
     fn to_device<const D: usize>(state: State<D>, device: &Device) -> State<D> {
-        state.to_device(device)
+        state.moved_to(device)
     }
 }
 

@@ -228,7 +228,7 @@ impl Running<'_> {
         let model = self.learner.model().valid();
         let mut sum: Option<Output> = None;
         let mut batches = loader.iter();
-        while let Some(batch) = batches.next() {
+        for batch in batches.by_ref() {
             let batch = match batch {
                 Ok(batch) => batch,
                 Err(error) => {

@@ -65,6 +65,8 @@ pub(crate) struct Output {
     report: Option<(Arc<Recorder>, Entry)>,
 }
 
+// One of these lives for a moment; a box would only add an allocation to every step.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone)]
 enum Sums {
     /// `[2]`: the sum of the losses of all images, the number of right answers.

@@ -163,8 +163,8 @@ impl DeviceDataset {
             self.len()
         );
         Self {
-            packed: self.packed.clone().slice([start..end]),
-            labels: self.labels.clone().slice([start..end]),
+            packed: self.packed.clone().slice(start..end),
+            labels: self.labels.clone().slice(start..end),
             ..self.clone()
         }
     }

@@ -171,7 +171,7 @@ impl Iterator for Epoch<'_> {
         }
         let range = self.start..len.min(self.start + self.loader.batch_size);
         self.start = range.end;
-        let indices = self.order.clone().slice([range.clone()]);
+        let indices = self.order.clone().slice(range.clone());
         let affine = self
             .transforms
             .as_ref()

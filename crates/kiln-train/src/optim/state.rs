@@ -18,7 +18,7 @@ enum Slot<const D: usize> {
 }
 
 impl<const D: usize> Slot<D> {
-    fn to_device(self, device: &Device) -> Tensor<D> {
+    fn on_device(self, device: &Device) -> Tensor<D> {
         match self {
             Self::Device(tensor) => tensor.to_device(device),
             Self::Host(data) => {
@@ -58,14 +58,14 @@ impl<const D: usize> State<D> {
     ) -> impl Iterator<Item = Tensor<D>> + use<D> {
         let device = device.clone();
         let tensors = state.map_or(Vec::new(), |state| state.tensors);
-        tensors.into_iter().map(move |slot| slot.to_device(&device))
+        tensors.into_iter().map(move |slot| slot.on_device(&device))
     }
 
-    pub(super) fn to_device(self, device: &Device) -> Self {
+    pub(super) fn moved_to(self, device: &Device) -> Self {
         let tensors = self.tensors.into_iter();
         Self::from_tensors(
             self.steps,
-            tensors.map(|slot| slot.to_device(device)).collect(),
+            tensors.map(|slot| slot.on_device(device)).collect(),
         )
     }
 }
