@@ -2,3 +2,6 @@
 
 pub mod analysis;
 pub mod multi_objective;
+mod normal;
+pub mod rng;
+pub mod sampler;

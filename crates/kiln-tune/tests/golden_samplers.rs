@@ -1,8 +1,12 @@
 //! The golden numbers of Optuna 5.0.0 for samplers, importance and several objectives, replayed with
 //! the same code as the `agreement` example.
 
+#[path = "../examples/agreement/cmaes.rs"]
+mod cmaes;
 #[path = "../examples/agreement/multi_objective.rs"]
 mod multi_objective;
+#[path = "../examples/agreement/qmc.rs"]
+mod qmc;
 #[path = "../examples/agreement/replay.rs"]
 mod replay;
 
@@ -24,4 +28,16 @@ fn assert_agrees(replay: &replay::Replay) {
 fn multi_objective_mathematics_equals_optuna() {
     let file = load(include_str!("golden/multi_objective.json"));
     assert_agrees(&multi_objective::replay(&file));
+}
+
+#[test]
+fn cma_es_updates_equal_optuna() {
+    let file = load(include_str!("golden/cmaes.json"));
+    assert_agrees(&cmaes::replay(&file));
+}
+
+#[test]
+fn quasi_random_sequences_equal_optuna() {
+    let file = load(include_str!("golden/qmc.json"));
+    assert_agrees(&qmc::replay(&file));
 }

@@ -1,0 +1,3 @@
+//! Quasi-Monte Carlo.
+mod sequence;
+pub use sequence::{Halton, SequenceError, Sobol};
