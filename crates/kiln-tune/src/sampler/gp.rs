@@ -1,0 +1,4 @@
+//! gp
+mod lbfgs;
+mod regressor;
+pub use regressor::*;
