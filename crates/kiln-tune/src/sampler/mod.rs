@@ -2,11 +2,13 @@
 
 pub mod cmaes;
 pub mod gp;
+mod intersection;
 pub mod qmc;
 mod random;
 
 use std::sync::Arc;
 
+pub use qmc::{QmcSampler, QmcType};
 pub use random::RandomSampler;
 
 use crate::distribution::Distribution;
