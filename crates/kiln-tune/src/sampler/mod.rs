@@ -8,6 +8,7 @@ mod random;
 
 use std::sync::Arc;
 
+pub use cmaes::{CmaEsSampler, RestartStrategy};
 pub use qmc::{QmcSampler, QmcType};
 pub use random::RandomSampler;
 
