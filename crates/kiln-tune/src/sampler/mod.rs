@@ -1,14 +1,19 @@
 //! How the parameters of a trial are chosen.
 
 pub mod cmaes;
+pub mod ga;
 pub mod gp;
 mod intersection;
+mod nsga2;
+mod nsga3;
 pub mod qmc;
 mod random;
 
 use std::sync::Arc;
 
 pub use cmaes::{CmaEsSampler, RestartStrategy};
+pub use nsga2::NsgaIiSampler;
+pub use nsga3::NsgaIiiSampler;
 pub use qmc::{QmcSampler, QmcType};
 pub use random::RandomSampler;
 
