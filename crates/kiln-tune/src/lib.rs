@@ -21,6 +21,7 @@
 pub mod analysis;
 pub mod distribution;
 pub mod error;
+pub mod importance;
 pub mod json;
 pub mod multi_objective;
 pub mod pruner;

@@ -3,6 +3,8 @@
 
 #[path = "../examples/agreement/cmaes.rs"]
 mod cmaes;
+#[path = "../examples/agreement/importance.rs"]
+mod importance;
 #[path = "../examples/agreement/multi_objective.rs"]
 mod multi_objective;
 #[path = "../examples/agreement/qmc.rs"]
@@ -40,4 +42,16 @@ fn cma_es_updates_equal_optuna() {
 fn quasi_random_sequences_equal_optuna() {
     let file = load(include_str!("golden/qmc.json"));
     assert_agrees(&qmc::replay(&file));
+}
+
+#[test]
+fn importances_equal_optuna() {
+    let file = load(include_str!("golden/importance.json"));
+    assert_agrees(&importance::replay(&file));
+}
+
+#[test]
+fn marginal_variances_of_trees_equal_optuna() {
+    let file = load(include_str!("golden/fanova_tree.json"));
+    assert_agrees(&importance::replay_trees(&file));
 }
