@@ -24,9 +24,11 @@ pub mod error;
 pub mod importance;
 pub mod json;
 pub mod multi_objective;
+pub mod parzen;
 pub mod pruner;
 pub mod rng;
 pub mod sampler;
+pub mod search_space;
 pub mod storage;
 pub mod study;
 pub mod transform;
@@ -42,8 +44,17 @@ pub use distribution::{
 };
 pub use error::{BoxError, Error, Result, TrialPruned};
 pub use json::Json;
-pub use pruner::{NopPruner, Pruner};
-pub use sampler::{RandomSampler, RelativeSample, Sampler};
+#[cfg(feature = "derive")]
+pub use kiln_tune_derive::SearchSpace;
+pub use pruner::{
+    HyperbandPruner, MedianPruner, NopPruner, PatientPruner, PercentilePruner, Pruner,
+    SuccessiveHalvingPruner, ThresholdPruner, WilcoxonPruner,
+};
+pub use sampler::{
+    BruteForceSampler, GridSampler, PartialFixedSampler, RandomSampler, RelativeSample, Sampler,
+    TpeSampler,
+};
+pub use search_space::SearchSpace;
 pub use storage::{InMemoryStorage, Storage, StudyId};
 pub use study::{
     Budget, FrozenStudy, Outcome, Study, StudyBuilder, StudyDirection, max_trials_callback,

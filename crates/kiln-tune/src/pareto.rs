@@ -1,7 +1,8 @@
-//! Domination between trials of several objectives.
+//! The Pareto front of a study's trials.
 
 use std::sync::Arc;
 
+use crate::multi_objective::is_pareto_front;
 use crate::study::StudyDirection;
 use crate::trial::FrozenTrial;
 
@@ -14,22 +15,13 @@ pub(crate) fn front(
         .iter()
         .map(|trial| losses(trial, directions))
         .collect();
-    // In lexicographic order only an earlier point can dominate a later one, and it is enough to look at the front.
-    let mut order: Vec<usize> = (0..trials.len()).collect();
-    order.sort_by(|a, b| compare(&losses[*a], &losses[*b]));
-    let mut front: Vec<usize> = Vec::new();
-    for i in order {
-        if !front.iter().any(|j| dominates(&losses[*j], &losses[i])) {
-            front.push(i);
-        }
-    }
-    front.sort_unstable();
-    front.into_iter().map(|i| trials[i].clone()).collect()
-}
-
-/// All values at most the other's, and not all equal.
-pub(crate) fn dominates(a: &[f64], b: &[f64]) -> bool {
-    a.iter().zip(b).all(|(a, b)| a <= b) && a != b
+    let on_front = is_pareto_front(&losses);
+    trials
+        .iter()
+        .zip(on_front)
+        .filter(|(_, front)| *front)
+        .map(|(trial, _)| trial.clone())
+        .collect()
 }
 
 /// The values as losses; a missing one is the worst.
@@ -44,12 +36,4 @@ pub(crate) fn losses(trial: &FrozenTrial, directions: &[StudyDirection]) -> Vec<
                 .map_or(f64::INFINITY, |value| direction.loss(*value))
         })
         .collect()
-}
-
-fn compare(a: &[f64], b: &[f64]) -> std::cmp::Ordering {
-    a.iter()
-        .zip(b)
-        .map(|(a, b)| a.total_cmp(b))
-        .find(|order| order.is_ne())
-        .unwrap_or(std::cmp::Ordering::Equal)
 }

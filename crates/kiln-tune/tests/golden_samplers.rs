@@ -3,6 +3,8 @@
 
 #[path = "../examples/agreement/cmaes.rs"]
 mod cmaes;
+#[path = "../examples/agreement/gp.rs"]
+mod gp;
 #[path = "../examples/agreement/importance.rs"]
 mod importance;
 #[path = "../examples/agreement/multi_objective.rs"]
@@ -54,4 +56,10 @@ fn importances_equal_optuna() {
 fn marginal_variances_of_trees_equal_optuna() {
     let file = load(include_str!("golden/fanova_tree.json"));
     assert_agrees(&importance::replay_trees(&file));
+}
+
+#[test]
+fn gaussian_processes_equal_optuna() {
+    let file = load(include_str!("golden/gp.json"));
+    assert_agrees(&gp::replay(&file));
 }

@@ -18,12 +18,12 @@ pub use warm_start::promising_distribution;
 
 use self::progress::Progress;
 use self::state::{Restarts, State};
-use super::intersection::Intersection;
 use super::{RandomSampler, RelativeSample, Sampler};
 use crate::distribution::Distribution as ParamDistribution;
 use crate::error::{Error, Result};
 use crate::json::Json;
 use crate::rng::Rng;
+use crate::search_space::IntersectionSearchSpace;
 use crate::study::Study;
 use crate::sync::lock;
 use crate::transform::{BoxOptions, BoxTransform};
@@ -91,7 +91,7 @@ pub enum RestartStrategy {
 pub struct CmaEsSampler {
     settings: Settings,
     independent: Arc<dyn Sampler>,
-    intersection: Intersection,
+    intersection: IntersectionSearchSpace,
     rng: Mutex<Rng>,
     progress: Mutex<Progress>,
 }
@@ -144,7 +144,7 @@ impl CmaEsSampler {
                 source_trials: None,
             },
             independent: Arc::new(RandomSampler::new(seed)),
-            intersection: Intersection::default(),
+            intersection: IntersectionSearchSpace::new(false),
             rng: Mutex::new(Rng::new(seed)),
             progress: Mutex::new(Progress::default()),
         }
@@ -379,7 +379,7 @@ impl Sampler for CmaEsSampler {
         _trial: &FrozenTrial,
     ) -> Result<ParamSpace> {
         let mut space = self.intersection.calculate(study)?;
-        space.retain(|_, distribution| !distribution.is_categorical());
+        space.retain(|_, distribution| !distribution.is_single() && !distribution.is_categorical());
         Ok(space)
     }
 

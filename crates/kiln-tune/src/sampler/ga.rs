@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex};
 
 use self::crossover::Crossover;
 use self::mutation::Mutation;
-use super::intersection::Intersection;
 use super::{RandomSampler, RelativeSample, Sampler};
 use crate::distribution::Distribution;
 use crate::error::{Error, Result};
 use crate::json::Json;
 use crate::multi_objective::dominates;
 use crate::rng::Rng;
+use crate::search_space::IntersectionSearchSpace;
 use crate::study::{Study, StudyDirection};
 use crate::sync::lock;
 use crate::transform::{BoxOptions, BoxTransform};
@@ -48,7 +48,7 @@ pub(super) struct Genetic {
     pub mutation_prob: Option<f64>,
     pub random: RandomSampler,
     pub rng: Mutex<Rng>,
-    pub intersection: Intersection,
+    pub intersection: IntersectionSearchSpace,
 }
 
 impl Genetic {
@@ -63,7 +63,7 @@ impl Genetic {
             mutation_prob: None,
             random: RandomSampler::new(seed),
             rng: Mutex::new(Rng::new(seed)),
-            intersection: Intersection::default(),
+            intersection: IntersectionSearchSpace::new(false),
         }
     }
 
@@ -374,7 +374,9 @@ macro_rules! genetic_sampler {
                 study: &Study,
                 _trial: &FrozenTrial,
             ) -> Result<ParamSpace> {
-                self.genetic.intersection.calculate(study)
+                let mut space = self.genetic.intersection.calculate(study)?;
+                space.retain(|_, distribution| !distribution.is_single());
+                Ok(space)
             }
 
             fn sample_relative(

@@ -1,21 +1,29 @@
 //! How the parameters of a trial are chosen.
 
+mod brute_force;
 pub mod cmaes;
 pub mod ga;
 pub mod gp;
-mod intersection;
+mod grid;
 mod nsga2;
 mod nsga3;
+mod partial_fixed;
 pub mod qmc;
 mod random;
+mod tpe;
 
 use std::sync::Arc;
 
+pub use brute_force::BruteForceSampler;
 pub use cmaes::{CmaEsSampler, RestartStrategy};
+pub use gp::GpSampler;
+pub use grid::GridSampler;
 pub use nsga2::NsgaIiSampler;
 pub use nsga3::NsgaIiiSampler;
+pub use partial_fixed::PartialFixedSampler;
 pub use qmc::{QmcSampler, QmcType};
 pub use random::RandomSampler;
+pub use tpe::{TpeAcquisition, TpeSampler};
 
 use crate::distribution::Distribution;
 use crate::error::Result;
@@ -97,6 +105,15 @@ pub trait Sampler: Send + Sync {
         Ok(())
     }
 
+    /// Checks the settings; called once, when a study is created or loaded with this sampler.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) which names the setting, what was given and what is
+    /// allowed.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Starts the random numbers afresh from the operating system; called per trial when several threads work, which
     /// would otherwise draw the same numbers in different workers.
     fn reseed(&self) {}
@@ -142,6 +159,10 @@ impl<S: Sampler + ?Sized> Sampler for Arc<S> {
         values: Option<&[f64]>,
     ) -> Result<()> {
         (**self).after_trial(study, trial, state, values)
+    }
+
+    fn check(&self) -> Result<()> {
+        (**self).check()
     }
 
     fn reseed(&self) {
