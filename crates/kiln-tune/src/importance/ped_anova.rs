@@ -14,6 +14,9 @@ use crate::trial::{FrozenTrial, TrialState, same};
 /// Cells of a numeric parameter's grid.
 const N_STEPS: usize = 50;
 const PRIOR_WEIGHT: f64 = 1.0;
+/// A distribution with the values suggested from it, and whether each is of a top trial.
+type Regime<'a> = (&'a Arc<Distribution>, Vec<(f64, bool)>);
+
 /// Trials that a regime needs to count.
 const MIN_TRIALS_IN_REGIME: usize = 2;
 
@@ -128,7 +131,7 @@ impl PedAnovaEvaluator {
 
     /// Importance of one parameter, summed over the distributions it was suggested from.
     fn importance(&self, name: &str, region: &[Arc<FrozenTrial>], top: &HashSet<u64>) -> f64 {
-        let mut regimes: Vec<(&Arc<Distribution>, Vec<(f64, bool)>)> = Vec::new();
+        let mut regimes: Vec<Regime<'_>> = Vec::new();
         for trial in region {
             let Some(param) = trial.params.get(name) else {
                 continue;

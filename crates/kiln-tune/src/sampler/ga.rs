@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use self::crossover::Crossover;
 use self::mutation::Mutation;
-use super::{RandomSampler, RelativeSample, Sampler};
+use super::{RandomSampler, RelativeSample};
 use crate::distribution::Distribution;
 use crate::error::{Error, Result};
 use crate::json::Json;

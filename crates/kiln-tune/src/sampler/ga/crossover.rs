@@ -132,7 +132,7 @@ impl Default for Binary {
 
 impl Binary {
     fn new(eta: Option<f64>, uniform: f64, child: f64) -> Result<Self> {
-        if let Some(eta) = eta.filter(|eta| !(*eta >= 0.0)) {
+        if let Some(eta) = eta.filter(|eta| eta.is_nan() || *eta < 0.0) {
             return Err(Error::invalid(format!(
                 "eta must not be negative, but got {eta}"
             )));

@@ -39,7 +39,7 @@ pub fn maximize(
     weights[best] = 0.0;
     let room = N_LOCAL_SEARCHES.saturating_sub(warm_starts.len() + 1);
     for _ in 0..room {
-        if weights.iter().all(|w| !(*w > 0.0)) {
+        if weights.iter().all(|w| w.is_nan() || *w <= 0.0) {
             break;
         }
         let i = rng.weighted_index(&weights);
