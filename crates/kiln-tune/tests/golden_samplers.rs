@@ -63,3 +63,56 @@ fn gaussian_processes_equal_optuna() {
     let file = load(include_str!("golden/gp.json"));
     assert_agrees(&gp::replay(&file));
 }
+
+/// Studies of NSGA-II from the same seed have the same trials, draw by draw (`scripts/nsga_trials.py`).
+#[test]
+fn nsga_ii_makes_the_trials_of_optuna() {
+    use kiln_tune::sampler::NsgaIiSampler;
+    use kiln_tune::sampler::ga::crossover::{
+        BlxAlphaCrossover, SbxCrossover, SpxCrossover, UniformCrossover, VsbxCrossover,
+    };
+    use kiln_tune::sampler::ga::mutation::PolynomialMutation;
+    use kiln_tune::{Error, Study, StudyDirection::Minimize, Trial};
+
+    for case in replay::array(&load(include_str!("golden/nsga_trials.json"))) {
+        let name = case["crossover"].as_str().expect("a name");
+        let sampler = NsgaIiSampler::new(5).population_size(8).unwrap();
+        let sampler = match name {
+            "blxalpha" => sampler.crossover(BlxAlphaCrossover::default()),
+            "sbx" => sampler.crossover(SbxCrossover::default()),
+            "vsbx" => sampler.crossover(VsbxCrossover::default()),
+            "spx" => sampler.crossover(SpxCrossover::default()),
+            "polynomial" => Ok(sampler.mutation(PolynomialMutation::default())),
+            _ => sampler.crossover(UniformCrossover::default()),
+        };
+        let study = Study::builder()
+            .directions([Minimize; 2])
+            .sampler(sampler.unwrap())
+            .create()
+            .unwrap();
+        let constrained = case["constrained"] == true;
+        let objective = |trial: &mut Trial| {
+            let x = trial.suggest_float("x", 0.0, 1.0)?;
+            let lr = trial.suggest_float_log("lr", 1e-3, 1.0)?;
+            let n = trial.suggest_int("n", 1, 20)? as f64;
+            let kind = trial.suggest_categorical("kind", &["a", "b", "c"])?;
+            let kind = f64::from(kind.as_bytes()[0] - b'a');
+            let s = trial.suggest_float_step("s", 0.0, 1.0, 0.25)?;
+            if constrained {
+                trial.set_constraint("c", x + s - 1.2)?;
+            }
+            Ok::<_, Error>([x + 0.05 * n, (1.0 - x).powi(2) + lr + kind + s])
+        };
+        let expected = replay::matrix(&case["params"]);
+        study.optimize(objective, expected.len() as u64).unwrap();
+        for (trial, want) in study.trials().unwrap().iter().zip(&expected) {
+            let got: Vec<f64> = trial.params.iter().map(|p| p.internal).collect();
+            let close = |(g, w): (&f64, &f64)| (g - w).abs() <= 1e-9 * w.abs().max(1e-3);
+            assert!(
+                got.len() == want.len() && got.iter().zip(want).all(close),
+                "{name}, trial {}: got {got:?}, expected {want:?}",
+                trial.number
+            );
+        }
+    }
+}

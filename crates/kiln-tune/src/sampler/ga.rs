@@ -188,27 +188,35 @@ impl Genetic {
 
     fn child(&self, study: &Study, space: &ParamSpace, parents: &Trials) -> RelativeSample {
         let mut rng = lock(&self.rng);
-        let mut values =
-            if rng.uniform() < self.crossover_prob && parents.len() >= self.crossover.n_parents() {
-                self.cross(study, space, parents, &mut rng)
-            } else {
-                genes(space, &parents[rng.below(parents.len())])
-            };
+        let crossed =
+            rng.uniform() < self.crossover_prob && parents.len() >= self.crossover.n_parents();
+        let mut values = if crossed {
+            self.cross(study, space, parents, &mut rng)
+        } else {
+            genes(space, &parents[rng.below(parents.len())])
+        };
         let probability = self
             .mutation_prob
             .unwrap_or(1.0 / (space.len() as f64).max(1.0));
+        let entries: Vec<_> = space.iter().collect();
+        let mut order: Vec<usize> = (0..entries.len()).collect();
+        if crossed {
+            // Optuna looks at the categories of a crossed child first; the draws follow that order.
+            order.sort_by_key(|&i| !entries[i].1.is_categorical());
+        }
         let mut sample = RelativeSample::new();
-        for ((name, distribution), value) in space.iter().zip(&mut values) {
+        for i in order {
+            let (name, distribution) = entries[i];
             if rng.uniform() < probability {
                 // Without an operator a mutated parameter is drawn anew, by being left out.
                 match &self.mutation {
                     Some(mutation) if !distribution.is_categorical() => {
-                        *value = mutate(&**mutation, distribution, *value, &mut rng);
+                        values[i] = mutate(&**mutation, distribution, values[i], &mut rng);
                     }
                     _ => continue,
                 }
             }
-            sample.push((name.clone(), *value));
+            sample.push((name.clone(), values[i]));
         }
         sample
     }
