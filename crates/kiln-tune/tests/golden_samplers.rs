@@ -64,14 +64,14 @@ fn gaussian_processes_equal_optuna() {
     assert_agrees(&gp::replay(&file));
 }
 
-/// Studies of NSGA-II from the same seed have the same trials, draw by draw (`scripts/nsga_trials.py`).
+/// Studies of NSGA-II and NSGA-III from the same seed have the same trials, draw by draw (`scripts/nsga_trials.py`).
 #[test]
-fn nsga_ii_makes_the_trials_of_optuna() {
-    use kiln_tune::sampler::NsgaIiSampler;
+fn nsga_makes_the_trials_of_optuna() {
     use kiln_tune::sampler::ga::crossover::{
         BlxAlphaCrossover, SbxCrossover, SpxCrossover, UniformCrossover, VsbxCrossover,
     };
     use kiln_tune::sampler::ga::mutation::PolynomialMutation;
+    use kiln_tune::sampler::{NsgaIiSampler, NsgaIiiSampler};
     use kiln_tune::{Error, Study, StudyDirection::Minimize, Trial};
 
     for case in replay::array(&load(include_str!("golden/nsga_trials.json"))) {
@@ -85,11 +85,13 @@ fn nsga_ii_makes_the_trials_of_optuna() {
             "polynomial" => Ok(sampler.mutation(PolynomialMutation::default())),
             _ => sampler.crossover(UniformCrossover::default()),
         };
-        let study = Study::builder()
-            .directions([Minimize; 2])
-            .sampler(sampler.unwrap())
-            .create()
-            .unwrap();
+        let builder = Study::builder().directions([Minimize; 2]);
+        let builder = if name == "nsga3" {
+            builder.sampler(NsgaIiiSampler::new(5).population_size(8).unwrap())
+        } else {
+            builder.sampler(sampler.unwrap())
+        };
+        let study = builder.create().unwrap();
         let constrained = case["constrained"] == true;
         let objective = |trial: &mut Trial| {
             let x = trial.suggest_float("x", 0.0, 1.0)?;

@@ -146,40 +146,39 @@ fn preserve_niches(
     for (point, _) in &nearest[..n_elite] {
         *members.entry(*point).or_default() += 1;
     }
-    let mut border: BTreeMap<usize, Vec<(f64, usize)>> = BTreeMap::new();
+    // In the order in which the individuals name them, as the draws go by that order.
+    let mut border: Vec<(usize, Vec<(f64, usize)>)> = Vec::new();
     for (i, (point, distance)) in nearest[n_elite..].iter().enumerate() {
-        border.entry(*point).or_default().push((*distance, i));
+        match border.iter_mut().find(|(p, _)| p == point) {
+            Some((_, candidates)) => candidates.push((*distance, i)),
+            None => border.push((*point, vec![(*distance, i)])),
+        }
     }
     let mut by_count: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for point in border.keys() {
+    for (slot, (point, _)) in border.iter().enumerate() {
         let count = members.get(point).copied().unwrap_or(0);
-        by_count.entry(count).or_default().push(*point);
+        by_count.entry(count).or_default().push(slot);
     }
     let mut chosen = Vec::with_capacity(room);
-    let mut is_shuffled = vec![];
-    while chosen.len() < room {
-        let Some((&count, points)) = by_count.iter_mut().next() else {
-            break;
-        };
-        rng.shuffle(points);
-        for point in by_count.remove(&count).unwrap_or_default() {
+    let mut is_shuffled = vec![false; border.len()];
+    while let Some((count, mut slots)) = by_count.pop_first() {
+        rng.shuffle(&mut slots);
+        while let Some(slot) = slots.pop() {
             if chosen.len() == room {
-                break;
+                return chosen;
             }
-            let Some(candidates) = border.get_mut(&point) else {
-                continue;
-            };
+            let candidates = &mut border[slot].1;
             if count == 0 {
                 candidates.sort_by(|a, b| compare(b.0, a.0).then(b.1.cmp(&a.1)));
-            } else if !is_shuffled.contains(&point) {
+            } else if !is_shuffled[slot] {
                 rng.shuffle(candidates);
-                is_shuffled.push(point);
+                is_shuffled[slot] = true;
             }
             if let Some((_, i)) = candidates.pop() {
                 chosen.push(i);
             }
             if !candidates.is_empty() {
-                by_count.entry(count + 1).or_default().push(point);
+                by_count.entry(count + 1).or_default().push(slot);
             }
         }
     }

@@ -1,4 +1,4 @@
-"""Whole studies of Optuna's NSGA-II from a seed: `python nsga_trials.py > ../nsga_trials.json`.
+"""Whole studies of Optuna's NSGA-II and NSGA-III from a seed: `python nsga_trials.py > ../nsga_trials.json`.
 
 Made with Optuna 5.0.0.
 """
@@ -19,6 +19,7 @@ CROSSOVERS = {
     "vsbx": nsga2.VSBXCrossover(),
     "spx": nsga2.SPXCrossover(),
     "polynomial": nsga2.UniformCrossover(),
+    "nsga3": nsga2.UniformCrossover(),
 }
 
 
@@ -36,7 +37,8 @@ def objective(trial, constrained):
 studies = []
 for name, crossover in CROSSOVERS.items():
     constrained = name == "sbx"
-    sampler = optuna.samplers.NSGAIISampler(
+    make = optuna.samplers.NSGAIIISampler if name == "nsga3" else optuna.samplers.NSGAIISampler
+    sampler = make(
         seed=5,
         population_size=8,
         crossover=crossover,
