@@ -60,7 +60,7 @@ fn a_struct_is_suggested_in_one_call_and_comes_back_from_the_best_trial() {
                 let config: Config = trial.suggest_space()?;
                 assert!((1e-4..=1e-1).contains(&config.lr) && config.dropout % 0.25 == 0.0);
                 assert!(
-                    config.width % 16 == 0
+                    config.width.is_multiple_of(16)
                         && config.width <= 64
                         && (-3..=-1).contains(&config.shift)
                 );
