@@ -1,4 +1,4 @@
-//! Compares the quality of the samplers with Optuna's, on the functions of `tests/golden/quality*.json`.
+//! Compares the quality of the samplers with Optuna's, on the functions of `tests/golden/studies/quality*.json`.
 //!
 //! ```text
 //! cargo bench -p kiln-tune --bench quality_golden            # all
@@ -22,8 +22,8 @@ use serde_json::Value;
 
 /// Seeds per line, unless the variable `KILN_SEEDS` says otherwise.
 const N_SEEDS: u64 = 60;
-const SINGLE: &str = include_str!("../tests/golden/quality.json");
-const SEVERAL: &str = include_str!("../tests/golden/quality_multi_objective.json");
+const SINGLE: &str = include_str!("../tests/golden/studies/quality.json");
+const SEVERAL: &str = include_str!("../tests/golden/studies/quality_multi_objective.json");
 
 /// One line of the table: what is run, how long, and what Optuna reached.
 struct Case {

@@ -52,8 +52,8 @@ pub use pruner::{
     SuccessiveHalvingPruner, ThresholdPruner, WilcoxonPruner,
 };
 pub use sampler::{
-    BruteForceSampler, GridSampler, PartialFixedSampler, RandomSampler, RelativeSample, Sampler,
-    TpeSampler,
+    BruteForceSampler, CmaEsSampler, GpSampler, GridSampler, NsgaIiSampler, NsgaIiiSampler,
+    PartialFixedSampler, QmcSampler, RandomSampler, RelativeSample, Sampler, TpeSampler,
 };
 pub use search_space::SearchSpace;
 pub use storage::{InMemoryStorage, Storage, StudyId};

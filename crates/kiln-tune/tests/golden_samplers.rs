@@ -74,7 +74,7 @@ fn nsga_makes_the_trials_of_optuna() {
     use kiln_tune::sampler::{NsgaIiSampler, NsgaIiiSampler};
     use kiln_tune::{Error, Study, StudyDirection::Minimize, Trial};
 
-    for case in replay::array(&load(include_str!("golden/nsga_trials.json"))) {
+    for case in replay::array(&load(include_str!("golden/studies/nsga_trials.json"))) {
         let name = case["crossover"].as_str().expect("a name");
         let sampler = NsgaIiSampler::new(5).population_size(8).unwrap();
         let sampler = match name {

@@ -1,4 +1,4 @@
-"""Whole studies of Optuna's NSGA-II and NSGA-III from a seed: `python nsga_trials.py > ../nsga_trials.json`.
+"""Whole studies of Optuna's NSGA-II and NSGA-III from a seed: `python nsga_trials.py > ../studies/nsga_trials.json`.
 
 Made with Optuna 5.0.0.
 """
