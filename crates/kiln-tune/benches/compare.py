@@ -34,10 +34,16 @@ def kiln(bench, *args):
 # --- speed ---------------------------------------------------------------------------------------------------------
 
 N_PARAMS = 10
+SPEED_SAMPLERS = ["random", "tpe", "cmaes"]
 
 
 def optuna_speed(sampler_name, n):
-    sampler = {"random": optuna.samplers.RandomSampler, "tpe": optuna.samplers.TPESampler}[sampler_name](seed=1)
+    samplers = {
+        "random": optuna.samplers.RandomSampler,
+        "tpe": optuna.samplers.TPESampler,
+        "cmaes": optuna.samplers.CmaEsSampler,
+    }
+    sampler = samplers[sampler_name](seed=1)
     study = optuna.create_study(sampler=sampler)
     import random
 
@@ -63,15 +69,16 @@ def optuna_speed(sampler_name, n):
     return (time.perf_counter() - start) / n_timed * 1e3
 
 
-def speed(sizes):
-    ours = {(row["sampler"], row["n_trials"]): row for row in kiln("speed", *map(str, sizes))}
+def speed(sizes, samplers):
+    ours = {(row["sampler"], row["n_trials"]): row for row in kiln("speed", *samplers, *map(str, sizes))}
     peer_dir = HERE / "peer-optimizer"
     peer_sizes = [str(n) for n in sizes if n <= 1000]
-    peer = lines(["cargo", "run", "-q", "--release", "--", *peer_sizes], cwd=peer_dir)
+    run_peer = ["cargo", "run", "-q", "--release", "--", *peer_sizes]
+    peer = lines(run_peer, cwd=peer_dir) if "tpe" in samplers else []
     peer = {row["n_trials"]: row["ms_per_trial"] for row in peer}
     print("| sampler | finished trials | kiln-tune ms | Optuna ms | ratio | optimizer ms | ratio |")
     print("|---|---|---|---|---|---|---|")
-    for sampler in ("random", "tpe"):
+    for sampler in samplers:
         for n in sizes:
             mine = ours[sampler, n]["ms_per_trial"]
             theirs = optuna_speed(sampler, n)
@@ -155,6 +162,7 @@ SAMPLERS = {
     "tpe_default": lambda seed: optuna.samplers.TPESampler(seed=seed),
     "tpe_univariate": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=False),
     "tpe_multivariate_group": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True),
+    "cmaes": lambda seed: optuna.samplers.CmaEsSampler(seed=seed),
 }
 
 
@@ -196,12 +204,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["speed", "quality"])
     parser.add_argument("--sizes", type=int, nargs="+", default=[100, 1000, 10000])
-    parser.add_argument("--samplers", nargs="+", choices=list(SAMPLERS), default=list(SAMPLERS))
+    parser.add_argument("--samplers", nargs="+", choices=[*SPEED_SAMPLERS, *SAMPLERS])
     parser.add_argument("--seeds", type=int, default=20)
     args = parser.parse_args()
     if args.what == "speed":
-        speed(args.sizes)
-    elif quality(args.samplers, args.seeds) > 0:
+        speed(args.sizes, args.samplers or SPEED_SAMPLERS)
+    elif quality(args.samplers or list(SAMPLERS), args.seeds) > 0:
         sys.exit("kiln-tune is worse than Optuna at 1 % somewhere")
 
 

@@ -21,6 +21,7 @@
 pub mod analysis;
 pub mod distribution;
 pub mod error;
+pub mod importance;
 pub mod json;
 pub mod multi_objective;
 pub mod parzen;
@@ -34,6 +35,7 @@ pub mod table;
 pub mod transform;
 pub mod trial;
 
+mod normal;
 mod pareto;
 mod sync;
 
@@ -50,8 +52,8 @@ pub use pruner::{
     SuccessiveHalvingPruner, ThresholdPruner, WilcoxonPruner,
 };
 pub use sampler::{
-    BruteForceSampler, GridSampler, PartialFixedSampler, RandomSampler, RelativeSample, Sampler,
-    TpeSampler,
+    BruteForceSampler, CmaEsSampler, GpSampler, GridSampler, NsgaIiSampler, NsgaIiiSampler,
+    PartialFixedSampler, QmcSampler, RandomSampler, RelativeSample, Sampler, TpeSampler,
 };
 pub use search_space::SearchSpace;
 pub use storage::{InMemoryStorage, Storage, StudyId};

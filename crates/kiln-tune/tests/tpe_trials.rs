@@ -67,7 +67,7 @@ fn sampler(options: &Value) -> TpeSampler {
 
 #[test]
 fn the_same_seed_gives_the_trials_of_optuna() {
-    let file: Value = serde_json::from_str(include_str!("golden/tpe_trials.json")).unwrap();
+    let file: Value = serde_json::from_str(include_str!("golden/studies/tpe_trials.json")).unwrap();
     for case in file.as_array().unwrap() {
         let name = case["name"].as_str().unwrap();
         let directions: Vec<StudyDirection> = case["directions"]

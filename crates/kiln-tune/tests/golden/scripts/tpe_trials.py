@@ -1,6 +1,6 @@
 """Writes tpe_trials.json: whole studies of Optuna's TPE, to be reproduced draw by draw from the same seed.
 
-    python tpe_trials.py > ../tpe_trials.json
+    python tpe_trials.py > ../studies/tpe_trials.json
 
 The grids are fine, so that values do not repeat: which of several equal observations gets which bandwidth depends on
 the CPU in Optuna, whose sort is unstable.
