@@ -1,1 +1,52 @@
-//! Study and trial: define-by-run hyperparameter optimization.
+//! Study and trial: define-by-run hyperparameter optimization that shares its database with Optuna.
+//!
+//! A *study* is an optimization of one objective; a *trial* is one evaluation of it. The objective asks its trial for
+//! parameters as it goes, so that the search space is ordinary code.
+//!
+//! ```
+//! use kiln_tune::{Study, Trial};
+//!
+//! fn objective(trial: &mut Trial) -> kiln_tune::Result<f64> {
+//!     let x = trial.suggest_float("x", -10.0, 10.0)?;
+//!     Ok((x - 2.0).powi(2))
+//! }
+//!
+//! let study = Study::builder().create()?;
+//! study.optimize(objective, 100)?;
+//! println!("best value {} at {:?}", study.best_value()?, study.best_params()?.value("x"));
+//! # Ok::<(), kiln_tune::Error>(())
+//! ```
+
+// One module per line: several people add to this list.
+pub mod analysis;
+pub mod distribution;
+pub mod error;
+pub mod json;
+pub mod multi_objective;
+pub mod pruner;
+pub mod rng;
+pub mod sampler;
+pub mod storage;
+pub mod study;
+pub mod transform;
+pub mod trial;
+
+mod pareto;
+mod sync;
+
+pub use distribution::{
+    CategoricalChoice, CategoricalDistribution, Distribution, FloatDistribution, IntDistribution,
+    ParamValue,
+};
+pub use error::{BoxError, Error, Result, TrialPruned};
+pub use json::Json;
+pub use pruner::{NopPruner, Pruner};
+pub use sampler::{RandomSampler, RelativeSample, Sampler};
+pub use storage::{InMemoryStorage, Storage, StudyId};
+pub use study::{
+    Budget, FrozenStudy, Outcome, Study, StudyBuilder, StudyDirection, max_trials_callback,
+};
+pub use trial::{
+    Attrs, FixedTrial, FrozenTrial, Param, ParamSpace, Params, Suggest, Timestamp, Trial,
+    TrialBuilder, TrialId, TrialState,
+};

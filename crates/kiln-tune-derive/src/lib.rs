@@ -1,0 +1,1 @@
+//! `#[derive(SearchSpace)]` for kiln-tune.

@@ -1,0 +1,68 @@
+//! Exact arithmetic on the shortest decimal text of floats, as Optuna reads low, high and step.
+
+/// The numbers of `[low, high]` and `step` scaled to one common power of ten.
+struct Scaled {
+    low: i128,
+    high: i128,
+    step: i128,
+    exponent: i32,
+}
+
+/// The last value `low + k * step` that is not above `high`.
+pub(super) fn last_grid_point(low: f64, high: f64, step: f64) -> f64 {
+    match scale(low, high, step) {
+        Some(s) if (s.high - s.low) % s.step == 0 => high,
+        Some(s) => to_f64((s.high - s.low) / s.step * s.step + s.low, s.exponent),
+        // Numbers too far apart for exact arithmetic; what a float can still express.
+        None => ((high - low) / step).floor().mul_add(step, low).min(high),
+    }
+}
+
+/// Whether `high - low < step`.
+pub(super) fn narrower_than_step(low: f64, high: f64, step: f64) -> bool {
+    match scale(low, high, step) {
+        Some(s) => s.high - s.low < s.step,
+        None => high - low < step,
+    }
+}
+
+fn scale(low: f64, high: f64, step: f64) -> Option<Scaled> {
+    let parts = [low, high, step].map(parse);
+    let exponent = parts.iter().flatten().map(|p| p.1).min()?;
+    let mut scaled = [0_i128; 3];
+    for (slot, part) in scaled.iter_mut().zip(parts) {
+        let (digits, own) = part?;
+        let shift = u32::try_from(own - exponent).ok()?;
+        *slot = digits.checked_mul(10_i128.checked_pow(shift)?)?;
+    }
+    // Half the range of i128 leaves room for the difference of two such numbers.
+    if scaled.iter().any(|x| x.unsigned_abs() > 1 << 125) {
+        return None;
+    }
+    let [low, high, step] = scaled;
+    Some(Scaled {
+        low,
+        high,
+        step,
+        exponent,
+    })
+}
+
+/// The shortest decimal text as integer digits and a power of ten.
+fn parse(value: f64) -> Option<(i128, i32)> {
+    let text = format!("{value:e}");
+    let (mantissa, exponent) = text.split_once('e')?;
+    let exponent: i32 = exponent.parse().ok()?;
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits: i128 = format!("{whole}{fraction}").parse().ok()?;
+    if digits == 0 {
+        return Some((0, 0));
+    }
+    Some((digits, exponent - i32::try_from(fraction.len()).ok()?))
+}
+
+fn to_f64(digits: i128, exponent: i32) -> f64 {
+    format!("{digits}e{exponent}")
+        .parse()
+        .expect("digits with an exponent are a float")
+}

@@ -1,0 +1,115 @@
+use crate::error::{Error, Result};
+
+/// An integer of `[low, high]`, on a linear scale with steps, or on a log scale.
+///
+/// | field | default | rule |
+/// |---|---|---|
+/// | `low`, `high` | | `low <= high`; `low >= 1` with `log` |
+/// | `log` | `false` | needs `step == 1` |
+/// | `step` | `1` | `> 0`; `high` is lowered to the last point of the grid |
+///
+/// Values are stored as floats, so integers beyond 2^53 lose precision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IntDistribution {
+    low: i64,
+    high: i64,
+    log: bool,
+    step: i64,
+}
+
+impl IntDistribution {
+    /// An integer of `[low, high]`, uniform.
+    ///
+    /// # Errors
+    /// [`Error::InvalidDistribution`] when `low > high`.
+    pub fn new(low: i64, high: i64) -> Result<Self> {
+        Self::build(low, high, false, 1)
+    }
+
+    /// An integer of `[low, high]`, uniform in its logarithm.
+    ///
+    /// # Errors
+    /// [`Error::InvalidDistribution`] when `low > high` or `low < 1`.
+    pub fn with_log(low: i64, high: i64) -> Result<Self> {
+        Self::build(low, high, true, 1)
+    }
+
+    /// An integer of `low, low + step, ...` up to `high`; a `high` off the grid is lowered, with a warning.
+    ///
+    /// # Errors
+    /// [`Error::InvalidDistribution`] when `low > high` or `step < 1`.
+    pub fn with_step(low: i64, high: i64, step: i64) -> Result<Self> {
+        Self::build(low, high, false, step)
+    }
+
+    /// All fields at once, for specifications read from text.
+    ///
+    /// # Errors
+    /// [`Error::InvalidDistribution`] when a rule of the table above is broken.
+    pub fn build(low: i64, high: i64, log: bool, step: i64) -> Result<Self> {
+        let invalid = |message: String| Err(Error::InvalidDistribution(message));
+        if log && step != 1 {
+            return invalid(format!(
+                "step must be 1 on a log scale, but got step={step}; leave step or log out"
+            ));
+        }
+        if low > high {
+            return invalid(format!(
+                "low must not be above high, but got low={low}, high={high}"
+            ));
+        }
+        if log && low < 1 {
+            return invalid(format!(
+                "low must be at least 1 on a log scale, but got low={low}"
+            ));
+        }
+        if step <= 0 {
+            return invalid(format!("step must be positive, but got step={step}"));
+        }
+        let range = i128::from(high) - i128::from(low);
+        let last = i128::from(low) + range / i128::from(step) * i128::from(step);
+        let last = i64::try_from(last).expect("a point between low and high fits into their type");
+        if last != high {
+            log::warn!(
+                "the range [{low}, {high}] is not divisible by step={step}; it becomes [{low}, {last}]"
+            );
+        }
+        Ok(Self {
+            low,
+            high: last,
+            log,
+            step,
+        })
+    }
+
+    /// The lower end, included.
+    #[must_use]
+    pub fn low(&self) -> i64 {
+        self.low
+    }
+
+    /// The upper end, included.
+    #[must_use]
+    pub fn high(&self) -> i64 {
+        self.high
+    }
+
+    /// Whether the scale is logarithmic.
+    #[must_use]
+    pub fn log(&self) -> bool {
+        self.log
+    }
+
+    /// The distance of the values, 1 unless said otherwise.
+    #[must_use]
+    pub fn step(&self) -> i64 {
+        self.step
+    }
+
+    #[allow(clippy::cast_precision_loss)]
+    pub(super) fn contains(&self, value: f64) -> bool {
+        self.low as f64 <= value
+            && value <= self.high as f64
+            && (value - self.low as f64) % self.step as f64 == 0.0
+    }
+}

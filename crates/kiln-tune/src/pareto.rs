@@ -1,0 +1,27 @@
+//! The Pareto front of a study's trials.
+
+use std::sync::Arc;
+
+use crate::multi_objective::is_pareto_front;
+use crate::study::StudyDirection;
+use crate::trial::FrozenTrial;
+
+/// The trials which no other one dominates, in their order; duplicates of a front point all stay.
+pub(crate) fn front(
+    trials: &[Arc<FrozenTrial>],
+    directions: &[StudyDirection],
+) -> Vec<Arc<FrozenTrial>> {
+    let losses: Vec<Vec<f64>> = trials.iter().map(|trial| losses(trial, directions)).collect();
+    let on_front = is_pareto_front(&losses);
+    trials.iter().zip(on_front).filter(|(_, front)| *front).map(|(trial, _)| trial.clone()).collect()
+}
+
+/// The values as losses; a missing one is the worst.
+pub(crate) fn losses(trial: &FrozenTrial, directions: &[StudyDirection]) -> Vec<f64> {
+    let values = trial.values.as_deref().unwrap_or_default();
+    directions
+        .iter()
+        .enumerate()
+        .map(|(i, direction)| values.get(i).map_or(f64::INFINITY, |value| direction.loss(*value)))
+        .collect()
+}

@@ -1,0 +1,391 @@
+//! An optimization: its objective's directions, its trials, and how new ones are chosen.
+
+mod ask_tell;
+mod builder;
+mod direction;
+mod manage;
+mod optimize;
+mod outcome;
+#[cfg(feature = "progress")]
+mod progress;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, Mutex};
+
+pub use ask_tell::{TellOptions, TrialRef};
+pub use builder::StudyBuilder;
+pub use direction::StudyDirection;
+pub use manage::{
+    StudySummary, copy_study, delete_study, get_all_study_names, get_all_study_summaries,
+    load_study,
+};
+pub use optimize::{Budget, max_trials_callback};
+pub use outcome::Outcome;
+
+use crate::distribution::Distribution;
+use crate::error::{Error, Result};
+use crate::json::Json;
+use crate::pruner::Pruner;
+use crate::sampler::Sampler;
+use crate::storage::{Storage, StudyId, TrialCache, best_of};
+use crate::sync::lock;
+use crate::trial::{Attrs, FrozenTrial, Params, TrialId, TrialState};
+
+/// The study system attribute with the names of the objectives.
+pub(crate) const METRIC_NAMES_KEY: &str = "study:metric_names";
+
+/// A study: trials of one objective, a sampler that chooses their parameters, a pruner that stops bad ones early, and
+/// a storage that keeps them. Clones are handles to the same study.
+///
+/// ```
+/// use kiln_tune::Study;
+///
+/// let study = Study::builder().create()?;
+/// study.optimize(
+///     |trial| {
+///         let x = trial.suggest_float("x", -10.0, 10.0)?;
+///         Ok::<_, kiln_tune::Error>((x - 2.0).powi(2))
+///     },
+///     100,
+/// )?;
+/// assert!(study.best_value()? < 1.0);
+/// # Ok::<(), kiln_tune::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Study {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    id: StudyId,
+    name: String,
+    directions: Vec<StudyDirection>,
+    storage: Arc<dyn Storage>,
+    sampler: Arc<dyn Sampler>,
+    pruner: Arc<dyn Pruner>,
+    cache: Mutex<TrialCache>,
+    /// Names and distributions as last suggested, so that trials share them.
+    interned: Mutex<HashMap<Arc<str>, Arc<Distribution>>>,
+    stop: AtomicBool,
+    /// How many calls of `optimize` are in progress.
+    optimizing: AtomicUsize,
+}
+
+/// A study as a storage knows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FrozenStudy {
+    /// The id within the storage.
+    pub id: StudyId,
+    /// The name.
+    pub name: String,
+    /// One direction per objective.
+    pub directions: Vec<StudyDirection>,
+    /// What the user noted.
+    pub user_attrs: Attrs,
+    /// What the library noted.
+    pub system_attrs: Attrs,
+}
+
+impl std::fmt::Debug for Study {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Study")
+            .field("id", &self.inner.id)
+            .field("name", &self.inner.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Study {
+    /// Starts to describe a study that is to be created.
+    #[must_use]
+    pub fn builder() -> StudyBuilder {
+        StudyBuilder::new()
+    }
+
+    fn open(
+        id: StudyId,
+        storage: Arc<dyn Storage>,
+        sampler: Arc<dyn Sampler>,
+        pruner: Arc<dyn Pruner>,
+    ) -> Result<Self> {
+        let name = storage.get_study_name_from_id(id)?;
+        let directions = storage.get_study_directions(id)?;
+        let inner = Inner {
+            id,
+            name,
+            directions,
+            storage,
+            sampler,
+            pruner,
+            cache: Mutex::new(TrialCache::new(id)),
+            interned: Mutex::new(HashMap::new()),
+            stop: AtomicBool::new(false),
+            optimizing: AtomicUsize::new(0),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// The id within the storage.
+    #[must_use]
+    pub fn id(&self) -> StudyId {
+        self.inner.id
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// The direction of the only objective, or of the first one.
+    #[must_use]
+    pub fn direction(&self) -> StudyDirection {
+        self.inner.directions[0]
+    }
+
+    /// The directions of all objectives.
+    #[must_use]
+    pub fn directions(&self) -> &[StudyDirection] {
+        &self.inner.directions
+    }
+
+    /// Whether there are several objectives.
+    #[must_use]
+    pub fn is_multi_objective(&self) -> bool {
+        self.inner.directions.len() > 1
+    }
+
+    /// The storage.
+    #[must_use]
+    pub fn storage(&self) -> &dyn Storage {
+        &*self.inner.storage
+    }
+
+    /// The storage, to be shared with another study.
+    #[must_use]
+    pub fn shared_storage(&self) -> Arc<dyn Storage> {
+        self.inner.storage.clone()
+    }
+
+    /// The sampler.
+    #[must_use]
+    pub fn sampler(&self) -> &dyn Sampler {
+        &*self.inner.sampler
+    }
+
+    /// The pruner.
+    #[must_use]
+    pub fn pruner(&self) -> &dyn Pruner {
+        &*self.inner.pruner
+    }
+
+    /// All trials, ordered by number. They are shared snapshots; nothing is copied.
+    ///
+    /// # Errors
+    /// When the storage fails.
+    pub fn trials(&self) -> Result<Vec<Arc<FrozenTrial>>> {
+        self.with_trials(<[_]>::to_vec)
+    }
+
+    /// The trials in these states, ordered by number.
+    ///
+    /// # Errors
+    /// When the storage fails.
+    pub fn trials_in(&self, states: &[TrialState]) -> Result<Vec<Arc<FrozenTrial>>> {
+        self.with_trials(|trials| {
+            trials
+                .iter()
+                .filter(|trial| states.contains(&trial.state))
+                .cloned()
+                .collect()
+        })
+    }
+
+    /// Shows all trials to `look` without copying even the pointers. `look` must not call back into this study, whose
+    /// lock it holds.
+    pub(crate) fn with_trials<T>(&self, look: impl FnOnce(&[Arc<FrozenTrial>]) -> T) -> Result<T> {
+        let mut cache = lock(&self.inner.cache);
+        cache.sync(self.storage())?;
+        Ok(look(cache.trials()))
+    }
+
+    /// The best trial of a study with one objective. A trial that violates a constraint is not taken.
+    ///
+    /// # Errors
+    /// [`Error::NoTrials`] when no complete trial is feasible, [`Error::MultiObjective`].
+    pub fn best_trial(&self) -> Result<Arc<FrozenTrial>> {
+        self.require_single("best_trial", "use best_trials")?;
+        let best = self.storage().get_best_trial(self.id())?;
+        if best.is_feasible() {
+            return Ok(best);
+        }
+        let mut complete = self.trials_in(&[TrialState::Complete])?;
+        complete.retain(|trial| trial.is_feasible());
+        best_of(&complete, self.direction())
+            .cloned()
+            .ok_or_else(|| {
+                Error::NoTrials(
+                    "no complete trial is feasible: all of them violate a constraint".to_owned(),
+                )
+            })
+    }
+
+    /// The value of the best trial.
+    ///
+    /// # Errors
+    /// As [`best_trial`](Self::best_trial).
+    pub fn best_value(&self) -> Result<f64> {
+        let trial = self.best_trial()?;
+        trial.value().ok_or_else(|| {
+            Error::NoTrials(format!("the best trial, {}, has no value", trial.number))
+        })
+    }
+
+    /// The parameters of the best trial.
+    ///
+    /// # Errors
+    /// As [`best_trial`](Self::best_trial).
+    pub fn best_params(&self) -> Result<Params> {
+        Ok(self.best_trial()?.params.clone())
+    }
+
+    /// The Pareto front: complete trials which no other one dominates, ordered by number. When any trial has
+    /// constraints, only feasible ones count.
+    ///
+    /// # Errors
+    /// When the storage fails.
+    pub fn best_trials(&self) -> Result<Vec<Arc<FrozenTrial>>> {
+        let mut trials = self.trials()?;
+        let constrained = trials.iter().any(|trial| trial.violation().is_some());
+        trials.retain(|trial| {
+            trial.state == TrialState::Complete && (!constrained || trial.is_feasible())
+        });
+        Ok(crate::pareto::front(&trials, self.directions()))
+    }
+
+    /// The user attributes.
+    ///
+    /// # Errors
+    /// When the storage fails.
+    pub fn user_attrs(&self) -> Result<Attrs> {
+        self.storage().get_study_user_attrs(self.id())
+    }
+
+    /// The attributes of samplers and other parts of the library.
+    ///
+    /// # Errors
+    /// When the storage fails.
+    pub fn system_attrs(&self) -> Result<Attrs> {
+        self.storage().get_study_system_attrs(self.id())
+    }
+
+    /// Notes a user attribute.
+    ///
+    /// # Errors
+    /// When the storage fails.
+    pub fn set_user_attr(&self, key: &str, value: impl Into<Json>) -> Result<()> {
+        self.storage()
+            .set_study_user_attr(self.id(), key, &value.into())
+    }
+
+    /// Names the objectives, for tables and plots.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when there is not one name per objective.
+    pub fn set_metric_names<S: AsRef<str>>(&self, names: &[S]) -> Result<()> {
+        if names.len() != self.directions().len() {
+            return Err(Error::invalid(format!(
+                "one metric name per objective is needed: got {} names for {} objectives",
+                names.len(),
+                self.directions().len()
+            )));
+        }
+        let names: Json = names.iter().map(AsRef::as_ref).collect();
+        self.storage()
+            .set_study_system_attr(self.id(), METRIC_NAMES_KEY, &names)
+    }
+
+    /// The names of the objectives, if they were given.
+    ///
+    /// # Errors
+    /// When the storage fails.
+    pub fn metric_names(&self) -> Result<Option<Vec<String>>> {
+        let attrs = self.system_attrs()?;
+        let names = attrs.get(METRIC_NAMES_KEY).and_then(Json::as_array);
+        Ok(names.map(|names| {
+            names
+                .iter()
+                .filter_map(Json::as_str)
+                .map(str::to_owned)
+                .collect()
+        }))
+    }
+
+    pub(crate) fn require_single(
+        &self,
+        operation: &'static str,
+        instead: &'static str,
+    ) -> Result<()> {
+        match self.directions().len() {
+            1 => Ok(()),
+            n_objectives => Err(Error::MultiObjective {
+                operation,
+                n_objectives,
+                instead,
+            }),
+        }
+    }
+
+    /// Shared copies of a name and a distribution.
+    pub(crate) fn intern(
+        &self,
+        name: &str,
+        distribution: Distribution,
+    ) -> (Arc<str>, Arc<Distribution>) {
+        let mut interned = lock(&self.inner.interned);
+        if let Some((name, known)) = interned.get_key_value(name) {
+            if **known == distribution {
+                return (name.clone(), known.clone());
+            }
+            let name = name.clone();
+            let distribution = Arc::new(distribution);
+            interned.insert(name.clone(), distribution.clone());
+            return (name, distribution);
+        }
+        let (name, distribution): (Arc<str>, _) = (name.into(), Arc::new(distribution));
+        interned.insert(name.clone(), distribution.clone());
+        (name, distribution)
+    }
+
+    pub(crate) fn create_trial_record(&self, template: &FrozenTrial) -> Result<TrialId> {
+        Ok(self
+            .storage()
+            .create_new_trial(self.id(), Some(template))?
+            .id)
+    }
+}
+
+/// `no-name-` and a random UUID, the name of a study that was given none.
+#[must_use]
+pub fn unused_study_name() -> String {
+    format!("no-name-{}", random_uuid())
+}
+
+/// A random UUID (version 4) in its usual text form.
+#[must_use]
+pub fn random_uuid() -> String {
+    let mut rng = crate::rng::Rng::new(None);
+    let [a, b, c, d] = [(); 4].map(|()| rng.next_u32());
+    let b = (b & 0xffff_0fff) | 0x4000;
+    let c = (c & 0x3fff_ffff) | 0x8000_0000;
+    format!(
+        "{a:08x}-{:04x}-{:04x}-{:04x}-{:04x}{d:08x}",
+        b >> 16,
+        b & 0xffff,
+        c >> 16,
+        c & 0xffff
+    )
+}

@@ -1,0 +1,9 @@
+//! Locks that outlive a panic of their holder.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks a mutex whose holder may have panicked. Holders leave their data whole at every point where user code, which
+/// may panic, can run.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,37 @@
+//! One evaluation of the objective: its state, its parameters and what it reported.
+
+mod create;
+mod fixed;
+mod frozen;
+mod live;
+mod params;
+mod state;
+mod suggest;
+
+pub use create::TrialBuilder;
+pub use fixed::FixedTrial;
+pub use frozen::FrozenTrial;
+pub(crate) use frozen::{CONSTRAINT_PREFIX, FAIL_REASON_KEY, FIXED_PARAMS_KEY};
+pub use live::Trial;
+pub(crate) use params::same;
+pub use params::{Param, ParamSpace, Params};
+pub use state::TrialState;
+pub use suggest::Suggest;
+
+use crate::json::Json;
+
+/// Identifies a trial within its storage, over all studies.
+pub type TrialId = i64;
+
+/// A moment in UTC with microseconds, as the storages keep it.
+pub type Timestamp = chrono::DateTime<chrono::Utc>;
+
+/// Attributes of a study or a trial, by key.
+pub type Attrs = std::collections::BTreeMap<String, Json>;
+
+/// The present, cut to the microseconds which a storage keeps.
+#[must_use]
+pub fn now() -> Timestamp {
+    let now = chrono::Utc::now();
+    Timestamp::from_timestamp_micros(now.timestamp_micros()).unwrap_or(now)
+}
