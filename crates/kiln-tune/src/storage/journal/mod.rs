@@ -26,13 +26,12 @@ use crate::trial::{Attrs, FrozenTrial, Timestamp, TrialId, TrialState, now};
 /// opening reads the whole file. There is no heartbeat.
 ///
 /// ```
-/// use std::sync::Arc;
 /// use kiln_tune::{Study, storage::JournalStorage};
 ///
 /// # let directory = std::env::temp_dir().join(format!("kiln-tune-doc-{}", std::process::id()));
 /// # std::fs::create_dir_all(&directory).unwrap();
 /// # let path = directory.join("study.log");
-/// let storage = Arc::new(JournalStorage::open(&path)?);
+/// let storage = JournalStorage::open(&path)?;
 /// let study = Study::builder().name("parabola").storage(storage).create()?;
 /// study.optimize(|trial: &mut kiln_tune::Trial| Ok::<_, kiln_tune::Error>(trial.suggest_float("x", -1.0, 1.0)?.powi(2)), 3)?;
 ///

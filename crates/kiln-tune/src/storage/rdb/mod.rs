@@ -44,10 +44,9 @@ use crate::trial::{Attrs, FrozenTrial, TrialId, TrialState};
 ///
 /// ```
 /// # #[cfg(feature = "sqlite")] {
-/// use std::sync::Arc;
 /// use kiln_tune::{Study, storage::RdbStorage};
 ///
-/// let storage = Arc::new(RdbStorage::open("sqlite:///:memory:")?);
+/// let storage = RdbStorage::open("sqlite:///:memory:")?;
 /// let study = Study::builder().name("parabola").storage(storage).create()?;
 /// study.optimize(|trial: &mut kiln_tune::Trial| Ok::<_, kiln_tune::Error>(trial.suggest_float("x", -1.0, 1.0)?.powi(2)), 5)?;
 /// assert_eq!(study.trials()?.len(), 5);
