@@ -202,7 +202,7 @@ pub fn only_named_and_newer_trials_are_read(place: &Place) {
     assert_eq!(read(&[ids[2], ids[0]], ids[3]), [ids[0], ids[2], ids[4], ids[5]]);
     // What is newer is not given twice; what is unknown or of another study is left out.
     assert_eq!(read(&[ids[5], 1_999_999_999, -3, foreign], ids[4]), [ids[5]]);
-    assert_eq!(read(&[], ids[5]), []);
+    assert!(read(&[], ids[5]).is_empty());
     assert_eq!(read(&[ids[1]], TrialId::MAX), [ids[1]]);
 }
 
@@ -259,7 +259,7 @@ pub fn waiting_trials_are_listed_until_they_start(place: &Place) {
     let template = TrialBuilder::new().state(TrialState::Waiting).build().unwrap();
     let add = || storage.create_new_trial(study, Some(&template)).unwrap().id;
     let waiting = |handle: &dyn Storage| handle.get_waiting_trial_ids(study).unwrap();
-    assert_eq!(waiting(storage), []);
+    assert!(waiting(storage).is_empty());
     let (first, _, second) = (add(), storage.create_new_trial(study, None).unwrap(), add());
     let again = place.again();
     for handle in [storage, &*again] {
