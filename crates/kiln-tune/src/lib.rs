@@ -26,6 +26,7 @@ pub mod multi_objective;
 pub mod pruner;
 pub mod rng;
 pub mod sampler;
+pub mod search_space;
 pub mod storage;
 pub mod study;
 pub mod transform;
@@ -40,7 +41,10 @@ pub use distribution::{
 };
 pub use error::{BoxError, Error, Result, TrialPruned};
 pub use json::Json;
-pub use pruner::{NopPruner, Pruner};
+pub use pruner::{
+    HyperbandPruner, MedianPruner, NopPruner, PatientPruner, PercentilePruner, Pruner,
+    SuccessiveHalvingPruner, ThresholdPruner, WilcoxonPruner,
+};
 pub use sampler::{RandomSampler, RelativeSample, Sampler};
 pub use storage::{InMemoryStorage, Storage, StudyId};
 pub use study::{

@@ -11,9 +11,17 @@ pub(crate) fn front(
     trials: &[Arc<FrozenTrial>],
     directions: &[StudyDirection],
 ) -> Vec<Arc<FrozenTrial>> {
-    let losses: Vec<Vec<f64>> = trials.iter().map(|trial| losses(trial, directions)).collect();
+    let losses: Vec<Vec<f64>> = trials
+        .iter()
+        .map(|trial| losses(trial, directions))
+        .collect();
     let on_front = is_pareto_front(&losses);
-    trials.iter().zip(on_front).filter(|(_, front)| *front).map(|(trial, _)| trial.clone()).collect()
+    trials
+        .iter()
+        .zip(on_front)
+        .filter(|(_, front)| *front)
+        .map(|(trial, _)| trial.clone())
+        .collect()
 }
 
 /// The values as losses; a missing one is the worst.
@@ -22,6 +30,10 @@ pub(crate) fn losses(trial: &FrozenTrial, directions: &[StudyDirection]) -> Vec<
     directions
         .iter()
         .enumerate()
-        .map(|(i, direction)| values.get(i).map_or(f64::INFINITY, |value| direction.loss(*value)))
+        .map(|(i, direction)| {
+            values
+                .get(i)
+                .map_or(f64::INFINITY, |value| direction.loss(*value))
+        })
         .collect()
 }

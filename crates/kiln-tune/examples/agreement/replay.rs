@@ -95,6 +95,7 @@ pub fn numbers(value: &Value) -> Vec<f64> {
 }
 
 /// Reads a list of lists of numbers.
+#[allow(dead_code)]
 pub fn matrix(value: &Value) -> Vec<Vec<f64>> {
     array(value).iter().map(numbers).collect()
 }

@@ -86,6 +86,15 @@ pub trait Sampler: Send + Sync {
         Ok(())
     }
 
+    /// Checks the settings; called once, when a study is created or loaded with this sampler.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) which names the setting, what was given and what is
+    /// allowed.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Starts the random numbers afresh from the operating system; called per trial when several threads work, which
     /// would otherwise draw the same numbers in different workers.
     fn reseed(&self) {}
@@ -131,6 +140,10 @@ impl<S: Sampler + ?Sized> Sampler for Arc<S> {
         values: Option<&[f64]>,
     ) -> Result<()> {
         (**self).after_trial(study, trial, state, values)
+    }
+
+    fn check(&self) -> Result<()> {
+        (**self).check()
     }
 
     fn reseed(&self) {

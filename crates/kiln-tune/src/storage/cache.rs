@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use super::{Storage, StudyId};
 use crate::error::Result;
+use crate::study::Study;
 use crate::trial::{FrozenTrial, TrialId};
 
 /// The trials of one study, kept up with its storage by reading only what can have changed: trials that were not
@@ -22,6 +23,8 @@ use crate::trial::{FrozenTrial, TrialId};
 #[derive(Debug)]
 pub struct TrialCache {
     study_id: StudyId,
+    /// Which storage the study is in; 0 when it is not known.
+    storage: usize,
     /// Ordered by number.
     trials: Vec<Arc<FrozenTrial>>,
     positions: HashMap<TrialId, usize>,
@@ -35,11 +38,28 @@ impl TrialCache {
     pub fn new(study_id: StudyId) -> Self {
         Self {
             study_id,
+            storage: 0,
             trials: Vec::new(),
             positions: HashMap::new(),
             unfinished: Vec::new(),
             last_finished: TrialId::MIN,
         }
+    }
+
+    /// An empty cache of a study, which knows its storage too; see [`is_of`](Self::is_of).
+    #[must_use]
+    pub fn of(study: &Study) -> Self {
+        Self {
+            storage: study.storage_key(),
+            ..Self::new(study.id())
+        }
+    }
+
+    /// Whether this was made [`of`](Self::of) the same study in the same storage. A sampler which may be used for
+    /// several studies asks this before it goes on with its cache.
+    #[must_use]
+    pub fn is_of(&self, study: &Study) -> bool {
+        self.study_id == study.id() && self.storage == study.storage_key()
     }
 
     /// The study whose trials these are.

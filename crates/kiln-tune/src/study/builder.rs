@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::{Study, StudyDirection};
 use crate::error::{Error, Result};
-use crate::pruner::{NopPruner, Pruner};
+use crate::pruner::{MedianPruner, Pruner};
 use crate::sampler::{RandomSampler, Sampler};
 use crate::storage::{InMemoryStorage, Storage};
 
@@ -112,6 +112,7 @@ impl StudyBuilder {
     /// [`Error::DuplicatedStudy`] when the name is taken, [`Error::DirectionMismatch`] when directions were given and
     /// the existing study has others, [`Error::InvalidArgument`] without any direction, and errors of the storage.
     pub fn create(self) -> Result<Study> {
+        self.check()?;
         let directions = self
             .directions
             .clone()
@@ -163,6 +164,7 @@ impl StudyBuilder {
     /// # Errors
     /// [`Error::StudyNotFound`], [`Error::InvalidArgument`] when there are several studies and no name.
     pub fn load(self) -> Result<Study> {
+        self.check()?;
         let storage = self
             .storage
             .clone()
@@ -192,11 +194,19 @@ impl StudyBuilder {
         self.open(id, storage)
     }
 
+    /// Settings are checked before anything is written to the storage.
+    fn check(&self) -> Result<()> {
+        self.sampler
+            .as_ref()
+            .map_or(Ok(()), |sampler| sampler.check())?;
+        self.pruner.as_ref().map_or(Ok(()), |pruner| pruner.check())
+    }
+
     fn open(self, id: crate::storage::StudyId, storage: Arc<dyn Storage>) -> Result<Study> {
         let sampler = self
             .sampler
             .unwrap_or_else(|| Arc::new(RandomSampler::new(None)));
-        let pruner = self.pruner.unwrap_or_else(|| Arc::new(NopPruner));
+        let pruner = self.pruner.unwrap_or_else(|| Arc::new(MedianPruner::new()));
         Study::open(id, storage, sampler, pruner)
     }
 }

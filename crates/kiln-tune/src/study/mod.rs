@@ -164,6 +164,11 @@ impl Study {
         &*self.inner.storage
     }
 
+    /// Tells storages apart, as long as the study lives.
+    pub(crate) fn storage_key(&self) -> usize {
+        Arc::as_ptr(&self.inner.storage).cast::<()>().addr()
+    }
+
     /// The storage, to be shared with another study.
     #[must_use]
     pub fn shared_storage(&self) -> Arc<dyn Storage> {

@@ -161,6 +161,12 @@ impl ParamSpace {
             .retain(|(name, distribution)| keep(name, distribution));
     }
 
+    /// Keeps the entries for which `keep` holds; it may compare the shared pointer.
+    pub(crate) fn retain_shared(&mut self, mut keep: impl FnMut(&str, &Arc<Distribution>) -> bool) {
+        self.items
+            .retain(|(name, distribution)| keep(name, distribution));
+    }
+
     /// Sorts by name.
     pub fn sort(&mut self) {
         self.items.sort_by(|a, b| a.0.cmp(&b.0));

@@ -1,0 +1,99 @@
+//! Replays golden files of Optuna and fails on a difference beyond the tolerance of their layout.
+//!
+//! ```text
+//! cargo run --release -p kiln-tune --example agreement -- crates/kiln-tune/tests/golden/*.json
+//! ```
+//!
+//! Each file is recognized by its layout, not by its name.
+
+mod multi_objective;
+mod pruners;
+mod replay;
+
+use std::process::ExitCode;
+
+use replay::Replay;
+use serde_json::Value;
+
+/// A layout: what it is called, how a file of it is recognized, and what replays it.
+type Layout = (&'static str, fn(&Value) -> bool, fn(&Value) -> Replay);
+
+/// One layout per line: several people add to this list.
+const LAYOUTS: &[Layout] = &[
+    (
+        "pruners",
+        |file| has(&file["cases"][0], "events"),
+        pruners::replay,
+    ),
+    (
+        "wilcoxon_pvalues",
+        |file| has(&file[0], "diff"),
+        pruners::replay_wilcoxon,
+    ),
+    (
+        "hyperband_crc",
+        |file| has(&file[0], "crc32"),
+        pruners::replay_crc,
+    ),
+    (
+        "multi_objective",
+        |file| has(file, "sets"),
+        multi_objective::replay,
+    ),
+];
+
+fn has(value: &Value, key: &str) -> bool {
+    value.get(key).is_some()
+}
+
+fn main() -> ExitCode {
+    let paths: Vec<String> = std::env::args().skip(1).collect();
+    if paths.is_empty() {
+        eprintln!("usage: agreement FILE.json...");
+        return ExitCode::from(2);
+    }
+    let mut failed = 0;
+    for path in &paths {
+        if let Err(message) = check(path) {
+            failed += 1;
+            println!("FAIL {path}: {message}");
+        }
+    }
+    println!("{} of {} files agree", paths.len() - failed, paths.len());
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn check(path: &str) -> Result<(), String> {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let file: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    let (layout, _, replay) = LAYOUTS
+        .iter()
+        .find(|(_, matches, _)| matches(&file))
+        .ok_or_else(|| {
+            let known: Vec<_> = LAYOUTS.iter().map(|(name, _, _)| *name).collect();
+            format!("its layout is none of {}", known.join(", "))
+        })?;
+    // A file of a known layout with a missing or strange field must not stop the files after it.
+    let replay = std::panic::catch_unwind(|| replay(&file))
+        .map_err(|_| format!("not a complete {layout} file"))?;
+    if replay.checks == 0 {
+        return Err(format!(
+            "a {layout} file without a single number to compare"
+        ));
+    }
+    if replay.worst > 1.0 {
+        return Err(format!(
+            "{layout}: {} times the tolerance at {}",
+            replay.worst, replay.place
+        ));
+    }
+    println!(
+        "ok   {path}: {layout}, {} comparisons, worst {:.2e} of the tolerance",
+        replay.checks, replay.worst
+    );
+    Ok(())
+}

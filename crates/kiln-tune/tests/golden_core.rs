@@ -1,0 +1,40 @@
+//! The golden numbers of Optuna 5.0.0 for pruners, search spaces, random numbers and TPE, replayed with the same code
+//! as the `agreement` example.
+
+#[path = "../examples/agreement/pruners.rs"]
+mod pruners;
+#[path = "../examples/agreement/replay.rs"]
+mod replay;
+
+fn load(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).expect("the golden file is JSON")
+}
+
+fn assert_agrees(replay: &replay::Replay) {
+    assert!(replay.checks > 0, "nothing was compared");
+    assert!(
+        replay.worst <= 1.0,
+        "{} times the tolerance at {}",
+        replay.worst,
+        replay.place
+    );
+}
+
+#[test]
+fn every_pruning_decision_equals_optuna() {
+    assert_agrees(&pruners::replay(&load(include_str!("golden/pruners.json"))));
+}
+
+#[test]
+fn signed_rank_p_values_equal_scipy() {
+    assert_agrees(&pruners::replay_wilcoxon(&load(include_str!(
+        "golden/wilcoxon_pvalues.json"
+    ))));
+}
+
+#[test]
+fn hyperband_checksums_equal_zlib() {
+    assert_agrees(&pruners::replay_crc(&load(include_str!(
+        "golden/hyperband_crc.json"
+    ))));
+}
