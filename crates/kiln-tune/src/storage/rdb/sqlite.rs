@@ -30,6 +30,8 @@ impl Sqlite {
         .map_err(classify)?;
         connection.busy_timeout(busy_timeout).map_err(classify)?;
         connection.set_prepared_statement_cache_capacity(128);
+        // The bundled SQLite enforces foreign keys, Optuna's does not; one file should follow one rule.
+        connection.pragma_update(None, "foreign_keys", false).map_err(classify)?;
         // This is the first read of the file, so a file of another kind is found out here.
         let pages: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0)).map_err(classify)?;
         if wal && pages == 0 && path.is_some() {
