@@ -19,10 +19,15 @@
 
 // One module per line: several people add to this list.
 pub mod analysis;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod distribution;
 pub mod error;
 pub mod json;
 pub mod multi_objective;
+pub mod parzen;
+#[cfg(feature = "plot")]
+pub mod plot;
 pub mod pruner;
 pub mod rng;
 pub mod sampler;
@@ -45,7 +50,7 @@ pub use pruner::{
     HyperbandPruner, MedianPruner, NopPruner, PatientPruner, PercentilePruner, Pruner,
     SuccessiveHalvingPruner, ThresholdPruner, WilcoxonPruner,
 };
-pub use sampler::{RandomSampler, RelativeSample, Sampler};
+pub use sampler::{RandomSampler, RelativeSample, Sampler, TpeSampler};
 pub use storage::{InMemoryStorage, Storage, StudyId};
 pub use study::{
     Budget, FrozenStudy, Outcome, Study, StudyBuilder, StudyDirection, max_trials_callback,

@@ -7,8 +7,11 @@
 //! Each file is recognized by its layout, not by its name.
 
 mod multi_objective;
+mod parzen;
 mod pruners;
 mod replay;
+mod space;
+mod tpe;
 
 use std::process::ExitCode;
 
@@ -34,6 +37,36 @@ const LAYOUTS: &[Layout] = &[
         "hyperband_crc",
         |file| has(&file[0], "crc32"),
         pruners::replay_crc,
+    ),
+    (
+        "parzen",
+        |file| has(&file["cases"][0], "observations_internal"),
+        parzen::replay,
+    ),
+    (
+        "truncnorm",
+        |file| has(file, "ndtri_exp"),
+        parzen::replay_truncnorm,
+    ),
+    (
+        "tpe_acquisition",
+        |file| has(&file[0], "log_l"),
+        tpe::replay,
+    ),
+    (
+        "transform",
+        |file| has(file, "adjusted") || has(&file["cases"][0], "untransformed"),
+        space::replay_transform,
+    ),
+    (
+        "search_space",
+        |file| has(&file[0], "intersection"),
+        space::replay_search_space,
+    ),
+    (
+        "random_sampler",
+        |file| has(file, "mt19937_random_sample"),
+        space::replay_random,
     ),
     (
         "multi_objective",

@@ -76,7 +76,7 @@ impl SearchArgs {
     /// The builder with this sampler and this pruner.
     pub(super) fn apply(&self, builder: StudyBuilder) -> CliResult<StudyBuilder> {
         let builder = match self.sampler {
-            SamplerName::Tpe => builder.sampler(TpeSampler::new(self.seed)),
+            SamplerName::Tpe => builder.sampler(self.seed.into_iter().fold(TpeSampler::new(), TpeSampler::seed)),
             SamplerName::Random => builder.sampler(RandomSampler::new(self.seed)),
         };
         Ok(match self.pruner {
@@ -161,10 +161,7 @@ impl Run {
             trial_timeout: self.trial_timeout,
             log_dir: self.log_dir.as_deref(),
         };
-        let mut budget = Budget::unlimited().n_jobs(self.jobs).catch_if(|error| !error.is::<Fatal>());
-        if let Some(trials) = self.trials {
-            budget = budget.and_trials(trials);
-        }
+        let mut budget = self.trials.map_or_else(Budget::unlimited, Budget::trials).n_jobs(self.jobs).catch_if(|error| !error.is::<Fatal>());
         if let Some(timeout) = self.timeout {
             budget = budget.timeout(timeout);
         }

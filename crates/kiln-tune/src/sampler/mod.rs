@@ -1,10 +1,12 @@
 //! How the parameters of a trial are chosen.
 
 mod random;
+mod tpe;
 
 use std::sync::Arc;
 
 pub use random::RandomSampler;
+pub use tpe::{TpeAcquisition, TpeSampler};
 
 use crate::distribution::Distribution;
 use crate::error::Result;

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::{Study, StudyDirection};
 use crate::error::{Error, Result};
 use crate::pruner::{MedianPruner, Pruner};
-use crate::sampler::{RandomSampler, Sampler};
+use crate::sampler::{Sampler, TpeSampler};
 use crate::storage::{InMemoryStorage, Storage};
 
 /// Describes a study.
@@ -203,9 +203,7 @@ impl StudyBuilder {
     }
 
     fn open(self, id: crate::storage::StudyId, storage: Arc<dyn Storage>) -> Result<Study> {
-        let sampler = self
-            .sampler
-            .unwrap_or_else(|| Arc::new(RandomSampler::new(None)));
+        let sampler = self.sampler.unwrap_or_else(|| Arc::new(TpeSampler::new()));
         let pruner = self.pruner.unwrap_or_else(|| Arc::new(MedianPruner::new()));
         Study::open(id, storage, sampler, pruner)
     }

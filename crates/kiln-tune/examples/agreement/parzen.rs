@@ -1,0 +1,175 @@
+//! Replays `parzen.json` and `truncnorm.json`.
+
+use kiln_tune::parzen::{ParzenEstimator, ParzenOptions, default_weights, truncnorm};
+use kiln_tune::{Distribution, Json, ParamSpace, TpeSampler};
+use serde_json::Value;
+
+use super::replay::{Replay, array, matrix, number, numbers};
+
+const COMPONENT_TOLERANCE: f64 = 1e-12;
+const LOG_PDF_TOLERANCE: f64 = 1e-9;
+
+/// Replays weights, kernels and log-densities.
+pub fn replay(file: &Value) -> Replay {
+    let mut replay = Replay::default();
+    for case in array(&file["cases"]) {
+        replay_case(&mut replay, case);
+    }
+    for (n, expected) in entries(&file["default_weights"]) {
+        replay.all_close(
+            &format!("default weights of {n}"),
+            &default_weights(n),
+            &numbers(expected),
+            1e-12,
+        );
+    }
+    for (key, several_objectives) in [
+        ("default_gamma", false),
+        ("default_gamma_multiobjective", true),
+    ] {
+        for (n, expected) in entries(&file[key]) {
+            let n_below = TpeSampler::default_gamma(n, several_objectives);
+            replay.exact(
+                &format!("{key} of {n}"),
+                &Some(n_below as u64),
+                &expected.as_u64(),
+            );
+        }
+    }
+    replay
+}
+
+/// Replays the truncated normal distribution.
+pub fn replay_truncnorm(file: &Value) -> Replay {
+    let mut replay = Replay::default();
+    for (i, row) in matrix(&file["log_ndtr"]).iter().enumerate() {
+        replay.close_relative(
+            &format!("log_ndtr {i}"),
+            truncnorm::log_ndtr(row[0]),
+            row[1],
+            1e-10,
+        );
+    }
+    for (i, row) in matrix(&file["log_gauss_mass"]).iter().enumerate() {
+        let mass = truncnorm::log_gauss_mass(row[0], row[1]);
+        replay.close_relative(&format!("log_gauss_mass {i}"), mass, row[2], 1e-10);
+    }
+    for (i, row) in matrix(&file["ppf"]).iter().enumerate() {
+        let quantile = truncnorm::ppf(row[2], row[0], row[1]);
+        replay.close_relative(&format!("ppf {i}"), quantile, row[3], 1e-7);
+    }
+    for (i, row) in matrix(&file["ndtri_exp"]).iter().enumerate() {
+        replay.close_relative(
+            &format!("ndtri_exp {i}"),
+            truncnorm::ndtri_exp(row[0]),
+            row[1],
+            1e-7,
+        );
+    }
+    replay
+}
+
+/// Reads a search space; the order of the names is the order of the file.
+pub fn space(value: &Value) -> ParamSpace {
+    let object = value.as_object().expect("a search space is an object");
+    object
+        .iter()
+        .map(|(name, distribution)| {
+            let json = Json::from(distribution.clone());
+            (
+                name.as_str(),
+                Distribution::from_json(&json).expect("a distribution"),
+            )
+        })
+        .collect()
+}
+
+fn replay_case(replay: &mut Replay, case: &Value) {
+    let name = case["name"].as_str().unwrap_or("?");
+    let space = space(&case["space"]);
+    let column = |table: &Value, name: &str| numbers(&table[name]);
+    let observations: Vec<Vec<f64>> = space
+        .iter()
+        .map(|(name, _)| column(&case["observations_internal"], name))
+        .collect();
+    let mut options = ParzenOptions::default();
+    if let Some(weight) = case["options"]["prior_weight"].as_f64() {
+        options.prior_weight = weight;
+    }
+    if let Some(endpoints) = case["options"]["consider_endpoints"].as_bool() {
+        options.consider_endpoints = endpoints;
+    }
+    if let Some(clip) = case["options"]["consider_magic_clip"].as_bool() {
+        options.consider_magic_clip = clip;
+    }
+    let weights =
+        (!case["predetermined_weights"].is_null()).then(|| numbers(&case["predetermined_weights"]));
+    let estimator = ParzenEstimator::new(&space, &observations, weights.as_deref(), options)
+        .expect("the golden observations are valid");
+
+    let expected = numbers(&case["mixture_weights"]);
+    replay.all_close(
+        &format!("{name} weights"),
+        estimator.weights(),
+        &expected,
+        COMPONENT_TOLERANCE,
+    );
+    // Where Optuna's unstable sort shows, the file has what a stable one gives.
+    let stable = &case["stable_sort"];
+    for (i, (parameter, _)) in space.iter().enumerate() {
+        let component = &case["components"][&**parameter];
+        let place = format!("{name} {parameter}");
+        if let Some(kernels) = estimator.numeric(i) {
+            let mus = numbers(&component["mus"]);
+            replay.all_close(
+                &format!("{place} mus"),
+                kernels.mus(),
+                &mus,
+                COMPONENT_TOLERANCE,
+            );
+            let sigmas = match &stable["sigmas"] {
+                Value::Object(by_name) if by_name.contains_key(&**parameter) => {
+                    numbers(&by_name[&**parameter])
+                }
+                Value::Array(_) => numbers(&stable["sigmas"]),
+                _ => numbers(&component["sigmas"]),
+            };
+            replay.all_close(
+                &format!("{place} sigmas"),
+                kernels.sigmas(),
+                &sigmas,
+                COMPONENT_TOLERANCE,
+            );
+        }
+        if let Some(kernels) = estimator.categorical(i) {
+            for (k, row) in matrix(&component["weights"]).iter().enumerate() {
+                let place = format!("{place} kernel {k}");
+                replay.all_close(&place, &kernels.row(k), row, COMPONENT_TOLERANCE);
+            }
+        }
+    }
+    let points: Vec<Vec<f64>> = space
+        .iter()
+        .map(|(name, _)| column(&case["points_internal"], name))
+        .collect();
+    let expected = if stable["log_pdf"].is_null() {
+        &case["log_pdf"]
+    } else {
+        &stable["log_pdf"]
+    };
+    let place = format!("{name} log pdf");
+    replay.all_close(
+        &place,
+        &estimator.log_pdf(&points),
+        &numbers(expected),
+        LOG_PDF_TOLERANCE,
+    );
+}
+
+/// The entries of an object whose keys are numbers.
+fn entries(value: &Value) -> impl Iterator<Item = (usize, &Value)> {
+    let object = value.as_object().expect("an object");
+    object
+        .iter()
+        .map(|(key, value)| (key.parse().expect("a number as key"), value))
+}

@@ -1,0 +1,201 @@
+//! Replays `transform.json`, `search_space.json` and `random_sampler.json`.
+
+use std::collections::BTreeSet;
+
+use kiln_tune::rng::Rng;
+use kiln_tune::search_space::{SearchSpaceGroup, intersection_search_space};
+use kiln_tune::transform::{BoxOptions, BoxTransform};
+use kiln_tune::{
+    Distribution, FloatDistribution, IntDistribution, Json, ParamSpace, ParamValue, RandomSampler,
+    Study, TrialBuilder,
+};
+use serde_json::Value;
+
+use super::parzen::space;
+use super::replay::{Replay, array, matrix, number, numbers};
+
+/// Replays the box transform, membership and the lowering of `high`.
+pub fn replay_transform(file: &Value) -> Replay {
+    let mut replay = Replay::default();
+    let space = space(&file["space"]);
+    for (i, case) in array(&file["cases"]).iter().enumerate() {
+        replay_transform_case(&mut replay, &format!("case {i}"), &space, case);
+    }
+    for case in file["contains"].as_array().into_iter().flatten() {
+        let distribution = distribution(&case["dist"]);
+        // Categories are asked by index.
+        let contained = distribution.contains(number(&case["value"]));
+        let place = format!("{} in {distribution}", case["value"]);
+        replay.exact(&place, &Some(contained), &case["contains"].as_bool());
+    }
+    for case in file["adjusted"].as_array().into_iter().flatten() {
+        let high = match array(&case["args"]).as_slice() {
+            [kind, low, high, step] if kind == "int" => {
+                let [low, high, step] = [low, high, step].map(|x| x.as_i64().expect("an integer"));
+                IntDistribution::with_step(low, high, step)
+                    .expect("a valid range")
+                    .high() as f64
+            }
+            [_, low, high, step] => {
+                let [low, high, step] = [low, high, step].map(number);
+                FloatDistribution::with_step(low, high, step)
+                    .expect("a valid range")
+                    .high()
+            }
+            other => panic!("{other:?} is not kind, low, high, step"),
+        };
+        replay.exact(
+            &format!("high of {}", case["args"]),
+            &high,
+            &number(&case["high"]),
+        );
+    }
+    replay
+}
+
+fn replay_transform_case(replay: &mut Replay, name: &str, space: &ParamSpace, case: &Value) {
+    let option = |key: &str, default: bool| case["options"][key].as_bool().unwrap_or(default);
+    let options = BoxOptions {
+        log: option("transform_log", true),
+        step: option("transform_step", true),
+        unit: option("transform_0_1", false),
+    };
+    let transform = BoxTransform::new(space, options);
+    let bounds = |bounds: &[[f64; 2]]| bounds.concat();
+    let expected = |key: &str| matrix(&case[key]).concat();
+    let place = format!("{name} bounds");
+    replay.all_close(
+        &place,
+        &bounds(transform.raw_bounds()),
+        &expected("raw_bounds"),
+        1e-12,
+    );
+    replay.all_close(
+        &place,
+        &bounds(&transform.bounds()),
+        &expected("bounds"),
+        1e-12,
+    );
+    let internal = internal_values(space, &case["params"]);
+    let place = format!("{name} transformed");
+    replay.all_close(
+        &place,
+        &transform.transform(&internal),
+        &numbers(&case["transformed"]),
+        1e-12,
+    );
+    let points = matrix(&case["points"]);
+    for (i, (point, params)) in points.iter().zip(array(&case["untransformed"])).enumerate() {
+        let expected = internal_values(space, params);
+        replay.all_close(
+            &format!("{name} point {i}"),
+            &transform.untransform(point),
+            &expected,
+            1e-12,
+        );
+    }
+}
+
+/// Replays the intersection and the groups of search spaces.
+pub fn replay_search_space(file: &Value) -> Replay {
+    let mut replay = Replay::default();
+    for (i, case) in array(file).iter().enumerate() {
+        let study = Study::builder().create().expect("a study");
+        let mut groups = SearchSpaceGroup::new();
+        for params in array(&case["trials"]) {
+            let mut trial = TrialBuilder::new().value(0.0);
+            for (name, distribution) in space(params).iter() {
+                let any = distribution.to_external(distribution.single_value());
+                trial = trial.param(&**name, any, (**distribution).clone());
+            }
+            let trial = trial.build().expect("a trial");
+            groups.add(&trial.params);
+            study
+                .storage()
+                .create_new_trial(study.id(), Some(&trial))
+                .expect("a trial that can be added");
+        }
+        let intersection = intersection_search_space(&study.trials().expect("trials"), false);
+        replay.exact(
+            &format!("intersection {i}"),
+            &intersection,
+            &space(&case["intersection"]),
+        );
+        let names = |group: &ParamSpace| group.iter().map(|(name, _)| name.to_string()).collect();
+        let found: BTreeSet<BTreeSet<String>> = groups.groups().iter().map(names).collect();
+        let expected: BTreeSet<BTreeSet<String>> = array(&case["groups"])
+            .iter()
+            .map(|group| {
+                array(group)
+                    .iter()
+                    .filter_map(Value::as_str)
+                    .map(str::to_owned)
+                    .collect()
+            })
+            .collect();
+        replay.exact(&format!("groups {i}"), &found, &expected);
+    }
+    replay
+}
+
+/// Replays the random streams and random search.
+pub fn replay_random(file: &Value) -> Replay {
+    let mut replay = Replay::default();
+    for case in array(&file["studies"]) {
+        let sampler = RandomSampler::new(case["seed"].as_u64());
+        let space = space(&case["space"]);
+        for (i, trial) in array(&case["params_in_suggest_order"]).iter().enumerate() {
+            for param in array(trial) {
+                let name = param[0].as_str().expect("a name");
+                let distribution = space.get(name).expect("a parameter of the space");
+                let drawn = distribution.to_external(sampler.sample(distribution));
+                let expected =
+                    ParamValue::from_json(&Json::from(param[1].clone())).expect("a value");
+                let place = format!("seed {} trial {i} {name}", case["seed"]);
+                match (&drawn, &expected) {
+                    (ParamValue::Float(drawn), ParamValue::Float(expected)) => {
+                        replay.close_relative(&place, *drawn, *expected, 1e-14);
+                    }
+                    _ => replay.exact(&place, &drawn, &expected),
+                }
+            }
+        }
+    }
+    type Draw = fn(&mut Rng) -> f64;
+    let streams: [(&str, Draw, f64); 2] = [
+        ("mt19937_random_sample", Rng::uniform, 0.0),
+        // The logarithm of the system's mathematics library may differ in the last bit.
+        ("mt19937_standard_normal", Rng::normal, 1e-15),
+    ];
+    for (key, draw, tolerance) in streams {
+        for (seed, expected) in file[key].as_object().expect("streams by seed") {
+            let mut rng = Rng::new(Some(seed.parse().expect("a seed")));
+            for (i, expected) in numbers(expected).into_iter().enumerate() {
+                replay.close(
+                    &format!("{key} seed {seed} draw {i}"),
+                    draw(&mut rng),
+                    expected,
+                    tolerance,
+                );
+            }
+        }
+    }
+    replay
+}
+
+fn distribution(value: &Value) -> Distribution {
+    Distribution::from_json(&Json::from(value.clone())).expect("a distribution")
+}
+
+fn internal_values(space: &ParamSpace, params: &Value) -> Vec<f64> {
+    space
+        .iter()
+        .map(|(name, distribution)| {
+            let external =
+                ParamValue::from_json(&Json::from(params[&**name].clone())).expect("a value");
+            distribution
+                .to_internal(&external)
+                .expect("a value of the distribution")
+        })
+        .collect()
+}

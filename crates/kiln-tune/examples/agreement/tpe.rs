@@ -1,0 +1,153 @@
+//! Replays `tpe_acquisition.json`: the split of trials and both densities of TPE.
+
+use kiln_tune::trial::now;
+use kiln_tune::{
+    FrozenTrial, Json, ParamValue, Params, Study, StudyDirection, TpeSampler, TrialState,
+};
+use serde_json::Value;
+
+use super::parzen::space;
+use super::replay::{Replay, array, number, numbers};
+
+const TOLERANCE: f64 = 1e-9;
+
+/// Replays a whole file.
+pub fn replay(file: &Value) -> Replay {
+    let mut replay = Replay::default();
+    for case in array(file) {
+        replay_case(&mut replay, case);
+    }
+    replay
+}
+
+fn replay_case(replay: &mut Replay, case: &Value) {
+    let name = case["name"].as_str().unwrap_or("?");
+    let directions: Vec<StudyDirection> = array(&case["directions"])
+        .iter()
+        .map(|direction| {
+            direction
+                .as_str()
+                .expect("a text")
+                .parse()
+                .expect("a direction")
+        })
+        .collect();
+    let study = Study::builder()
+        .directions(directions)
+        .create()
+        .expect("a study");
+    for trial in array(&case["trials"]) {
+        let trial = trial_of(trial, case);
+        let stored = study
+            .storage()
+            .create_new_trial(study.id(), Some(&trial))
+            .expect("a trial");
+        assert_eq!(
+            stored.number, trial.number,
+            "the trials of the file are numbered from 0"
+        );
+    }
+
+    // All cases are those of the joint space, also with several objectives.
+    let mut sampler = TpeSampler::new().multivariate(true);
+    if let Some(liar) = case["options"]["constant_liar"].as_bool() {
+        sampler = sampler.constant_liar(liar);
+    }
+    let space = space(&case["space"]);
+    let acquisition = sampler
+        .acquisition(&study, None, &space)
+        .expect("an acquisition");
+    let integers =
+        |value: &Value| -> Vec<u64> { array(value).iter().filter_map(Value::as_u64).collect() };
+    replay.exact(
+        &format!("{name} below"),
+        &acquisition.below,
+        &integers(&case["below"]),
+    );
+    replay.exact(
+        &format!("{name} above"),
+        &acquisition.above,
+        &integers(&case["above"]),
+    );
+    let place = format!("{name} weights");
+    replay.all_close(
+        &place,
+        acquisition.l.weights(),
+        &numbers(&case["below_weights"]),
+        TOLERANCE,
+    );
+    replay.all_close(
+        &place,
+        acquisition.g.weights(),
+        &numbers(&case["above_weights"]),
+        TOLERANCE,
+    );
+
+    let points: Vec<Vec<f64>> = space
+        .iter()
+        .map(|(name, _)| numbers(&case["points_internal"][&**name]))
+        .collect();
+    let expected = |key: &str| {
+        let stable = &case["stable_sort"][key];
+        numbers(if stable.is_null() { &case[key] } else { stable })
+    };
+    let (log_l, log_g) = (
+        acquisition.l.log_pdf(&points),
+        acquisition.g.log_pdf(&points),
+    );
+    replay.all_close(
+        &format!("{name} log l"),
+        &log_l,
+        &expected("log_l"),
+        TOLERANCE,
+    );
+    replay.all_close(
+        &format!("{name} log g"),
+        &log_g,
+        &expected("log_g"),
+        TOLERANCE,
+    );
+}
+
+fn trial_of(trial: &Value, case: &Value) -> FrozenTrial {
+    let state: TrialState = trial["state"]
+        .as_str()
+        .expect("a state")
+        .parse()
+        .expect("a state");
+    let space = space(&case["space"]);
+    let mut params = Params::new();
+    for (name, distribution) in space.iter() {
+        if let Some(value) = trial["params"].get(&**name) {
+            let external = ParamValue::from_json(&Json::from(value.clone())).expect("a value");
+            let internal = distribution
+                .to_internal(&external)
+                .expect("a value of the distribution");
+            params.insert(name.clone(), internal, distribution.clone());
+        }
+    }
+    let attrs = trial["system_attrs"].as_object().expect("attributes");
+    let constraints = trial["constraints"].as_object().expect("constraints");
+    let mut system_attrs: kiln_tune::Attrs = attrs
+        .iter()
+        .map(|(key, value)| (key.clone(), Json::from(value.clone())))
+        .collect();
+    for (key, value) in constraints {
+        system_attrs.insert(format!("constraints:{key}"), Json::Float(number(value)));
+    }
+    FrozenTrial {
+        id: 0,
+        number: trial["number"].as_u64().expect("a number"),
+        state,
+        values: (!trial["values"].is_null()).then(|| numbers(&trial["values"])),
+        datetime_start: Some(now()),
+        datetime_complete: state.is_finished().then(now),
+        params,
+        user_attrs: kiln_tune::Attrs::new(),
+        system_attrs,
+        intermediate_values: array(&trial["intermediate"])
+            .iter()
+            .map(|report| (report[0].as_i64().expect("a step"), number(&report[1])))
+            .collect(),
+    }
+}

@@ -1,0 +1,293 @@
+//! The kernels of one parameter.
+
+use super::ParzenOptions;
+use super::truncnorm::{log_gauss_mass, log_normalization, ppf};
+use crate::distribution::Distribution;
+
+#[derive(Debug)]
+pub(crate) enum Column {
+    Numeric(NumericKernels),
+    Categorical(CategoricalKernels),
+}
+
+impl Column {
+    pub fn new(distribution: &Distribution, observed: &[f64], options: ParzenOptions) -> Self {
+        match distribution {
+            Distribution::Categorical(d) => Self::Categorical(CategoricalKernels::new(
+                d.choices().len(),
+                observed.iter().copied().map(to_index).collect(),
+                options.prior_weight,
+            )),
+            _ => {
+                let range = NumericRange::of(distribution);
+                let mus: Vec<f64> = observed.iter().map(|x| range.scale(*x)).collect();
+                let mut order: Vec<usize> = (0..mus.len()).collect();
+                order.sort_by(|a, b| mus[*a].total_cmp(&mus[*b]));
+                let sorted: Vec<f64> = order.iter().map(|i| mus[*i]).collect();
+                let mut kernels = NumericKernels::empty(range);
+                kernels.reset(range, order.len());
+                let bandwidth = Bandwidth::new(range, order.len(), options);
+                for (rank, i) in order.iter().enumerate() {
+                    let sigma = bandwidth.of(&sorted, rank);
+                    kernels.set(*i, mus[*i], sigma, range.log_normalization(mus[*i], sigma));
+                }
+                kernels.push_prior();
+                Self::Numeric(kernels)
+            }
+        }
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+pub(crate) fn to_index(internal: f64) -> u32 {
+    internal as u32
+}
+
+/// The range of a numeric parameter on the scale of its kernels.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct NumericRange {
+    /// Bounds of the parameter itself.
+    pub low: f64,
+    pub high: f64,
+    /// 0 for a continuous parameter.
+    pub step: f64,
+    pub log: bool,
+    /// Bounds of the kernels: widened by half a step, then on the log scale.
+    pub lo: f64,
+    pub hi: f64,
+}
+
+impl NumericRange {
+    #[allow(clippy::cast_precision_loss)]
+    pub fn of(distribution: &Distribution) -> Self {
+        let (low, high, step, log) = match distribution {
+            Distribution::Float(d) => (d.low(), d.high(), d.step().unwrap_or(0.0), d.log()),
+            Distribution::Int(d) => (d.low() as f64, d.high() as f64, d.step() as f64, d.log()),
+            Distribution::Categorical(d) => (0.0, d.choices().len() as f64 - 1.0, 1.0, false),
+        };
+        let scale = |x: f64| if log { x.ln() } else { x };
+        Self {
+            low,
+            high,
+            step,
+            log,
+            lo: scale(low - step / 2.0),
+            hi: scale(high + step / 2.0),
+        }
+    }
+
+    pub fn scale(&self, x: f64) -> f64 {
+        if self.log { x.ln() } else { x }
+    }
+
+    /// The part of a kernel's log-density which does not depend on the point.
+    pub fn log_normalization(&self, mu: f64, sigma: f64) -> f64 {
+        if self.step == 0.0 {
+            log_normalization(mu, sigma, sigma.ln(), self.lo, self.hi)
+        } else {
+            -log_gauss_mass((self.lo - mu) / sigma, (self.hi - mu) / sigma)
+        }
+    }
+}
+
+/// The rule for the bandwidth of a kernel: the distance to its farther neighbour, within limits.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bandwidth {
+    lo: f64,
+    hi: f64,
+    min: f64,
+    consider_endpoints: bool,
+}
+
+impl Bandwidth {
+    #[allow(clippy::cast_precision_loss)]
+    pub fn new(range: NumericRange, n: usize, options: ParzenOptions) -> Self {
+        let width = range.hi - range.lo;
+        let min = if options.consider_magic_clip {
+            width / f64::min(100.0, (n + 2) as f64)
+        } else {
+            1e-12
+        };
+        Self {
+            lo: range.lo,
+            hi: range.hi,
+            min,
+            consider_endpoints: options.consider_endpoints,
+        }
+    }
+
+    pub fn of(&self, sorted: &[f64], rank: usize) -> f64 {
+        let n = sorted.len();
+        let mu = sorted[rank];
+        let left = mu - if rank == 0 { self.lo } else { sorted[rank - 1] };
+        let right = if rank + 1 == n {
+            self.hi
+        } else {
+            sorted[rank + 1]
+        } - mu;
+        let sigma = if self.consider_endpoints || n < 2 {
+            left.max(right)
+        } else if rank == 0 {
+            right
+        } else if rank + 1 == n {
+            left
+        } else {
+            left.max(right)
+        };
+        sigma.max(self.min).min(self.hi - self.lo)
+    }
+}
+
+/// Truncated normals of a numeric parameter, prior last; on the log scale for a log parameter.
+#[derive(Debug)]
+pub struct NumericKernels {
+    pub(crate) range: NumericRange,
+    pub(crate) mus: Vec<f64>,
+    pub(crate) sigmas: Vec<f64>,
+    pub(crate) inverse_sigmas: Vec<f64>,
+    pub(crate) log_normalizations: Vec<f64>,
+}
+
+impl NumericKernels {
+    pub(crate) fn empty(range: NumericRange) -> Self {
+        Self {
+            range,
+            mus: Vec::new(),
+            sigmas: Vec::new(),
+            inverse_sigmas: Vec::new(),
+            log_normalizations: Vec::new(),
+        }
+    }
+
+    /// Makes room for `n` kernels, all of which must be set.
+    pub(crate) fn reset(&mut self, range: NumericRange, n: usize) {
+        self.range = range;
+        for list in [
+            &mut self.mus,
+            &mut self.sigmas,
+            &mut self.inverse_sigmas,
+            &mut self.log_normalizations,
+        ] {
+            list.resize(n, 0.0);
+        }
+    }
+
+    pub(crate) fn set(&mut self, kernel: usize, mu: f64, sigma: f64, log_normalization: f64) {
+        self.mus[kernel] = mu;
+        self.sigmas[kernel] = sigma;
+        self.inverse_sigmas[kernel] = 1.0 / sigma;
+        self.log_normalizations[kernel] = log_normalization;
+    }
+
+    /// Adds the prior as the last kernel.
+    pub(crate) fn push_prior(&mut self) {
+        let NumericRange { lo, hi, .. } = self.range;
+        let (mu, sigma) = (0.5 * (lo + hi), hi - lo);
+        self.mus.push(mu);
+        self.sigmas.push(sigma);
+        self.inverse_sigmas.push(1.0 / sigma);
+        self.log_normalizations
+            .push(self.range.log_normalization(mu, sigma));
+    }
+
+    /// The means.
+    #[must_use]
+    pub fn mus(&self) -> &[f64] {
+        &self.mus
+    }
+
+    /// The standard deviations.
+    #[must_use]
+    pub fn sigmas(&self) -> &[f64] {
+        &self.sigmas
+    }
+
+    /// An internal value drawn from a kernel by inversion of `q`.
+    pub(crate) fn sample(&self, kernel: usize, q: f64) -> f64 {
+        let NumericRange {
+            low,
+            high,
+            step,
+            log,
+            lo,
+            hi,
+        } = self.range;
+        let (mu, sigma) = (self.mus[kernel], self.sigmas[kernel]);
+        let x = ppf(q, (lo - mu) / sigma, (hi - mu) / sigma) * sigma + mu;
+        let x = if log { x.exp() } else { x };
+        let x = if step == 0.0 {
+            x
+        } else {
+            low + ((x - low) / step).round_ties_even() * step
+        };
+        x.max(low).min(high)
+    }
+}
+
+/// Smoothed indicator rows of a categorical parameter, prior last.
+#[derive(Debug)]
+pub struct CategoricalKernels {
+    pub(crate) n_choices: usize,
+    /// The observed choice of each kernel but the prior.
+    pub(crate) observed: Vec<u32>,
+    /// Probability of the observed choice, and of each other one.
+    hit: f64,
+    miss: f64,
+    prior: f64,
+}
+
+impl CategoricalKernels {
+    #[allow(clippy::cast_precision_loss)]
+    pub(crate) fn new(n_choices: usize, observed: Vec<u32>, prior_weight: f64) -> Self {
+        let n = n_choices as f64;
+        let base = prior_weight / (observed.len() + 1) as f64;
+        let sum = base * n + 1.0;
+        // Without any prior weight, the prior kernel has no mass at all.
+        let prior = if observed.is_empty() || prior_weight > 0.0 {
+            1.0 / n
+        } else {
+            0.0
+        };
+        Self {
+            n_choices,
+            observed,
+            hit: (base + 1.0) / sum,
+            miss: base / sum,
+            prior,
+        }
+    }
+
+    /// The probabilities of all choices under a kernel.
+    #[must_use]
+    pub fn row(&self, kernel: usize) -> Vec<f64> {
+        (0..self.n_choices)
+            .map(|choice| self.probability(kernel, choice))
+            .collect()
+    }
+
+    fn probability(&self, kernel: usize, choice: usize) -> f64 {
+        match self.observed.get(kernel) {
+            None => self.prior,
+            Some(observed) if *observed as usize == choice => self.hit,
+            Some(_) => self.miss,
+        }
+    }
+
+    /// Logarithms of the probability of the observed choice, of another one, and of any under the prior.
+    pub(crate) fn logs(&self) -> (f64, f64, f64) {
+        (self.hit.ln(), self.miss.ln(), self.prior.ln())
+    }
+
+    #[allow(clippy::cast_precision_loss)]
+    pub(crate) fn sample(&self, kernel: usize, q: f64) -> f64 {
+        let mut cumulative = 0.0;
+        // The last choice takes what rounding leaves.
+        for choice in 0..self.n_choices - 1 {
+            cumulative += self.probability(kernel, choice);
+            if cumulative >= q {
+                return choice as f64;
+            }
+        }
+        (self.n_choices - 1) as f64
+    }
+}
