@@ -85,12 +85,15 @@ pub(super) fn trial_json(trial: &FrozenTrial) -> Value {
     let values = trial.values.as_ref().map(|values| values.iter().map(|value| number(*value)).collect::<Vec<_>>());
     let reports: serde_json::Map<_, _> = trial.intermediate_values.iter().map(|(step, value)| (step.to_string(), number(*value))).collect();
     let constraints: serde_json::Map<_, _> = trial.constraints().into_iter().map(|(key, value)| (key, number(value))).collect();
+    let distributions: serde_json::Map<_, _> =
+        trial.params.iter().map(|param| (param.name.to_string(), param.distribution.to_json().to_strict())).collect();
     let mut object = json!({
         "number": trial.number,
         "state": trial.state.name(),
         "value": trial.value().map(number),
         "values": values,
         "params": params_json(trial),
+        "distributions": distributions,
         "user_attrs": attrs_json(&trial.user_attrs),
         "system_attrs": attrs_json(&trial.system_attrs),
         "intermediate_values": reports,

@@ -99,15 +99,15 @@ fn legend(figure: &Figure) -> Vec<(&str, Color)> {
 
 fn color_bar(scene: &mut Scene, panel: &Panel, left: f64, height: f64) {
     let Some(bar) = &panel.color_bar else { return };
-    let top = TITLE_HEIGHT + 18.0;
-    let height = height - 18.0;
+    let top = TITLE_HEIGHT + 26.0;
+    let height = height - 26.0;
     const STEPS: usize = 64;
     for step in 0..STEPS {
         let share = |n: usize| top + height * (1.0 - n as f64 / STEPS as f64);
         let color = Color::viridis((step as f64 + 0.5) / STEPS as f64);
         scene.frame.push(Shape::Rectangle { from: (left, share(step + 1) - 0.3), to: (left + 14.0, share(step) + 0.3), color });
     }
-    scene.frame.push(text((left, top - 7.0), &shorten(&bar.label, 14), FONT, Anchor::Start));
+    scene.frame.push(text((left, top - 15.0), &shorten(&bar.label, 16), FONT, Anchor::Start));
     for (share, label) in &bar.ticks {
         scene.frame.push(text((left + 19.0, top + height * (1.0 - share) + 4.5), label, 12.0, Anchor::Start));
     }

@@ -205,14 +205,13 @@ fn pairs(trials: &Trials, params: &[&str], title: &str, panel: impl Fn(&Column, 
         [x, y] => Ok(Figure::single(title, panel(x, y))),
         _ => {
             // Only one of each pair and its mirror image.
-            let n = columns.len();
             let mut panels = Vec::new();
             for (i, x) in columns.iter().enumerate() {
                 for y in &columns[i + 1..] {
                     panels.push(panel(x, y));
                 }
             }
-            Ok(Figure { title: title.to_owned(), columns: (n - 1).min(3), panels, panel_size: (270.0, 240.0) })
+            Ok(Figure { title: title.to_owned(), columns: 3, panels, panel_size: (270.0, 240.0) })
         }
     }
 }
