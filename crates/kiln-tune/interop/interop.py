@@ -95,12 +95,13 @@ class Interop:
                 assert a["datetime_start"][:19] == start.isoformat()[:19], (a["datetime_start"], start)
         if len(study.directions) == 1:
             try:
-                best = study.best_trial.number
+                best = study.best_trial
             except ValueError:
                 best = None
             if best is not None:
+                # Of several trials with the best value MySQL gives Optuna any one.
                 found = json.loads(self.run_kiln("best", "--json", "--storage", url, "--study", name))
-                assert found["number"] == best, (found["number"], best)
+                assert found["values"] == strict(best.values), (found["number"], best.number)
         return len(ours)
 
     def optuna_writes(self, url):
