@@ -46,11 +46,17 @@ pub use distribution::{
 };
 pub use error::{BoxError, Error, Result, TrialPruned};
 pub use json::Json;
+#[cfg(feature = "derive")]
+pub use kiln_tune_derive::SearchSpace;
 pub use pruner::{
     HyperbandPruner, MedianPruner, NopPruner, PatientPruner, PercentilePruner, Pruner,
     SuccessiveHalvingPruner, ThresholdPruner, WilcoxonPruner,
 };
-pub use sampler::{RandomSampler, RelativeSample, Sampler, TpeSampler};
+pub use sampler::{
+    BruteForceSampler, GridSampler, PartialFixedSampler, RandomSampler, RelativeSample, Sampler,
+    TpeSampler,
+};
+pub use search_space::SearchSpace;
 pub use storage::{InMemoryStorage, Storage, StudyId};
 pub use study::{
     Budget, FrozenStudy, Outcome, Study, StudyBuilder, StudyDirection, max_trials_callback,

@@ -1,12 +1,13 @@
-//! Which parameters can be sampled together, found from the trials so far.
+//! Typed search spaces, and which parameters can be sampled together.
 
 use std::sync::{Arc, Mutex};
 
-use crate::error::Result;
+use crate::distribution::IntDistribution;
+use crate::error::{Error, Result};
 use crate::storage::TrialCache;
 use crate::study::Study;
 use crate::sync::lock;
-use crate::trial::{FrozenTrial, ParamSpace, Params, TrialState, same};
+use crate::trial::{FixedTrial, FrozenTrial, ParamSpace, Params, Suggest, Trial, TrialState, same};
 
 /// The parameters which all finished trials have in common, with equal distributions, sorted by name.
 ///
@@ -129,4 +130,129 @@ impl SearchSpaceGroup {
         next.retain(|group| !group.is_empty());
         self.groups = next;
     }
+}
+
+/// A type that is suggested in one call, and comes back typed from the best trial.
+///
+/// Derive it for structs with named fields; a field says what its values are:
+///
+/// | field | attribute |
+/// |---|---|
+/// | `f32`, `f64` | `#[param(low = .., high = ..)]`, optionally `log` or `step = ..` |
+/// | any integer | the same |
+/// | any serde type without data | `#[param(choices = [..])]` |
+/// | `bool` | none |
+/// | another search space | none; its parameters are called `field.parameter` |
+///
+/// `name = ".."` gives a parameter another name than the field. An enum is a categorical parameter with its variants
+/// as choices; the fields of a variant exist only in the trials which chose it, so that conditional spaces are plain
+/// Rust. `#[param(crate = path)]` on the type says where this crate is when it is re-exported.
+///
+/// ```
+/// use kiln_tune::{SearchSpace, Study};
+///
+/// #[derive(Debug, SearchSpace)]
+/// struct Config {
+///     #[param(low = 1e-5, high = 1e-1, log)]
+///     learning_rate: f64,
+///     #[param(low = 16, high = 256, step = 16)]
+///     width: usize,
+///     #[param(choices = ["relu", "gelu"])]
+///     activation: String,
+///     nesterov: bool,
+///     optimizer: Optimizer,
+/// }
+///
+/// #[derive(Debug, SearchSpace)]
+/// enum Optimizer {
+///     Adam,
+///     Sgd {
+///         #[param(low = 0.0, high = 0.99)]
+///         momentum: f64,
+///     },
+/// }
+///
+/// let study = Study::builder().create()?;
+/// study.optimize(
+///     |trial| {
+///         let config: Config = trial.suggest_space()?;
+///         Ok::<_, kiln_tune::Error>(config.learning_rate * config.width as f64)
+///     },
+///     20,
+/// )?;
+/// let best: Config = study.best_params_as()?;
+/// assert!(best.width % 16 == 0);
+/// # Ok::<(), kiln_tune::Error>(())
+/// ```
+pub trait SearchSpace: Sized {
+    /// Suggests the whole value; the names of the parameters start with `prefix`.
+    ///
+    /// # Errors
+    /// As [`Trial::suggest`](crate::Trial::suggest).
+    fn suggest_from<S: Suggest>(source: &mut S, prefix: &str) -> Result<Self>;
+}
+
+impl SearchSpace for bool {
+    fn suggest_from<S: Suggest>(source: &mut S, prefix: &str) -> Result<Self> {
+        source.suggest_categorical(prefix, &[false, true])
+    }
+}
+
+impl Trial {
+    /// Suggests a whole search space.
+    ///
+    /// # Errors
+    /// As [`suggest`](Self::suggest).
+    pub fn suggest_space<T: SearchSpace>(&mut self) -> Result<T> {
+        T::suggest_from(self, "")
+    }
+}
+
+impl Params {
+    /// The parameters as a typed search space.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when one is missing, [`Error::ValueNotInDistribution`] when one does not fit.
+    pub fn to_space<T: SearchSpace>(&self) -> Result<T> {
+        let values = self
+            .iter()
+            .map(|param| (param.name.to_string(), param.value()));
+        T::suggest_from(&mut FixedTrial::new(values), "")
+    }
+}
+
+impl Study {
+    /// The parameters of the best trial as a typed search space.
+    ///
+    /// # Errors
+    /// As [`best_trial`](Self::best_trial) and [`Params::to_space`].
+    pub fn best_params_as<T: SearchSpace>(&self) -> Result<T> {
+        self.best_trial()?.params.to_space()
+    }
+}
+
+/// The name of a field's parameter. For derived code.
+#[doc(hidden)]
+#[must_use]
+pub fn param_name(prefix: &str, field: &str) -> String {
+    if prefix.is_empty() {
+        field.to_owned()
+    } else {
+        format!("{prefix}.{field}")
+    }
+}
+
+/// An integer field of any width. For derived code.
+#[doc(hidden)]
+pub fn int_field<T: TryFrom<i64>, S: Suggest>(
+    source: &mut S,
+    name: &str,
+    distribution: IntDistribution,
+) -> Result<T> {
+    let value = crate::trial::to_int(source.suggest_internal(name, distribution.into())?);
+    T::try_from(value).map_err(|_| {
+        Error::invalid(format!(
+            "the value {value} of parameter {name:?} does not fit into its field"
+        ))
+    })
 }

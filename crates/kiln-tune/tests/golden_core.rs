@@ -1,6 +1,8 @@
 //! The golden numbers of Optuna 5.0.0 for pruners, search spaces, random numbers and TPE, replayed with the same code
 //! as the `agreement` example.
 
+#[path = "../examples/agreement/grid.rs"]
+mod grid;
 #[path = "../examples/agreement/parzen.rs"]
 mod parzen;
 #[path = "../examples/agreement/pruners.rs"]
@@ -83,4 +85,9 @@ fn random_draws_equal_numpy_and_optuna() {
     assert_agrees(&space::replay_random(&load(include_str!(
         "golden/random_sampler.json"
     ))));
+}
+
+#[test]
+fn the_shuffled_grid_equals_optuna() {
+    assert_agrees(&grid::replay(&load(include_str!("golden/grid.json"))));
 }

@@ -6,6 +6,7 @@
 //!
 //! Each file is recognized by its layout, not by its name.
 
+mod grid;
 mod multi_objective;
 mod parzen;
 mod pruners;
@@ -43,6 +44,7 @@ const LAYOUTS: &[Layout] = &[
         |file| has(&file["cases"][0], "observations_internal"),
         parzen::replay,
     ),
+    ("grid", |file| has(file, "orders"), grid::replay),
     (
         "truncnorm",
         |file| has(file, "ndtri_exp"),

@@ -4,7 +4,7 @@ use kiln_tune::parzen::{ParzenEstimator, ParzenOptions, default_weights, truncno
 use kiln_tune::{Distribution, Json, ParamSpace, TpeSampler};
 use serde_json::Value;
 
-use super::replay::{Replay, array, matrix, number, numbers};
+use super::replay::{Replay, array, matrix, numbers};
 
 const COMPONENT_TOLERANCE: f64 = 1e-12;
 const LOG_PDF_TOLERANCE: f64 = 1e-9;

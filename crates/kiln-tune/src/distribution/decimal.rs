@@ -26,6 +26,22 @@ pub(super) fn narrower_than_step(low: f64, high: f64, step: f64) -> bool {
     }
 }
 
+/// All values `low, low + step, ...` up to `high`, each the float nearest to its decimal.
+pub(super) fn grid_points(low: f64, high: f64, step: f64) -> Vec<f64> {
+    match scale(low, high, step) {
+        Some(s) => {
+            let points = (0..)
+                .map(|k| s.low + k * s.step)
+                .take_while(|point| *point <= s.high);
+            points.map(|point| to_f64(point, s.exponent)).collect()
+        }
+        None => (0..)
+            .map(|k| f64::from(k).mul_add(step, low))
+            .take_while(|point| *point <= high)
+            .collect(),
+    }
+}
+
 fn scale(low: f64, high: f64, step: f64) -> Option<Scaled> {
     let parts = [low, high, step].map(parse);
     let exponent = parts.iter().flatten().map(|p| p.1).min()?;

@@ -122,6 +122,14 @@ impl FloatDistribution {
         self.step
     }
 
+    /// The points of the grid; low and high without a step.
+    pub(crate) fn grid_points(&self) -> Vec<f64> {
+        match self.step {
+            Some(step) => decimal::grid_points(self.low, self.high, step),
+            None => vec![self.low, self.high],
+        }
+    }
+
     pub(super) fn is_single(&self) -> bool {
         match self.step {
             None => self.low == self.high,

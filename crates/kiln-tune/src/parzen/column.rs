@@ -1,5 +1,7 @@
 //! The kernels of one parameter.
 
+use std::f64::consts::FRAC_1_SQRT_2;
+
 use super::ParzenOptions;
 use super::truncnorm::{log_gauss_mass, log_normalization, ppf};
 use crate::distribution::Distribution;
@@ -25,13 +27,13 @@ impl Column {
                 order.sort_by(|a, b| mus[*a].total_cmp(&mus[*b]));
                 let sorted: Vec<f64> = order.iter().map(|i| mus[*i]).collect();
                 let mut kernels = NumericKernels::empty(range);
-                kernels.reset(range, order.len());
+                kernels.reset(range, order.len() + 1);
+                kernels.mus[..mus.len()].copy_from_slice(&mus);
                 let bandwidth = Bandwidth::new(range, order.len(), options);
                 for (rank, i) in order.iter().enumerate() {
-                    let sigma = bandwidth.of(&sorted, rank);
-                    kernels.set(*i, mus[*i], sigma, range.log_normalization(mus[*i], sigma));
+                    kernels.set_bandwidth(*i, bandwidth.of(&sorted, rank));
                 }
-                kernels.push_prior();
+                kernels.set_prior(order.len());
                 Self::Numeric(kernels)
             }
         }
@@ -117,22 +119,16 @@ impl Bandwidth {
     }
 
     pub fn of(&self, sorted: &[f64], rank: usize) -> f64 {
-        let n = sorted.len();
-        let mu = sorted[rank];
-        let left = mu - if rank == 0 { self.lo } else { sorted[rank - 1] };
-        let right = if rank + 1 == n {
-            self.hi
-        } else {
-            sorted[rank + 1]
-        } - mu;
-        let sigma = if self.consider_endpoints || n < 2 {
-            left.max(right)
-        } else if rank == 0 {
-            right
-        } else if rank + 1 == n {
-            left
-        } else {
-            left.max(right)
+        let left = rank.checked_sub(1).map(|left| sorted[left]);
+        self.between(left, sorted[rank], sorted.get(rank + 1).copied())
+    }
+
+    /// The bandwidth of a kernel at `mu` by its neighbours; the outermost ones have only one.
+    pub fn between(&self, left: Option<f64>, mu: f64, right: Option<f64>) -> f64 {
+        let sigma = match (left, right) {
+            (None, Some(right)) if !self.consider_endpoints => right - mu,
+            (Some(left), None) if !self.consider_endpoints => mu - left,
+            _ => f64::max(mu - left.unwrap_or(self.lo), right.unwrap_or(self.hi) - mu),
         };
         sigma.max(self.min).min(self.hi - self.lo)
     }
@@ -144,7 +140,8 @@ pub struct NumericKernels {
     pub(crate) range: NumericRange,
     pub(crate) mus: Vec<f64>,
     pub(crate) sigmas: Vec<f64>,
-    pub(crate) inverse_sigmas: Vec<f64>,
+    /// `1 / (sqrt(2) sigma)`, so that the square of a scaled distance is what the log-density loses.
+    pub(crate) scales: Vec<f64>,
     pub(crate) log_normalizations: Vec<f64>,
 }
 
@@ -154,7 +151,7 @@ impl NumericKernels {
             range,
             mus: Vec::new(),
             sigmas: Vec::new(),
-            inverse_sigmas: Vec::new(),
+            scales: Vec::new(),
             log_normalizations: Vec::new(),
         }
     }
@@ -165,29 +162,25 @@ impl NumericKernels {
         for list in [
             &mut self.mus,
             &mut self.sigmas,
-            &mut self.inverse_sigmas,
+            &mut self.scales,
             &mut self.log_normalizations,
         ] {
             list.resize(n, 0.0);
         }
     }
 
-    pub(crate) fn set(&mut self, kernel: usize, mu: f64, sigma: f64, log_normalization: f64) {
-        self.mus[kernel] = mu;
+    /// Sets the bandwidth of a kernel whose mean is set, and what follows from both.
+    pub(crate) fn set_bandwidth(&mut self, kernel: usize, sigma: f64) {
         self.sigmas[kernel] = sigma;
-        self.inverse_sigmas[kernel] = 1.0 / sigma;
-        self.log_normalizations[kernel] = log_normalization;
+        self.scales[kernel] = FRAC_1_SQRT_2 / sigma;
+        self.log_normalizations[kernel] = self.range.log_normalization(self.mus[kernel], sigma);
     }
 
-    /// Adds the prior as the last kernel.
-    pub(crate) fn push_prior(&mut self) {
+    /// Makes a kernel the prior.
+    pub(crate) fn set_prior(&mut self, kernel: usize) {
         let NumericRange { lo, hi, .. } = self.range;
-        let (mu, sigma) = (0.5 * (lo + hi), hi - lo);
-        self.mus.push(mu);
-        self.sigmas.push(sigma);
-        self.inverse_sigmas.push(1.0 / sigma);
-        self.log_normalizations
-            .push(self.range.log_normalization(mu, sigma));
+        self.mus[kernel] = 0.5 * (lo + hi);
+        self.set_bandwidth(kernel, hi - lo);
     }
 
     /// The means.
@@ -224,11 +217,14 @@ impl NumericKernels {
     }
 }
 
+/// The place of the prior among the observed choices.
+pub(crate) const PRIOR: u32 = u32::MAX;
+
 /// Smoothed indicator rows of a categorical parameter, prior last.
 #[derive(Debug)]
 pub struct CategoricalKernels {
     pub(crate) n_choices: usize,
-    /// The observed choice of each kernel but the prior.
+    /// The observed choice of each kernel, or [`PRIOR`].
     pub(crate) observed: Vec<u32>,
     /// Probability of the observed choice, and of each other one.
     hit: f64,
@@ -237,24 +233,33 @@ pub struct CategoricalKernels {
 }
 
 impl CategoricalKernels {
+    pub(crate) fn new(n_choices: usize, mut observed: Vec<u32>, prior_weight: f64) -> Self {
+        let n = observed.len();
+        observed.push(PRIOR);
+        let mut kernels = Self {
+            n_choices,
+            observed,
+            hit: 0.0,
+            miss: 0.0,
+            prior: 0.0,
+        };
+        kernels.smooth(n, prior_weight);
+        kernels
+    }
+
+    /// Sets the probabilities for a number of observations.
     #[allow(clippy::cast_precision_loss)]
-    pub(crate) fn new(n_choices: usize, observed: Vec<u32>, prior_weight: f64) -> Self {
-        let n = n_choices as f64;
-        let base = prior_weight / (observed.len() + 1) as f64;
+    pub(crate) fn smooth(&mut self, n_observed: usize, prior_weight: f64) {
+        let n = self.n_choices as f64;
+        let base = prior_weight / (n_observed + 1) as f64;
         let sum = base * n + 1.0;
         // Without any prior weight, the prior kernel has no mass at all.
-        let prior = if observed.is_empty() || prior_weight > 0.0 {
+        self.prior = if n_observed == 0 || prior_weight > 0.0 {
             1.0 / n
         } else {
             0.0
         };
-        Self {
-            n_choices,
-            observed,
-            hit: (base + 1.0) / sum,
-            miss: base / sum,
-            prior,
-        }
+        (self.hit, self.miss) = ((base + 1.0) / sum, base / sum);
     }
 
     /// The probabilities of all choices under a kernel.
@@ -266,18 +271,19 @@ impl CategoricalKernels {
     }
 
     fn probability(&self, kernel: usize, choice: usize) -> f64 {
-        match self.observed.get(kernel) {
-            None => self.prior,
-            Some(observed) if *observed as usize == choice => self.hit,
-            Some(_) => self.miss,
+        match self.observed[kernel] {
+            PRIOR => self.prior,
+            observed if observed as usize == choice => self.hit,
+            _ => self.miss,
         }
     }
 
     /// Logarithms of the probability of the observed choice, of another one, and of any under the prior.
-    pub(crate) fn logs(&self) -> (f64, f64, f64) {
-        (self.hit.ln(), self.miss.ln(), self.prior.ln())
+    pub(crate) fn logs(&self) -> [f64; 3] {
+        [self.hit, self.miss, self.prior].map(f64::ln)
     }
 
+    /// A choice drawn from a kernel by inversion of `q`.
     #[allow(clippy::cast_precision_loss)]
     pub(crate) fn sample(&self, kernel: usize, q: f64) -> f64 {
         let mut cumulative = 0.0;

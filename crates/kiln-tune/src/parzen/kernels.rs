@@ -1,8 +1,9 @@
 //! The density of many kernels at a few points, the innermost loop of TPE.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
-use super::column::{CategoricalKernels, Column, NumericKernels, to_index};
+use super::column::{CategoricalKernels, Column, NumericKernels, PRIOR, to_index};
 use super::truncnorm::log_cell_mass;
 
 /// Kernels are worked on in blocks which stay in the first-level cache.
@@ -11,37 +12,55 @@ const BLOCK: usize = 256;
 /// Terms this far below the largest one cannot be seen in the sum of 10^5 others.
 const NEGLIGIBLE: f64 = -52.0;
 
-/// The log-density of the mixture at `points[parameter][point]`.
-pub(super) fn log_pdf(weights: &[f64], columns: &[Column], points: &[Vec<f64>]) -> Vec<f64> {
+/// After so many parameters most kernels of a block are usually negligible already.
+const HEAD: usize = 3;
+
+/// The log-density of the mixture at `points[parameter][point]`. `base` is what does not depend on the point: the log
+/// weight of each kernel with the normalizations of its components.
+pub(crate) fn log_pdf(base: &[f64], columns: &[Column], points: &[Vec<f64>]) -> Vec<f64> {
     let n_points = points.first().map_or(0, Vec::len);
-    let n_kernels = weights.len();
-    let prepared: Vec<Prepared> = columns
+    let mut prepared: Vec<Prepared> = columns
         .iter()
         .zip(points)
         .map(|(column, points)| Prepared::new(column, points))
         .collect();
-
-    // What does not depend on the point: log weight and normalizations.
-    let mut base: Vec<f64> = weights.iter().map(|weight| weight.ln()).collect();
-    for column in columns {
-        if let Column::Numeric(kernels) = column {
-            for (sum, term) in base.iter_mut().zip(&kernels.log_normalizations) {
-                *sum += term;
-            }
-        }
-    }
+    // The cheap and sharp ones go first.
+    prepared.sort_by_key(|column| !matches!(column, Prepared::Continuous { .. }));
+    let (head, tail) = prepared.split_at(HEAD.min(prepared.len()));
 
     let mut sums = vec![LogSum::new(); n_points];
-    let mut terms = [0.0; BLOCK];
-    for start in (0..n_kernels).step_by(BLOCK) {
-        let block = start..(start + BLOCK).min(n_kernels);
-        let terms = &mut terms[..block.len()];
+    let mut buffer = [0.0; BLOCK];
+    let mut survivors = Vec::with_capacity(BLOCK);
+    for start in (0..base.len()).step_by(BLOCK) {
+        let block = start..(start + BLOCK).min(base.len());
+        let terms = &mut buffer[..block.len()];
         for (point, sum) in sums.iter_mut().enumerate() {
             terms.copy_from_slice(&base[block.clone()]);
-            for column in &prepared {
+            for column in head {
                 column.add(point, block.clone(), terms);
             }
-            sum.add(terms);
+            // Every further parameter can only lower a term, so that a negligible one stays negligible.
+            let floor = sum.floor();
+            survivors.clear();
+            survivors.extend((0..terms.len()).filter(|i| terms[*i] > floor));
+            if survivors.len() * 4 > terms.len() {
+                for column in tail {
+                    column.add(point, block.clone(), terms);
+                }
+                sum.add(terms);
+            } else {
+                for i in &survivors {
+                    let mut term = terms[*i];
+                    for column in tail {
+                        column.add(
+                            point,
+                            start + i..start + i + 1,
+                            std::slice::from_mut(&mut term),
+                        );
+                    }
+                    sum.add(&[term]);
+                }
+            }
         }
     }
     for column in &prepared {
@@ -67,7 +86,7 @@ enum Prepared<'a> {
     Categorical {
         kernels: &'a CategoricalKernels,
         points: Vec<u32>,
-        logs: (f64, f64, f64),
+        logs: [f64; 3],
     },
 }
 
@@ -101,15 +120,15 @@ impl<'a> Prepared<'a> {
     }
 
     /// Adds the log-density of the point under each kernel of the block, up to the normalization.
-    fn add(&self, point: usize, block: std::ops::Range<usize>, terms: &mut [f64]) {
+    fn add(&self, point: usize, block: Range<usize>, terms: &mut [f64]) {
         match self {
             Self::Continuous { kernels, points } => {
                 let x = points[point];
                 let mus = &kernels.mus[block.clone()];
-                let inverses = &kernels.inverse_sigmas[block];
-                for ((term, mu), inverse) in terms.iter_mut().zip(mus).zip(inverses) {
-                    let t = (x - mu) * inverse;
-                    *term -= 0.5 * t * t;
+                let scales = &kernels.scales[block];
+                for ((term, mu), scale) in terms.iter_mut().zip(mus).zip(scales) {
+                    let t = (x - mu) * scale;
+                    *term -= t * t;
                 }
             }
             Self::Discrete { cells, .. } => {
@@ -122,17 +141,12 @@ impl<'a> Prepared<'a> {
             Self::Categorical {
                 kernels,
                 points,
-                logs: (hit, miss, prior),
+                logs: [hit, miss, prior],
             } => {
                 let x = points[point];
-                let start = block.start;
-                let observed = &kernels.observed[start.min(kernels.observed.len())..];
-                let (first, rest) = terms.split_at_mut(observed.len().min(terms.len()));
-                for (term, observed) in first.iter_mut().zip(observed) {
-                    *term += if *observed == x { hit } else { miss };
-                }
-                for term in rest {
-                    *term += prior;
+                for (term, observed) in terms.iter_mut().zip(&kernels.observed[block]) {
+                    let other = if *observed == PRIOR { prior } else { miss };
+                    *term += if *observed == x { hit } else { other };
                 }
             }
         }
@@ -221,14 +235,19 @@ impl LogSum {
         }
     }
 
+    /// Terms at most this large do not matter any more.
+    fn floor(&self) -> f64 {
+        self.max + NEGLIGIBLE
+    }
+
     fn add(&mut self, terms: &[f64]) {
         let max = maximum(terms);
         if max > self.max {
             self.sum *= (self.max - max).exp();
             self.max = max;
         }
-        let floor = self.max + NEGLIGIBLE;
-        if max < floor || self.max == f64::NEG_INFINITY {
+        let floor = self.floor();
+        if max <= floor || self.max == f64::NEG_INFINITY {
             return;
         }
         for term in terms {

@@ -4,8 +4,9 @@ mod column;
 mod kernels;
 pub mod truncnorm;
 
-pub(crate) use column::{Bandwidth, Column, NumericRange, to_index};
+pub(crate) use column::{Bandwidth, Column, NumericRange, PRIOR, to_index};
 pub use column::{CategoricalKernels, NumericKernels};
+pub(crate) use kernels::log_pdf;
 
 use crate::error::{Error, Result};
 use crate::rng::Rng;
@@ -106,18 +107,6 @@ impl ParzenEstimator {
         })
     }
 
-    pub(crate) fn from_parts(observed: Vec<f64>, prior_weight: f64, columns: Vec<Column>) -> Self {
-        Self {
-            weights: with_prior(observed, prior_weight),
-            columns,
-        }
-    }
-
-    /// Gives the columns back, so that their memory can be used again.
-    pub(crate) fn into_columns(self) -> Vec<Column> {
-        self.columns
-    }
-
     /// The weights of the kernels, prior last, summing to 1.
     #[must_use]
     pub fn weights(&self) -> &[f64] {
@@ -191,7 +180,15 @@ impl ParzenEstimator {
     /// When a parameter has no list of points.
     #[must_use]
     pub fn log_pdf(&self, points: &[Vec<f64>]) -> Vec<f64> {
-        kernels::log_pdf(&self.weights, &self.columns, points)
+        let mut base: Vec<f64> = self.weights.iter().map(|weight| weight.ln()).collect();
+        for column in &self.columns {
+            if let Column::Numeric(kernels) = column {
+                for (sum, term) in base.iter_mut().zip(&kernels.log_normalizations) {
+                    *sum += term;
+                }
+            }
+        }
+        kernels::log_pdf(&base, &self.columns, points)
     }
 }
 

@@ -3,7 +3,7 @@
 //! Bounds are in units of the standard deviation around the mean. The formulas are those of `scipy.stats.truncnorm`,
 //! with the inverse by Newton's method as in Optuna.
 
-use std::f64::consts::{FRAC_1_SQRT_2, LN_2, PI, SQRT_2};
+use std::f64::consts::{FRAC_1_SQRT_2, LN_2, SQRT_2};
 
 /// `ln(sqrt(2 π))`.
 const LN_SQRT_2PI: f64 = 0.918_938_533_204_672_8;
@@ -129,12 +129,7 @@ pub fn ndtri_exp(y: f64) -> f64 {
     // Close to zero the other tail is the accurate one.
     let flipped = y > -1e-2;
     let z = if flipped { (-libm::expm1(y)).ln() } else { y };
-    let mut x = if z < -5.0 {
-        -(-2.0 * (z + LN_SQRT_2PI)).sqrt()
-    } else {
-        // The logistic approximation of the normal distribution function.
-        -(3.0_f64.sqrt() / PI) * libm::expm1(-z).ln()
-    };
+    let mut x = approximate_quantile(z);
     for _ in 0..100 {
         let log_ndtr_x = log_ndtr(x);
         let log_density = -0.5 * x * x - LN_SQRT_2PI;
@@ -149,6 +144,64 @@ pub fn ndtri_exp(y: f64) -> f64 {
         "a flipped value is in the left tail"
     );
     if flipped { -x } else { x }
+}
+
+/// A first guess of the value whose log distribution function is `z`, good to nine digits where `exp(z)` can be seen:
+/// P. J. Acklam's rational approximation of the normal quantile.
+fn approximate_quantile(z: f64) -> f64 {
+    const CENTRE: [[f64; 6]; 2] = [
+        [
+            -3.969_683_028_665_376e1,
+            2.209_460_984_245_205e2,
+            -2.759_285_104_469_687e2,
+            1.383_577_518_672_69e2,
+            -3.066_479_806_614_716e1,
+            2.506_628_277_459_239,
+        ],
+        [
+            -5.447_609_879_822_406e1,
+            1.615_858_368_580_409e2,
+            -1.556_989_798_598_866e2,
+            6.680_131_188_771_972e1,
+            -1.328_068_155_288_572e1,
+            1.0,
+        ],
+    ];
+    const TAIL: [[f64; 6]; 2] = [
+        [
+            -7.784_894_002_430_293e-3,
+            -3.223_964_580_411_365e-1,
+            -2.400_758_277_161_838,
+            -2.549_732_539_343_734,
+            4.374_664_141_464_968,
+            2.938_163_982_698_783,
+        ],
+        [
+            0.0,
+            7.784_695_709_041_462e-3,
+            3.224_671_290_700_398e-1,
+            2.445_134_137_142_996,
+            3.754_408_661_907_416,
+            1.0,
+        ],
+    ];
+    let polynomial =
+        |coefficients: &[f64; 6], x: f64| coefficients.iter().fold(0.0, |sum, c| sum * x + c);
+    if z > 0.024_25_f64.ln() && z < 0.975_75_f64.ln() {
+        let q = z.exp() - 0.5;
+        let r = q * q;
+        return polynomial(&CENTRE[0], r) * q / polynomial(&CENTRE[1], r);
+    }
+    if z >= 0.975_75_f64.ln() {
+        let q = (-2.0 * (-libm::expm1(z)).ln()).sqrt();
+        return -polynomial(&TAIL[0], q) / polynomial(&TAIL[1], q);
+    }
+    let q = (-2.0 * z).sqrt();
+    if z > -700.0 {
+        polynomial(&TAIL[0], q) / polynomial(&TAIL[1], q)
+    } else {
+        -(-2.0 * (z + LN_SQRT_2PI)).sqrt()
+    }
 }
 
 /// `-ln(sigma) - ln(mass of [low, high]) - ln(sqrt(2 π))` of a truncated normal: what its log-density adds to the

@@ -1,10 +1,16 @@
 //! How the parameters of a trial are chosen.
 
+mod brute_force;
+mod grid;
+mod partial_fixed;
 mod random;
 mod tpe;
 
 use std::sync::Arc;
 
+pub use brute_force::BruteForceSampler;
+pub use grid::GridSampler;
+pub use partial_fixed::PartialFixedSampler;
 pub use random::RandomSampler;
 pub use tpe::{TpeAcquisition, TpeSampler};
 

@@ -242,6 +242,14 @@ impl Study {
         Ok(())
     }
 
+    /// Stops `optimize` if it is running. Samplers call this when there is nothing left to try; with ask and tell it
+    /// is for the user to notice.
+    pub(crate) fn request_stop(&self) {
+        if self.inner.optimizing.load(Ordering::SeqCst) > 0 {
+            self.inner.stop.store(true, Ordering::SeqCst);
+        }
+    }
+
     fn key(&self) -> usize {
         Arc::as_ptr(&self.inner).addr()
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::observations::{Observations, Scratch};
+use super::observations::{Observations, Running};
 use super::split::Ranking;
 use super::{RELATIVE_PARAMS_KEY, Settings};
 use crate::distribution::ParamValue;
@@ -27,7 +27,6 @@ pub(super) struct History {
     /// Only with `group`.
     group: Option<SearchSpaceGroup>,
     spaces: Vec<Observations>,
-    scratch: Scratch,
 }
 
 impl History {
@@ -40,7 +39,6 @@ impl History {
             intersection: None,
             group: group.then(SearchSpaceGroup::new),
             spaces: Vec::new(),
-            scratch: Scratch::default(),
         }
     }
 
@@ -126,52 +124,37 @@ impl History {
             .collect()
     }
 
-    /// The densities of the better and of the other trials over a joint space.
-    pub fn estimators(
-        &mut self,
-        settings: &Settings,
-        study: &Study,
+    /// What is needed to make the densities over a joint space.
+    pub fn task<'a>(
+        &'a mut self,
+        settings: &'a Settings,
+        study: &'a Study,
         current: Option<u64>,
-        space: &ParamSpace,
-    ) -> Result<(ParzenEstimator, ParzenEstimator)> {
+        space: &'a ParamSpace,
+    ) -> Task<'a> {
         let n_below = settings.n_below(self.finished.len(), study);
         let joint = settings.is_multivariate(study);
-        let running: Vec<(u32, Vec<f64>)> = self
+        let running = self
             .liars(settings, current)
             .into_iter()
             .filter_map(|position| {
                 let trial = &self.cache.trials()[position as usize];
                 Some((position, running_values(trial, space, joint)?))
-            })
-            .collect();
-
+            });
+        let running = running.collect();
         let at = self.observations_of(space);
         let trials = self.cache.trials();
-        let below = self.ranking.below(n_below, trials, study.directions());
-        self.scratch.mark(trials.len(), below);
         let observations = &mut self.spaces[at];
         observations.update(&self.finished, trials);
-
-        let below_weights = |n| {
-            if study.is_multi_objective() {
-                Ok(vec![1.0; n])
-            } else {
-                settings.weights_of(n)
-            }
-        };
-        let l = observations.below(space, below_weights, settings.parzen, &mut self.scratch)?;
-        let g = observations.above(
+        let below = self.ranking.below(n_below, trials, study.directions());
+        Task {
+            settings,
+            several_objectives: study.is_multi_objective(),
             space,
-            &running,
-            |n| settings.weights_of(n),
-            settings.parzen,
-            &mut self.scratch,
-        )?;
-        Ok((l, g))
-    }
-
-    pub fn recycle(&mut self, estimator: ParzenEstimator) {
-        self.scratch.recycle(estimator);
+            observations,
+            below,
+            running,
+        }
     }
 
     /// Positions of the running trials which count as bad.
@@ -198,6 +181,57 @@ impl History {
         }
         self.spaces.push(Observations::new(space));
         self.spaces.len() - 1
+    }
+}
+
+/// The densities of the better and of the other trials over a joint space.
+pub(super) struct Task<'a> {
+    settings: &'a Settings,
+    several_objectives: bool,
+    space: &'a ParamSpace,
+    observations: &'a mut Observations,
+    below: &'a [u32],
+    running: Vec<Running>,
+}
+
+impl Task<'_> {
+    /// The density of the better trials.
+    pub fn below(&self) -> Result<ParzenEstimator> {
+        let weights = |n| {
+            if self.several_objectives {
+                Ok(vec![1.0; n])
+            } else {
+                self.settings.weights_of(n)
+            }
+        };
+        self.observations
+            .estimate_below(self.space, self.below, weights, self.settings.parzen)
+    }
+
+    /// The density of the others.
+    pub fn above(&self) -> Result<ParzenEstimator> {
+        let weights = |n| self.settings.weights_of(n);
+        let Self {
+            space,
+            below,
+            running,
+            ..
+        } = self;
+        self.observations
+            .estimate_above(space, below, running, weights, self.settings.parzen)
+    }
+
+    /// The log-density of the others at some points, without making it anew.
+    pub fn log_above(&mut self, points: &[Vec<f64>]) -> Result<Vec<f64>> {
+        let weights = |n| self.settings.weights_of(n);
+        let Self {
+            space,
+            below,
+            running,
+            ..
+        } = self;
+        self.observations
+            .log_above(space, below, running, weights, self.settings.parzen, points)
     }
 }
 
