@@ -23,6 +23,7 @@ pub mod analysis;
 pub mod cli;
 pub mod distribution;
 pub mod error;
+pub mod importance;
 pub mod json;
 pub mod multi_objective;
 pub mod parzen;
@@ -37,6 +38,7 @@ pub mod study;
 pub mod transform;
 pub mod trial;
 
+mod normal;
 mod pareto;
 mod sync;
 

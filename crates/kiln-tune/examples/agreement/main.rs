@@ -6,10 +6,14 @@
 //!
 //! Each file is recognized by its layout, not by its name.
 
+mod cmaes;
+mod gp;
 mod grid;
+mod importance;
 mod multi_objective;
 mod parzen;
 mod pruners;
+mod qmc;
 mod replay;
 mod space;
 mod tpe;
@@ -74,6 +78,23 @@ const LAYOUTS: &[Layout] = &[
         "multi_objective",
         |file| has(file, "sets"),
         multi_objective::replay,
+    ),
+    (
+        "qmc",
+        |file| has(file, "sobol") || has(file, "halton"),
+        qmc::replay,
+    ),
+    ("cmaes", |file| has(file, "runs"), cmaes::replay),
+    ("gp", |file| has(&file[0], "X_normalized"), gp::replay),
+    (
+        "importance",
+        |file| has(&file[0], "ped_anova"),
+        importance::replay,
+    ),
+    (
+        "fanova_tree",
+        |file| has(&file[0], "marginal_variance"),
+        importance::replay_trees,
     ),
 ];
 

@@ -116,3 +116,40 @@ pub fn array(value: &Value) -> &Vec<Value> {
         .as_array()
         .unwrap_or_else(|| panic!("{value} is not a list"))
 }
+
+/// Reads a search space, in the order of the file.
+///
+/// # Panics
+///
+/// When a distribution cannot be read.
+#[allow(dead_code)]
+pub fn space(value: &Value) -> kiln_tune::ParamSpace {
+    value
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(name, d)| (name.as_str(), distribution(d)))
+        .collect()
+}
+
+/// Reads a distribution, whose bounds may be the strings of non-finite numbers.
+///
+/// # Panics
+///
+/// When it is not a distribution.
+#[allow(dead_code)]
+pub fn distribution(value: &Value) -> kiln_tune::Distribution {
+    let json = kiln_tune::Json::parse(&value.to_string()).expect("serde_json writes JSON");
+    kiln_tune::Distribution::from_json(&json).expect("the golden file has valid distributions")
+}
+
+/// Reads a parameter value as the user sees it.
+///
+/// # Panics
+///
+/// For lists and objects.
+#[allow(dead_code)]
+pub fn external(value: &Value) -> kiln_tune::ParamValue {
+    let json = kiln_tune::Json::parse(&value.to_string()).expect("serde_json writes JSON");
+    kiln_tune::ParamValue::from_json(&json).expect("a parameter value is a scalar")
+}

@@ -58,7 +58,8 @@ fn sorted_front(rows: &[Vec<f64>]) -> Vec<Vec<f64>> {
     sorted
         .iter()
         .zip(on_front)
-        .filter_map(|(row, keep)| keep.then(|| row.to_vec()))
+        .filter(|(_, keep)| *keep)
+        .map(|(row, _)| row.to_vec())
         .collect()
 }
 

@@ -20,8 +20,9 @@ mod subset_selection;
 
 pub use box_decomposition::{NonDominatedBoxes, non_dominated_boxes};
 pub use hypervolume::{HypervolumeError, hypervolume};
+pub(crate) use population::rows_by_rank;
 pub use population::{crowding_distance, elite_population};
-pub use subset_selection::{reference_point, select_subset};
+pub use subset_selection::{reference_point, select_best, select_subset};
 
 use std::cmp::Ordering;
 

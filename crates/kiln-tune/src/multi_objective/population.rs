@@ -19,7 +19,8 @@ fn distances(values: &[Vec<f64>], order: &mut [usize]) -> Vec<f64> {
     let Some(&first) = order.first() else {
         return distance;
     };
-    for objective in 0..values[first].len() {
+    let n_objectives = values[first].len();
+    for objective in 0..n_objectives {
         let value = |i: usize| values[i][objective];
         order.sort_by(|&a, &b| compare(value(a), value(b)));
         let (low, high) = (value(order[0]), value(order[order.len() - 1]));

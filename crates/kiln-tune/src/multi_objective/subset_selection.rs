@@ -63,6 +63,32 @@ pub fn select_subset(losses: &[Vec<f64>], k: usize, reference: &[f64]) -> Vec<us
     selected.into_iter().map(|i| indices[i]).collect()
 }
 
+/// Indices of the `k` best rows: whole non-domination ranks while they fit, then the subset of the
+/// next rank that keeps most hypervolume (as TPE splits the trials of several objectives).
+///
+/// Ascending; `k` is capped at the number of rows.
+pub fn select_best(losses: &[Vec<f64>], k: usize) -> Vec<usize> {
+    if k == 0 {
+        return Vec::new();
+    }
+    let ranks = super::non_domination_rank(losses, None, Some(k));
+    let n_ranks = ranks.iter().max().map_or(0, |r| r + 1);
+    let mut chosen: Vec<usize> = Vec::with_capacity(k);
+    for rank in 0..n_ranks {
+        let members: Vec<usize> = (0..losses.len()).filter(|&i| ranks[i] == rank).collect();
+        if chosen.len() + members.len() <= k {
+            chosen.extend(members);
+            continue;
+        }
+        let rows: Vec<Vec<f64>> = members.iter().map(|&i| losses[i].clone()).collect();
+        let picked = select_subset(&rows, k - chosen.len(), &reference_point(&rows));
+        chosen.extend(picked.into_iter().map(|j| members[j]));
+        break;
+    }
+    chosen.sort_unstable();
+    chosen
+}
+
 /// Exact greedy selection of sorted rows: a chosen point narrows the rectangles of its neighbours.
 fn greedy_2d(rows: &[&[f64]], k: usize, reference: &[f64]) -> Vec<usize> {
     let mut left: Vec<(usize, [f64; 2])> = (0..rows.len())

@@ -1,16 +1,27 @@
 //! How the parameters of a trial are chosen.
 
 mod brute_force;
+pub mod cmaes;
+pub mod ga;
+pub mod gp;
 mod grid;
+mod nsga2;
+mod nsga3;
 mod partial_fixed;
+pub mod qmc;
 mod random;
 mod tpe;
 
 use std::sync::Arc;
 
 pub use brute_force::BruteForceSampler;
+pub use cmaes::{CmaEsSampler, RestartStrategy};
+pub use gp::GpSampler;
 pub use grid::GridSampler;
+pub use nsga2::NsgaIiSampler;
+pub use nsga3::NsgaIiiSampler;
 pub use partial_fixed::PartialFixedSampler;
+pub use qmc::{QmcSampler, QmcType};
 pub use random::RandomSampler;
 pub use tpe::{TpeAcquisition, TpeSampler};
 

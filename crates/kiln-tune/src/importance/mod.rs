@@ -1,0 +1,198 @@
+//! How much each parameter matters for the objective.
+//!
+//! ```
+//! use kiln_tune::{RandomSampler, Study, importance::get_param_importances};
+//!
+//! let study = Study::builder().sampler(RandomSampler::new(1)).create()?;
+//! study.optimize(
+//!     |trial| {
+//!         let x = trial.suggest_float("x", -1.0, 1.0)?;
+//!         let y = trial.suggest_float("y", -1.0, 1.0)?;
+//!         Ok::<_, kiln_tune::Error>(x * x + 0.01 * y)
+//!     },
+//!     60,
+//! )?;
+//! assert_eq!(get_param_importances(&study)?[0].0, "x");
+//! # Ok::<(), kiln_tune::Error>(())
+//! ```
+
+mod fanova;
+mod forest;
+mod mean_decrease_impurity;
+mod ped_anova;
+
+use std::sync::Arc;
+
+pub use fanova::{FanovaEvaluator, FanovaTree};
+pub use forest::{Forest, Tree};
+pub use mean_decrease_impurity::MeanDecreaseImpurityEvaluator;
+pub use ped_anova::{PedAnovaEvaluator, grid_density};
+
+use crate::error::{Error, Result};
+use crate::study::Study;
+use crate::trial::{FrozenTrial, ParamSpace, TrialState, same};
+
+/// Reads from a trial the value that importance is assessed for.
+pub type Target<'a> = dyn Fn(&FrozenTrial) -> f64 + 'a;
+
+/// Parameter names with their importances, most important first.
+pub type Importances = Vec<(String, f64)>;
+
+/// A way to assess the importance of parameters.
+pub trait ImportanceEvaluator {
+    /// Assesses the given parameters, or all that the evaluator can; raw values, not normalised.
+    ///
+    /// # Errors
+    /// When the study has several objectives and no target is given (unless the evaluator says
+    /// otherwise), when a parameter is unknown, or when the storage fails.
+    fn evaluate(
+        &self,
+        study: &Study,
+        params: Option<&[String]>,
+        target: Option<&Target<'_>>,
+    ) -> Result<Importances>;
+}
+
+/// Importances by the default evaluator, [`PedAnovaEvaluator`], normalised to sum 1.
+///
+/// # Errors
+/// When the storage fails.
+pub fn get_param_importances(study: &Study) -> Result<Importances> {
+    get_param_importances_with(study, &PedAnovaEvaluator::default(), None, None, true)
+}
+
+/// Importances by an evaluator, for all or some parameters and for the objective or another target.
+///
+/// With `normalize` they are divided by their sum, or all made equal when that is 0.
+///
+/// # Errors
+/// As [`ImportanceEvaluator::evaluate`].
+pub fn get_param_importances_with(
+    study: &Study,
+    evaluator: &dyn ImportanceEvaluator,
+    params: Option<&[String]>,
+    target: Option<&Target<'_>>,
+    normalize: bool,
+) -> Result<Importances> {
+    let mut importances = evaluator.evaluate(study, params, target)?;
+    if normalize {
+        let sum: f64 = importances.iter().map(|(_, v)| v).sum();
+        let equal = 1.0 / importances.len() as f64;
+        for (_, value) in &mut importances {
+            *value = if sum == 0.0 { equal } else { *value / sum };
+        }
+    }
+    Ok(importances)
+}
+
+/// Sorts by decreasing value; of equal values the later comes first, as in Optuna.
+fn sorted(mut importances: Importances) -> Importances {
+    importances.sort_by(|a, b| a.1.total_cmp(&b.1));
+    importances.reverse();
+    importances
+}
+
+/// Complete trials for the forests: their common space and, for those with a finite target, the
+/// internal values in the order of that space.
+struct Samples {
+    space: ParamSpace,
+    x: Vec<Vec<f64>>,
+    y: Vec<f64>,
+}
+
+impl Samples {
+    /// With `params` the space has those only, and every complete trial that has all of them must
+    /// agree on their distributions.
+    fn collect(
+        study: &Study,
+        params: Option<&[String]>,
+        target: Option<&Target<'_>>,
+    ) -> Result<Self> {
+        if target.is_none() {
+            study.require_single(
+                "this importance evaluator",
+                "give a target, for example the first objective, or use PedAnovaEvaluator",
+            )?;
+        }
+        let complete = study.trials_in(&[TrialState::Complete])?;
+        let mut space = match params {
+            None => intersection(&complete),
+            Some(names) => space_of(&complete, names)?,
+        };
+        space.sort();
+        let (mut x, mut y) = (Vec::new(), Vec::new());
+        for trial in &complete {
+            let row: Option<Vec<f64>> = space
+                .iter()
+                .map(|(name, _)| trial.params.internal(name))
+                .collect();
+            let value = match target {
+                Some(target) => target(trial),
+                None => trial.value().unwrap_or(f64::NAN),
+            };
+            if let Some(row) = row.filter(|_| value.is_finite()) {
+                x.push(row);
+                y.push(value);
+            }
+        }
+        Ok(Self { space, x, y })
+    }
+}
+
+fn intersection(complete: &[Arc<FrozenTrial>]) -> ParamSpace {
+    let mut trials = complete.iter();
+    let mut space: ParamSpace = trials.next().map_or_else(ParamSpace::new, |first| {
+        first
+            .params
+            .iter()
+            .map(|p| (p.name.clone(), p.distribution.clone()))
+            .collect()
+    });
+    for trial in trials {
+        space = space
+            .iter()
+            .filter(|(name, d)| {
+                trial
+                    .params
+                    .get(name)
+                    .is_some_and(|p| same(&p.distribution, d))
+            })
+            .cloned()
+            .collect();
+    }
+    space
+}
+
+fn space_of(complete: &[Arc<FrozenTrial>], names: &[String]) -> Result<ParamSpace> {
+    let mut space: Option<ParamSpace> = None;
+    for trial in complete {
+        let found: Option<Vec<_>> = names
+            .iter()
+            .map(|name| {
+                let p = trial.params.get(name)?;
+                Some((p.name.clone(), p.distribution.clone()))
+            })
+            .collect();
+        let Some(found) = found else {
+            continue;
+        };
+        let found: ParamSpace = found.into_iter().collect();
+        match &space {
+            None => space = Some(found),
+            Some(space) if *space == found => {}
+            Some(_) => {
+                return Err(Error::invalid(format!(
+                    "the distributions of {names:?} change within the study, so their importance \
+                     cannot be assessed; use PedAnovaEvaluator"
+                )));
+            }
+        }
+    }
+    match space {
+        Some(space) => Ok(space),
+        None if names.is_empty() => Ok(ParamSpace::new()),
+        None => Err(Error::invalid(format!(
+            "no complete trial has all of the parameters {names:?}"
+        ))),
+    }
+}
