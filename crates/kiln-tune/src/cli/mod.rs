@@ -4,7 +4,7 @@
 //! a command line that makes no sense.
 
 mod ask_tell;
-//mod importance;
+mod importance;
 mod lines;
 mod output;
 mod plot;
@@ -42,11 +42,9 @@ pub enum Command {
     /// Show all trials as a table, CSV or JSON
     #[command(after_help = "Example:\n  kiln-study trials --storage sqlite:///study.db --study first --format csv > trials.csv")]
     Trials(trials::Trials),
-/*@@
     /// Show how much each parameter matters
     #[command(after_help = "Example:\n  kiln-study importance --storage sqlite:///study.db --study first --evaluator fanova")]
     Importance(importance::Importance),
-@@*/
     /// Draw one plot, or all of them on one page
     #[command(after_help = "Examples:\n  kiln-study plot --storage sqlite:///study.db --study first --out report.html\n  \
                             kiln-study plot history --storage sqlite:///study.db --study first --out history.svg")]
@@ -91,9 +89,7 @@ impl Command {
             Self::Show(command) => command.execute(out),
             Self::Best(command) => command.execute(out),
             Self::Trials(command) => command.execute(out),
-/*@@
             Self::Importance(command) => command.execute(out),
-@@*/
             Self::Plot(command) => command.execute(out),
             Self::Delete(command) => command.execute(out),
             Self::Enqueue(command) => command.execute(out),

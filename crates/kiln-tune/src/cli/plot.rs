@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::importance::assess;
 use super::{CliResult, Failure, StudyArgs};
 use crate::error::{Error, Result};
+use crate::importance::PedAnovaEvaluator;
 use crate::plot::{self as plots, Figure};
 use crate::study::Study;
 
@@ -118,7 +120,10 @@ fn draw(kind: Kind, study: &Study, objective: usize, params: &[&str]) -> Result<
         Kind::Slice => plots::slice(study, objective, params),
         Kind::Contour => plots::contour(study, objective, params),
         Kind::Parallel => plots::parallel_coordinate(study, objective, params),
-        Kind::Importance => Err(Error::NoTrials("IMPORTANCE".to_owned())),
+        Kind::Importance => {
+            let several = study.is_multi_objective().then_some(objective);
+            plots::param_importances(&assess(study, &PedAnovaEvaluator::default(), None, several)?)
+        }
         Kind::Edf => plots::edf(&[study], objective),
         Kind::Rank => plots::rank(study, objective, params),
         Kind::Timeline => plots::timeline(study),

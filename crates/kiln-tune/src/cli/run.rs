@@ -15,7 +15,7 @@ use super::space::{ParamSpec, parse_param, space};
 use super::{CliResult, Failure, StudyArgs, trials};
 use crate::error::{BoxError, Error, TrialPruned};
 use crate::pruner::{HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner};
-use crate::sampler::{RandomSampler, TpeSampler};
+use crate::sampler::{CmaEsSampler, GpSampler, NsgaIiSampler, NsgaIiiSampler, QmcSampler, RandomSampler, TpeSampler};
 use crate::storage::{self, RdbOptions, Storage, retry_stale_trial};
 use crate::study::{Budget, Study, StudyBuilder, StudyDirection};
 use crate::sync::lock;
@@ -57,6 +57,16 @@ enum SamplerName {
     Tpe,
     /// Independent random values
     Random,
+    /// Covariance matrix adaptation evolution strategy
+    Cmaes,
+    /// Gaussian process
+    Gp,
+    /// Quasi-Monte Carlo (Sobol)
+    Qmc,
+    /// Genetic algorithm NSGA-II, for several objectives
+    Nsgaii,
+    /// Genetic algorithm NSGA-III, for many objectives
+    Nsgaiii,
 }
 
 /// A pruner by its name.
@@ -78,6 +88,11 @@ impl SearchArgs {
         let builder = match self.sampler {
             SamplerName::Tpe => builder.sampler(self.seed.into_iter().fold(TpeSampler::new(), TpeSampler::seed)),
             SamplerName::Random => builder.sampler(RandomSampler::new(self.seed)),
+            SamplerName::Cmaes => builder.sampler(CmaEsSampler::new(self.seed)),
+            SamplerName::Gp => builder.sampler(GpSampler::new(self.seed)),
+            SamplerName::Qmc => builder.sampler(QmcSampler::new(self.seed)),
+            SamplerName::Nsgaii => builder.sampler(NsgaIiSampler::new(self.seed)),
+            SamplerName::Nsgaiii => builder.sampler(NsgaIiiSampler::new(self.seed)),
         };
         Ok(match self.pruner {
             PrunerName::None => builder.pruner(NopPruner),
@@ -201,7 +216,17 @@ impl Run {
         {
             return Err(Failure::message(format!("no trial of this run is complete; the last one failed: {reason}")));
         }
-        trials::print_best(&study, self.json, out)
+        match trials::print_best(&study, self.json, out) {
+            // The run has done its work; there is just nothing to be proud of.
+            Err(Failure::Work(Error::NoTrials(reason))) => {
+                let _ = writeln!(std::io::stderr(), "{reason}");
+                if self.json {
+                    writeln!(out, "null")?;
+                }
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     fn open_study(&self) -> CliResult<Study> {

@@ -24,8 +24,8 @@ fn section(figure: &Figure) -> String {
     let scene = layout::scene(figure);
     let hovers: Vec<serde_json::Value> =
         scene.hovers.iter().map(|hover| serde_json::json!([round(hover.x), round(hover.y), hover.group, hover.text])).collect();
-    // A script element ends at the first "</".
-    let hovers = serde_json::Value::Array(hovers).to_string().replace("</", "<\\/");
+    // Names may hold what would end the script element.
+    let hovers = serde_json::Value::Array(hovers).to_string().replace('<', "\\u003c");
     format!("<figure>\n{}<script type=\"application/json\">{hovers}</script>\n</figure>\n", render::interactive_svg(&scene))
 }
 
