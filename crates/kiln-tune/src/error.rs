@@ -149,7 +149,7 @@ impl Error {
 ///     for step in 0..10 {
 ///         trial.report(x * x + 1.0 / (step + 1) as f64, step)?;
 ///         if trial.should_prune()? {
-///             return Err(TrialPruned)?;
+///             return Err(TrialPruned.into());
 ///         }
 ///     }
 ///     Ok(x * x)

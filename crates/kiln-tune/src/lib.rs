@@ -35,6 +35,7 @@ pub mod sampler;
 pub mod search_space;
 pub mod storage;
 pub mod study;
+pub mod table;
 pub mod transform;
 pub mod trial;
 
@@ -63,6 +64,7 @@ pub use storage::{InMemoryStorage, Storage, StudyId};
 pub use study::{
     Budget, FrozenStudy, Outcome, Study, StudyBuilder, StudyDirection, max_trials_callback,
 };
+pub use table::TrialsTable;
 pub use trial::{
     Attrs, FixedTrial, FrozenTrial, Param, ParamSpace, Params, Suggest, Timestamp, Trial,
     TrialBuilder, TrialId, TrialState,

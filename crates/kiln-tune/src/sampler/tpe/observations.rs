@@ -49,11 +49,12 @@ impl Observations {
 
     /// Whether these are the observations of a space with these names and scales. Ranges may differ.
     pub fn is_of(&self, space: &ParamSpace) -> bool {
-        let same =
-            |((name, kind), (other, distribution)): (&(Arc<str>, Kind), &(Arc<str>, Arc<_>))| {
-                name == other && *kind == Kind::of(distribution)
-            };
-        self.names.len() == space.len() && self.names.iter().zip(space.iter()).all(same)
+        self.names.len() == space.len()
+            && self
+                .names
+                .iter()
+                .zip(space.iter())
+                .all(|(own, other)| own.0 == other.0 && own.1 == Kind::of(&other.1))
     }
 
     /// Takes in the finished trials that are new.
