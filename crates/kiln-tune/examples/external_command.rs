@@ -19,12 +19,22 @@ use kiln_tune::{BoxError, Study, Trial};
 /// Stands for a training script: it gets its hyperparameters as arguments and prints its loss.
 fn train(x: f64, y: f64) -> Result<f64, BoxError> {
     let script = "BEGIN { x = ARGV[1]; y = ARGV[2]; print \"loss:\", (x - 3) ^ 2 + (y + 1) ^ 2 }";
-    let output = Command::new("awk").args([script, &x.to_string(), &y.to_string()]).output()?;
+    let output = Command::new("awk")
+        .args([script, &x.to_string(), &y.to_string()])
+        .output()?;
     if !output.status.success() {
-        return Err(format!("awk ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr)).into());
+        return Err(format!(
+            "awk ended with {}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        )
+        .into());
     }
     let printed = String::from_utf8(output.stdout)?;
-    let last = printed.split_whitespace().next_back().ok_or("awk printed nothing")?;
+    let last = printed
+        .split_whitespace()
+        .next_back()
+        .ok_or("awk printed nothing")?;
     Ok(last.parse()?)
 }
 
@@ -39,7 +49,15 @@ fn main() -> Result<(), BoxError> {
         40,
     )?;
     let best = study.best_trial()?;
-    let params: Vec<String> = best.params.iter().map(|param| format!("{}={:.2}", param.name, param.internal)).collect();
-    println!("best value {:.4} with {}", study.best_value()?, params.join(" "));
+    let params: Vec<String> = best
+        .params
+        .iter()
+        .map(|param| format!("{}={:.2}", param.name, param.internal))
+        .collect();
+    println!(
+        "best value {:.4} with {}",
+        study.best_value()?,
+        params.join(" ")
+    );
     Ok(())
 }

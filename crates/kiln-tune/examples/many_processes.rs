@@ -31,7 +31,11 @@ fn objective(trial: &mut Trial) -> kiln_tune::Result<f64> {
 }
 
 fn study(storage: Arc<dyn Storage>) -> kiln_tune::Result<Study> {
-    Study::builder().name(STUDY).shared_storage(storage).load_if_exists(true).create()
+    Study::builder()
+        .name(STUDY)
+        .shared_storage(storage)
+        .load_if_exists(true)
+        .create()
 }
 
 fn worker(url: &str, trials: u64) -> kiln_tune::Result<()> {
@@ -46,7 +50,11 @@ fn run() -> Result<(), BoxError> {
             let (processes, trials): (u64, u64) = (processes.parse()?, trials.parse()?);
             let share = |i: u64| trials / processes + u64::from(i < trials % processes);
             let program = std::env::current_exe()?;
-            let spawn = |i| Command::new(&program).args(["worker", url, &share(i).to_string()]).spawn();
+            let spawn = |i| {
+                Command::new(&program)
+                    .args(["worker", url, &share(i).to_string()])
+                    .spawn()
+            };
             let children: Vec<_> = (0..processes).map(spawn).collect::<Result<_, _>>()?;
             for mut child in children {
                 if !child.wait()?.success() {
@@ -55,7 +63,10 @@ fn run() -> Result<(), BoxError> {
             }
             let study = study(open(url)?)?;
             let complete = study.trials_in(&[TrialState::Complete])?.len();
-            println!("{complete} trials by {processes} processes, best value {:.4}", study.best_value()?);
+            println!(
+                "{complete} trials by {processes} processes, best value {:.4}",
+                study.best_value()?
+            );
             Ok(())
         }
         _ => Err("usage: many_processes URL PROCESSES TRIALS".into()),
@@ -66,7 +77,9 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let cause = error.source().map_or_else(String::new, |cause| format!(": {cause}"));
+            let cause = error
+                .source()
+                .map_or_else(String::new, |cause| format!(": {cause}"));
             eprintln!("{error}{cause}");
             ExitCode::FAILURE
         }

@@ -7,7 +7,12 @@ use kiln_tune::cli::Command;
 
 /// Studies from the command line: list them, look at them, plot them, and tune any program
 #[derive(Parser)]
-#[command(name = "kiln-study", version, arg_required_else_help = true, propagate_version = true)]
+#[command(
+    name = "kiln-study",
+    version,
+    arg_required_else_help = true,
+    propagate_version = true
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -38,21 +38,38 @@ pub struct Enqueue {
 
 impl Enqueue {
     pub(super) fn execute(self, out: &mut dyn Write) -> CliResult {
-        let mut params: Vec<(String, ParamValue)> = self.set.iter().map(|(name, value)| (name.clone(), parse_value(value))).collect();
+        let mut params: Vec<(String, ParamValue)> = self
+            .set
+            .iter()
+            .map(|(name, value)| (name.clone(), parse_value(value)))
+            .collect();
         if let Some(text) = &self.params {
-            let json = Json::parse(text).map_err(|error| Failure::Usage(format!("--params: {error}")))?;
-            let object = json.as_object().ok_or_else(|| Failure::Usage(format!("--params must be a JSON object, but got {json}")))?;
+            let json =
+                Json::parse(text).map_err(|error| Failure::Usage(format!("--params: {error}")))?;
+            let object = json.as_object().ok_or_else(|| {
+                Failure::Usage(format!("--params must be a JSON object, but got {json}"))
+            })?;
             for (name, value) in object {
-                let value = ParamValue::from_json(value).map_err(|error| Failure::Usage(format!("--params: {name}: {error}")))?;
+                let value = ParamValue::from_json(value)
+                    .map_err(|error| Failure::Usage(format!("--params: {name}: {error}")))?;
                 params.push((name.clone(), value));
             }
         }
         if params.is_empty() {
-            return Err(Failure::Usage("no parameter is given; write --set NAME=VALUE".to_owned()));
+            return Err(Failure::Usage(
+                "no parameter is given; write --set NAME=VALUE".to_owned(),
+            ));
         }
         let attr = |text: &str| Json::parse(text).unwrap_or_else(|_| text.into());
-        let attrs = self.user_attr.iter().map(|(name, value)| (name.clone(), attr(value))).collect();
-        let enqueued = self.study.load()?.enqueue(params, attrs, self.skip_if_exists)?;
+        let attrs = self
+            .user_attr
+            .iter()
+            .map(|(name, value)| (name.clone(), attr(value)))
+            .collect();
+        let enqueued = self
+            .study
+            .load()?
+            .enqueue(params, attrs, self.skip_if_exists)?;
         if self.json {
             print_json(out, &json!({ "enqueued": enqueued }))?;
         } else if !enqueued {
@@ -86,19 +103,30 @@ impl Ask {
         if let Some(text) = &self.search_space {
             space = read_space(text)?;
         }
-        let study = self.study.load_with(self.search.apply(StudyBuilder::new())?)?;
+        let study = self
+            .study
+            .load_with(self.search.apply(StudyBuilder::new())?)?;
         let trial = study.ask_space(&space)?;
-        Ok(print_json(out, &json!({ "number": trial.number(), "params": params_json(trial.record()) }))?)
+        Ok(print_json(
+            out,
+            &json!({ "number": trial.number(), "params": params_json(trial.record()) }),
+        )?)
     }
 }
 
 fn read_space(text: &str) -> CliResult<ParamSpace> {
-    let json = Json::parse(text).map_err(|error| Failure::Usage(format!("--search-space: {error}")))?;
-    let object = json.as_object().ok_or_else(|| Failure::Usage(format!("--search-space must be a JSON object, but got {json}")))?;
+    let json =
+        Json::parse(text).map_err(|error| Failure::Usage(format!("--search-space: {error}")))?;
+    let object = json.as_object().ok_or_else(|| {
+        Failure::Usage(format!(
+            "--search-space must be a JSON object, but got {json}"
+        ))
+    })?;
     object
         .iter()
         .map(|(name, value)| {
-            let distribution = Distribution::from_json(value).map_err(|error| Failure::Usage(format!("--search-space: {name}: {error}")))?;
+            let distribution = Distribution::from_json(value)
+                .map_err(|error| Failure::Usage(format!("--search-space: {name}: {error}")))?;
             Ok((name.as_str(), distribution))
         })
         .collect()
@@ -129,10 +157,16 @@ pub struct Tell {
 impl Tell {
     pub(super) fn execute(self, out: &mut dyn Write) -> CliResult {
         if self.value.is_empty() && self.state.is_none() {
-            return Err(Failure::Usage("nothing is told; write --value VALUE, or --state pruned or fail".to_owned()));
+            return Err(Failure::Usage(
+                "nothing is told; write --value VALUE, or --state pruned or fail".to_owned(),
+            ));
         }
         let values = (!self.value.is_empty()).then_some(self.value);
-        let options = TellOptions { values, state: self.state, skip_if_finished: self.skip_if_finished };
+        let options = TellOptions {
+            values,
+            state: self.state,
+            skip_if_finished: self.skip_if_finished,
+        };
         let trial = self.study.load()?.tell_with(self.trial, options)?;
         if self.json {
             print_json(out, &trial_json(&trial))?;

@@ -9,8 +9,8 @@ use super::output::{number, print_json, print_table};
 use super::{CliResult, Failure, StudyArgs};
 use crate::error::Result;
 use crate::importance::{
-    FanovaEvaluator, ImportanceEvaluator, Importances, MeanDecreaseImpurityEvaluator, PedAnovaEvaluator,
-    get_param_importances_with,
+    FanovaEvaluator, ImportanceEvaluator, Importances, MeanDecreaseImpurityEvaluator,
+    PedAnovaEvaluator, get_param_importances_with,
 };
 use crate::study::Study;
 use crate::trial::FrozenTrial;
@@ -50,7 +50,9 @@ impl Importance {
         let study = self.study.load()?;
         let n = study.directions().len();
         if let Some(objective) = self.objective.filter(|objective| *objective >= n) {
-            return Err(Failure::Usage(format!("--objective must be less than {n}, the number of objectives, but got {objective}")));
+            return Err(Failure::Usage(format!(
+                "--objective must be less than {n}, the number of objectives, but got {objective}"
+            )));
         }
         // A fixed seed: the same question gets the same answer.
         let evaluator: Box<dyn ImportanceEvaluator> = match self.evaluator {
@@ -61,25 +63,48 @@ impl Importance {
         let params = (!self.params.is_empty()).then_some(&self.params[..]);
         let importances = assess(&study, &*evaluator, params, self.objective)?;
         if importances.is_empty() {
-            return Err(Failure::message("no parameter can be assessed; at least two complete trials with parameters are needed"));
+            return Err(Failure::message(
+                "no parameter can be assessed; at least two complete trials with parameters are needed",
+            ));
         }
         if self.json {
-            let object = importances.into_iter().map(|(name, share)| (name, number(share))).collect();
+            let object = importances
+                .into_iter()
+                .map(|(name, share)| (name, number(share)))
+                .collect();
             return Ok(print_json(out, &Value::Object(object))?);
         }
-        let rows: Vec<Vec<String>> = importances.into_iter().map(|(name, share)| vec![name, format!("{share:.4}")]).collect();
-        Ok(print_table(out, &["parameter", "importance"].map(str::to_owned), &rows)?)
+        let rows: Vec<Vec<String>> = importances
+            .into_iter()
+            .map(|(name, share)| vec![name, format!("{share:.4}")])
+            .collect();
+        Ok(print_table(
+            out,
+            &["parameter", "importance"].map(str::to_owned),
+            &rows,
+        )?)
     }
 }
 
 /// Normalized importances for the only objective, or for one of several.
-pub(super) fn assess(study: &Study, evaluator: &dyn ImportanceEvaluator, params: Option<&[String]>, objective: Option<usize>) -> Result<Importances> {
+pub(super) fn assess(
+    study: &Study,
+    evaluator: &dyn ImportanceEvaluator,
+    params: Option<&[String]>,
+    objective: Option<usize>,
+) -> Result<Importances> {
     match objective.filter(|_| study.is_multi_objective()) {
         None => get_param_importances_with(study, evaluator, params, None, true),
         Some(objective) => {
             // A target is minimized.
             let direction = study.directions()[objective];
-            let target = |trial: &FrozenTrial| trial.values.as_ref().and_then(|values| values.get(objective)).map_or(f64::NAN, |value| direction.loss(*value));
+            let target = |trial: &FrozenTrial| {
+                trial
+                    .values
+                    .as_ref()
+                    .and_then(|values| values.get(objective))
+                    .map_or(f64::NAN, |value| direction.loss(*value))
+            };
             get_param_importances_with(study, evaluator, params, Some(&target), true)
         }
     }

@@ -8,7 +8,11 @@ pub(super) enum Line {
     /// `{"step": 3, "value": 0.5}`, `step 3: loss 0.5` or `Epoch 3/10 ... 0.5`.
     Report { step: i64, value: f64 },
     /// `{"value": 0.5}` or `{"values": [0.5, 1.0]}`, with what else the object holds.
-    Result { values: Vec<f64>, constraints: Vec<(String, f64)>, attrs: Vec<(String, Json)> },
+    Result {
+        values: Vec<f64>,
+        constraints: Vec<(String, f64)>,
+        attrs: Vec<(String, Json)>,
+    },
     /// The numbers of any other line, in order.
     Numbers(Vec<f64>),
 }
@@ -25,7 +29,10 @@ pub(super) fn parse_line(line: &str) -> Line {
     let numbers = numbers(line);
     match (step(line), numbers.last()) {
         // A line with nothing but the step reports nothing.
-        (Some(step), Some(value)) if numbers.len() > 1 => Line::Report { step, value: *value },
+        (Some(step), Some(value)) if numbers.len() > 1 => Line::Report {
+            step,
+            value: *value,
+        },
         (Some(_), _) => Line::Numbers(Vec::new()),
         (None, _) => Line::Numbers(numbers),
     }
@@ -34,15 +41,25 @@ pub(super) fn parse_line(line: &str) -> Line {
 fn parse_object(json: &Json) -> Option<Line> {
     let value = json.get("value").and_then(number);
     if let Some(step) = json.get("step").and_then(Json::as_i64) {
-        return Some(Line::Report { step, value: value? });
+        return Some(Line::Report {
+            step,
+            value: value?,
+        });
     }
     let values = match json.get("values").and_then(Json::as_array) {
         Some(values) => values.iter().map(number).collect::<Option<Vec<f64>>>()?,
         None => vec![value?],
     };
     let entries = |key: &str| json.get(key).and_then(Json::as_object).unwrap_or_default();
-    let constraints = entries("constraints").iter().filter_map(|(key, value)| Some((key.clone(), number(value)?))).collect();
-    Some(Line::Result { values, constraints, attrs: entries("user_attrs").to_vec() })
+    let constraints = entries("constraints")
+        .iter()
+        .filter_map(|(key, value)| Some((key.clone(), number(value)?)))
+        .collect();
+    Some(Line::Result {
+        values,
+        constraints,
+        attrs: entries("user_attrs").to_vec(),
+    })
 }
 
 /// A number, or the text of one, since not every JSON writer has NaN.
@@ -53,7 +70,9 @@ fn number(json: &Json) -> Option<f64> {
 /// The number after a leading `step` or `epoch`.
 fn step(line: &str) -> Option<i64> {
     let lower = line.to_ascii_lowercase();
-    let rest = ["step", "epoch", "iteration", "iter"].iter().find_map(|word| lower.strip_prefix(word))?;
+    let rest = ["step", "epoch", "iteration", "iter"]
+        .iter()
+        .find_map(|word| lower.strip_prefix(word))?;
     let rest = rest.trim_start_matches([' ', '=', ':', '#', '[', '\t']);
     let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     rest[..digits].parse().ok()
@@ -63,7 +82,13 @@ fn step(line: &str) -> Option<i64> {
 fn numbers(line: &str) -> Vec<f64> {
     line.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+' | '_')))
         .map(|word| word.trim_end_matches('.'))
-        .filter(|word| word.bytes().any(|b| b.is_ascii_digit()) || ["nan", "inf", "infinity"].iter().any(|name| word.trim_start_matches(['-', '+']).eq_ignore_ascii_case(name)))
+        .filter(|word| {
+            word.bytes().any(|b| b.is_ascii_digit())
+                || ["nan", "inf", "infinity"].iter().any(|name| {
+                    word.trim_start_matches(['-', '+'])
+                        .eq_ignore_ascii_case(name)
+                })
+        })
         .filter_map(|word| word.parse().ok())
         .collect()
 }
@@ -101,8 +126,21 @@ mod tests {
 
     #[test]
     fn reports_are_found_in_json_and_in_text() {
-        for line in ["{\"step\": 3, \"value\": 0.5}", "step 3: 0.5", "step=3 loss=0.5", "Epoch 3/10 lr 0.1 val_loss 0.5", "EPOCH [3] 0.5"] {
-            assert_eq!(parse_line(line), Line::Report { step: 3, value: 0.5 }, "{line}");
+        for line in [
+            "{\"step\": 3, \"value\": 0.5}",
+            "step 3: 0.5",
+            "step=3 loss=0.5",
+            "Epoch 3/10 lr 0.1 val_loss 0.5",
+            "EPOCH [3] 0.5",
+        ] {
+            assert_eq!(
+                parse_line(line),
+                Line::Report {
+                    step: 3,
+                    value: 0.5
+                },
+                "{line}"
+            );
         }
         assert_eq!(parse_line("Epoch 3"), Line::Numbers(Vec::new()));
     }
@@ -110,11 +148,25 @@ mod tests {
     #[test]
     fn a_json_line_gives_values_constraints_and_notes() {
         let line = r#"{"values": [1, "nan"], "constraints": {"memory": -0.5}, "user_attrs": {"note": [1]}}"#;
-        let Line::Result { values, constraints, attrs } = parse_line(line) else { panic!("not a result") };
+        let Line::Result {
+            values,
+            constraints,
+            attrs,
+        } = parse_line(line)
+        else {
+            panic!("not a result")
+        };
         assert!(values[0] == 1.0 && values[1].is_nan());
         assert_eq!(constraints, [("memory".to_owned(), -0.5)]);
         assert_eq!(attrs[0].1.to_string(), "[1]");
-        assert_eq!(parse_line("{\"value\": 2}"), Line::Result { values: vec![2.0], constraints: vec![], attrs: vec![] });
+        assert_eq!(
+            parse_line("{\"value\": 2}"),
+            Line::Result {
+                values: vec![2.0],
+                constraints: vec![],
+                attrs: vec![]
+            }
+        );
         // Other objects are text.
         assert_eq!(parse_line("{\"loss\": 0.5}"), Line::Numbers(vec![0.5]));
     }

@@ -28,38 +28,58 @@ use crate::study::{Study, StudyBuilder};
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Create a study and print its name
-    #[command(after_help = "Example:\n  kiln-study create --storage sqlite:///study.db --study first --direction maximize")]
+    #[command(
+        after_help = "Example:\n  kiln-study create --storage sqlite:///study.db --study first --direction maximize"
+    )]
     Create(studies::Create),
     /// List the studies of a storage
     #[command(after_help = "Example:\n  kiln-study list --storage sqlite:///study.db --json")]
     List(studies::List),
     /// Show what a study is and how far it has come
-    #[command(after_help = "Example:\n  kiln-study show --storage sqlite:///study.db --study first")]
+    #[command(
+        after_help = "Example:\n  kiln-study show --storage sqlite:///study.db --study first"
+    )]
     Show(studies::Show),
     /// Show the best trial, or the Pareto front of several objectives
-    #[command(after_help = "Example:\n  kiln-study best --storage sqlite:///study.db --study first --json")]
+    #[command(
+        after_help = "Example:\n  kiln-study best --storage sqlite:///study.db --study first --json"
+    )]
     Best(trials::Best),
     /// Show all trials as a table, CSV or JSON
-    #[command(after_help = "Example:\n  kiln-study trials --storage sqlite:///study.db --study first --format csv > trials.csv")]
+    #[command(
+        after_help = "Example:\n  kiln-study trials --storage sqlite:///study.db --study first --format csv > trials.csv"
+    )]
     Trials(trials::Trials),
     /// Show how much each parameter matters
-    #[command(after_help = "Example:\n  kiln-study importance --storage sqlite:///study.db --study first --evaluator fanova")]
+    #[command(
+        after_help = "Example:\n  kiln-study importance --storage sqlite:///study.db --study first --evaluator fanova"
+    )]
     Importance(importance::Importance),
     /// Draw one plot, or all of them on one page
-    #[command(after_help = "Examples:\n  kiln-study plot --storage sqlite:///study.db --study first --out report.html\n  \
-                            kiln-study plot history --storage sqlite:///study.db --study first --out history.svg")]
+    #[command(
+        after_help = "Examples:\n  kiln-study plot --storage sqlite:///study.db --study first --out report.html\n  \
+                            kiln-study plot history --storage sqlite:///study.db --study first --out history.svg"
+    )]
     Plot(plot::Plot),
     /// Delete a study with all its trials
-    #[command(after_help = "Example:\n  kiln-study delete --storage sqlite:///study.db --study first")]
+    #[command(
+        after_help = "Example:\n  kiln-study delete --storage sqlite:///study.db --study first"
+    )]
     Delete(studies::Delete),
     /// Add a trial with given parameters to the queue
-    #[command(after_help = "Example:\n  kiln-study enqueue --storage sqlite:///study.db --study first --set lr=0.01 --set optimizer=adam")]
+    #[command(
+        after_help = "Example:\n  kiln-study enqueue --storage sqlite:///study.db --study first --set lr=0.01 --set optimizer=adam"
+    )]
     Enqueue(ask_tell::Enqueue),
     /// Start a trial and print its number and parameters as JSON
-    #[command(after_help = "Example:\n  kiln-study ask --storage sqlite:///study.db --study first --param 'lr=float:1e-5..1e-1:log'")]
+    #[command(
+        after_help = "Example:\n  kiln-study ask --storage sqlite:///study.db --study first --param 'lr=float:1e-5..1e-1:log'"
+    )]
     Ask(ask_tell::Ask),
     /// Finish a trial that `ask` started
-    #[command(after_help = "Example:\n  kiln-study tell --storage sqlite:///study.db --study first --trial 3 --value 0.25")]
+    #[command(
+        after_help = "Example:\n  kiln-study tell --storage sqlite:///study.db --study first --trial 3 --value 0.25"
+    )]
     Tell(ask_tell::Tell),
     /// Tune any program
     #[command(after_help = run::AFTER_HELP)]
@@ -74,10 +94,16 @@ impl Command {
         match result {
             Ok(()) => ExitCode::SUCCESS,
             // Whoever reads the output has seen enough, as `head` has.
-            Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+            Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+                ExitCode::SUCCESS
+            }
             Err(failure) => {
                 let _ = writeln!(io::stderr(), "{program}: {failure}");
-                ExitCode::from(if matches!(failure, Failure::Usage(_)) { 2 } else { 1 })
+                ExitCode::from(if matches!(failure, Failure::Usage(_)) {
+                    2
+                } else {
+                    1
+                })
             }
         }
     }
@@ -162,8 +188,17 @@ struct StorageArgs {
 
 impl StorageArgs {
     fn url(&self) -> CliResult<String> {
-        let url = self.storage.clone().or_else(|| std::env::var("OPTUNA_STORAGE").ok().filter(|url| !url.is_empty()));
-        url.ok_or_else(|| Failure::Usage("no storage is given; write --storage sqlite:///study.db, or set OPTUNA_STORAGE".to_owned()))
+        let url = self.storage.clone().or_else(|| {
+            std::env::var("OPTUNA_STORAGE")
+                .ok()
+                .filter(|url| !url.is_empty())
+        });
+        url.ok_or_else(|| {
+            Failure::Usage(
+                "no storage is given; write --storage sqlite:///study.db, or set OPTUNA_STORAGE"
+                    .to_owned(),
+            )
+        })
     }
 
     /// The storage, which must exist.
@@ -195,9 +230,16 @@ impl StudyArgs {
         match builder.shared_storage(storage.clone()).load() {
             Ok(study) => Ok(study),
             Err(Error::StudyNotFound { name, hint }) if hint.is_empty() => {
-                Err(Error::StudyNotFound { name, hint: hint_of_names(&*storage)? }.into())
+                Err(Error::StudyNotFound {
+                    name,
+                    hint: hint_of_names(&*storage)?,
+                }
+                .into())
             }
-            Err(Error::InvalidArgument(_)) if self.study.is_none() => Err(Failure::Usage(format!("no study is named; write --study NAME{}", hint_of_names(&*storage)?))),
+            Err(Error::InvalidArgument(_)) if self.study.is_none() => Err(Failure::Usage(format!(
+                "no study is named; write --study NAME{}",
+                hint_of_names(&*storage)?
+            ))),
             Err(error) => Err(error.into()),
         }
     }
@@ -209,9 +251,17 @@ fn hint_of_names(storage: &dyn Storage) -> Result<String> {
     if studies.is_empty() {
         return Ok("; it holds no study yet, so create one first".to_owned());
     }
-    let names: Vec<String> = studies.iter().take(10).map(|study| format!("{:?}", study.name)).collect();
+    let names: Vec<String> = studies
+        .iter()
+        .take(10)
+        .map(|study| format!("{:?}", study.name))
+        .collect();
     let more = studies.len().saturating_sub(10);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let more = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
     Ok(format!("; it holds {}{more}", names.join(", ")))
 }
 

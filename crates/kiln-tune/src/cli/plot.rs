@@ -66,15 +66,34 @@ enum Kind {
 impl Plot {
     pub(super) fn execute(self, out: &mut dyn Write) -> CliResult {
         let study = self.study.load()?;
-        let ending = self.out.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
-        let allowed: &[&str] = if self.kind == Kind::All { &["html", "htm"] } else { &["html", "htm", "svg", "png"] };
+        let ending = self
+            .out
+            .extension()
+            .and_then(|ending| ending.to_str())
+            .unwrap_or_default()
+            .to_ascii_lowercase();
+        let allowed: &[&str] = if self.kind == Kind::All {
+            &["html", "htm"]
+        } else {
+            &["html", "htm", "svg", "png"]
+        };
         if !allowed.contains(&ending.as_str()) {
-            let allowed = if self.kind == Kind::All { "all plots are saved as one .html page" } else { "a plot is saved as .html, .svg or .png" };
-            return Err(Failure::Usage(format!("{allowed}, but --out is {}", self.out.display())));
+            let allowed = if self.kind == Kind::All {
+                "all plots are saved as one .html page"
+            } else {
+                "a plot is saved as .html, .svg or .png"
+            };
+            return Err(Failure::Usage(format!(
+                "{allowed}, but --out is {}",
+                self.out.display()
+            )));
         }
         let n = study.directions().len();
         if self.objective >= n {
-            return Err(Failure::Usage(format!("--objective must be less than {n}, the number of objectives, but got {}", self.objective)));
+            return Err(Failure::Usage(format!(
+                "--objective must be less than {n}, the number of objectives, but got {}",
+                self.objective
+            )));
         }
         let params = self.params(&study)?;
         let params: Vec<&str> = params.iter().map(String::as_str).collect();
@@ -89,7 +108,11 @@ impl Plot {
                 }
             }
             if figures.is_empty() {
-                return Err(Error::NoTrials(format!("study {:?} has no trial to draw yet", study.name())).into());
+                return Err(Error::NoTrials(format!(
+                    "study {:?} has no trial to draw yet",
+                    study.name()
+                ))
+                .into());
             }
             plots::save_report(&format!("Study {}", study.name()), &figures, &self.out)?;
         } else {
@@ -104,7 +127,17 @@ impl Plot {
         if !self.params.is_empty() {
             return Ok(self.params.clone());
         }
-        let mut names: Vec<String> = study.trials()?.iter().flat_map(|trial| trial.params.iter().map(|param| param.name.to_string()).collect::<Vec<_>>()).collect();
+        let mut names: Vec<String> = study
+            .trials()?
+            .iter()
+            .flat_map(|trial| {
+                trial
+                    .params
+                    .iter()
+                    .map(|param| param.name.to_string())
+                    .collect::<Vec<_>>()
+            })
+            .collect();
         names.sort_unstable();
         names.dedup();
         names.truncate(5);
@@ -122,7 +155,12 @@ fn draw(kind: Kind, study: &Study, objective: usize, params: &[&str]) -> Result<
         Kind::Parallel => plots::parallel_coordinate(study, objective, params),
         Kind::Importance => {
             let several = study.is_multi_objective().then_some(objective);
-            plots::param_importances(&assess(study, &PedAnovaEvaluator::default(), None, several)?)
+            plots::param_importances(&assess(
+                study,
+                &PedAnovaEvaluator::default(),
+                None,
+                several,
+            )?)
         }
         Kind::Edf => plots::edf(&[study], objective),
         Kind::Rank => plots::rank(study, objective, params),

@@ -28,9 +28,15 @@ pub(super) enum Event {
 
 impl Process {
     /// Starts a program. Its standard error is ours, or goes into `log` with its output.
-    pub(super) fn start(command: &[String], environment: &[(String, String)], log: Option<&Path>) -> std::io::Result<Self> {
+    pub(super) fn start(
+        command: &[String],
+        environment: &[(String, String)],
+        log: Option<&Path>,
+    ) -> std::io::Result<Self> {
         let mut program = Command::new(&command[0]);
-        program.args(&command[1..]).envs(environment.iter().map(|(key, value)| (key, value)));
+        program
+            .args(&command[1..])
+            .envs(environment.iter().map(|(key, value)| (key, value)));
         program.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut log = log.map(std::fs::File::create).transpose()?;
         if let Some(log) = &log {
@@ -40,7 +46,10 @@ impl Process {
         std::os::unix::process::CommandExt::process_group(&mut program, 0);
         let mut child = program.spawn()?;
         let (sender, lines) = channel();
-        let output = child.stdout.take().ok_or_else(|| std::io::Error::other("the output is not a pipe"))?;
+        let output = child
+            .stdout
+            .take()
+            .ok_or_else(|| std::io::Error::other("the output is not a pipe"))?;
         std::thread::spawn(move || {
             let mut output = BufReader::new(output);
             let mut bytes = Vec::new();
@@ -57,7 +66,11 @@ impl Process {
                 bytes.clear();
             }
         });
-        Ok(Self { child, lines, group_alive: true })
+        Ok(Self {
+            child,
+            lines,
+            group_alive: true,
+        })
     }
 
     /// Waits a moment for the next event.
@@ -102,7 +115,10 @@ impl Process {
             Signal::Kill => rustix::process::Signal::KILL,
         };
         // The group has the id of its first process; an error means that nobody is left in it.
-        if let Some(group) = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+        if let Some(group) = i32::try_from(self.child.id())
+            .ok()
+            .and_then(rustix::process::Pid::from_raw)
+        {
             let _ = rustix::process::kill_process_group(group, signal);
         }
     }

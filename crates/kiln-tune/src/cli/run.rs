@@ -15,7 +15,9 @@ use super::space::{ParamSpec, parse_param, space};
 use super::{CliResult, Failure, StudyArgs, trials};
 use crate::error::{BoxError, Error, TrialPruned};
 use crate::pruner::{HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner};
-use crate::sampler::{CmaEsSampler, GpSampler, NsgaIiSampler, NsgaIiiSampler, QmcSampler, RandomSampler, TpeSampler};
+use crate::sampler::{
+    CmaEsSampler, GpSampler, NsgaIiSampler, NsgaIiiSampler, QmcSampler, RandomSampler, TpeSampler,
+};
 use crate::storage::{self, RdbOptions, Storage, retry_stale_trial};
 use crate::study::{Budget, Study, StudyBuilder, StudyDirection};
 use crate::sync::lock;
@@ -86,7 +88,11 @@ impl SearchArgs {
     /// The builder with this sampler and this pruner.
     pub(super) fn apply(&self, builder: StudyBuilder) -> CliResult<StudyBuilder> {
         let builder = match self.sampler {
-            SamplerName::Tpe => builder.sampler(self.seed.into_iter().fold(TpeSampler::new(), TpeSampler::seed)),
+            SamplerName::Tpe => builder.sampler(
+                self.seed
+                    .into_iter()
+                    .fold(TpeSampler::new(), TpeSampler::seed),
+            ),
             SamplerName::Random => builder.sampler(RandomSampler::new(self.seed)),
             SamplerName::Cmaes => builder.sampler(CmaEsSampler::new(self.seed)),
             SamplerName::Gp => builder.sampler(GpSampler::new(self.seed)),
@@ -153,11 +159,15 @@ impl Run {
         let space = space(&self.param).map_err(Failure::Usage)?;
         let template = Template::new(&self.command, &space).map_err(Failure::Usage)?;
         if self.trials.is_none() && self.timeout.is_none() {
-            return Err(Failure::Usage("nothing says when to stop; write --trials N or --timeout TIME".to_owned()));
+            return Err(Failure::Usage(
+                "nothing says when to stop; write --trials N or --timeout TIME".to_owned(),
+            ));
         }
         let study = self.open_study()?;
         if let Some(directory) = &self.log_dir {
-            std::fs::create_dir_all(directory).map_err(|error| Failure::message(format!("cannot make {}: {error}", directory.display())))?;
+            std::fs::create_dir_all(directory).map_err(|error| {
+                Failure::message(format!("cannot make {}: {error}", directory.display()))
+            })?;
         }
         let interrupted = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
@@ -176,7 +186,11 @@ impl Run {
             trial_timeout: self.trial_timeout,
             log_dir: self.log_dir.as_deref(),
         };
-        let mut budget = self.trials.map_or_else(Budget::unlimited, Budget::trials).n_jobs(self.jobs).catch_if(|error| !error.is::<Fatal>());
+        let mut budget = self
+            .trials
+            .map_or_else(Budget::unlimited, Budget::trials)
+            .n_jobs(self.jobs)
+            .catch_if(|error| !error.is::<Fatal>());
         if let Some(timeout) = self.timeout {
             budget = budget.timeout(timeout);
         }
@@ -205,16 +219,22 @@ impl Run {
             budget,
         );
         match result {
-            Err(Error::Objective { source, .. }) if interrupted.load(Ordering::SeqCst) => return Err(Failure::message(source.to_string())),
+            Err(Error::Objective { source, .. }) if interrupted.load(Ordering::SeqCst) => {
+                return Err(Failure::message(source.to_string()));
+            }
             other => other?,
         }
         if interrupted.load(Ordering::SeqCst) {
-            return Err(Failure::message("interrupted; running programs were ended and their trials marked as failed"));
+            return Err(Failure::message(
+                "interrupted; running programs were ended and their trials marked as failed",
+            ));
         }
         if complete.into_inner() == 0
             && let Some(reason) = lock(&last_failure).take()
         {
-            return Err(Failure::message(format!("no trial of this run is complete; the last one failed: {reason}")));
+            return Err(Failure::message(format!(
+                "no trial of this run is complete; the last one failed: {reason}"
+            )));
         }
         match trials::print_best(&study, self.json, out) {
             // The run has done its work; there is just nothing to be proud of.
@@ -233,7 +253,10 @@ impl Run {
         let url = self.study.storage.url()?;
         let storage: Arc<dyn Storage> = match self.heartbeat {
             Some(_) if url.starts_with("journal:") => {
-                return Err(Failure::Usage("a journal keeps no heartbeat; leave --heartbeat out, or use a database".to_owned()));
+                return Err(Failure::Usage(
+                    "a journal keeps no heartbeat; leave --heartbeat out, or use a database"
+                        .to_owned(),
+                ));
             }
             Some(interval) => {
                 let mut options = RdbOptions::new().heartbeat_interval(interval);
@@ -244,7 +267,11 @@ impl Run {
             }
             None => storage::open(&url)?,
         };
-        let mut builder = self.search.apply(StudyBuilder::new())?.shared_storage(storage).load_if_exists(true);
+        let mut builder = self
+            .search
+            .apply(StudyBuilder::new())?
+            .shared_storage(storage)
+            .load_if_exists(true);
         if let Some(name) = &self.study.study {
             builder = builder.name(name);
         }
@@ -276,7 +303,9 @@ impl Worker<'_> {
             trial.suggest(name, (**distribution).clone())?;
         }
         let command = self.template.fill(trial.record());
-        let log = self.log_dir.map(|directory| directory.join(format!("trial-{}.log", trial.number())));
+        let log = self
+            .log_dir
+            .map(|directory| directory.join(format!("trial-{}.log", trial.number())));
         let mut process = Process::start(&command, &environment(trial), log.as_deref())
             .map_err(|error| Fatal(format!("cannot start {:?}: {error}", command[0])))?;
         let start = Instant::now();
@@ -285,7 +314,11 @@ impl Worker<'_> {
         let status = loop {
             if self.interrupted.load(Ordering::SeqCst) {
                 process.stop();
-                return Err(Fatal("interrupted; running programs were ended and their trials marked as failed".to_owned()).into());
+                return Err(Fatal(
+                    "interrupted; running programs were ended and their trials marked as failed"
+                        .to_owned(),
+                )
+                .into());
             }
             if let Some(limit) = self.trial_timeout.filter(|limit| start.elapsed() > *limit) {
                 process.stop();
@@ -305,7 +338,11 @@ impl Worker<'_> {
                             }
                         }
                     }
-                    Line::Result { values, constraints, attrs } => {
+                    Line::Result {
+                        values,
+                        constraints,
+                        attrs,
+                    } => {
                         for (key, value) in attrs {
                             trial.set_user_attr(key, value)?;
                         }
@@ -314,7 +351,9 @@ impl Worker<'_> {
                         }
                         result = Some(values);
                     }
-                    Line::Numbers(numbers) if numbers.len() >= self.n_objectives => last_number_line = numbers,
+                    Line::Numbers(numbers) if numbers.len() >= self.n_objectives => {
+                        last_number_line = numbers
+                    }
                     Line::Numbers(_) => {}
                 },
             }
@@ -322,7 +361,9 @@ impl Worker<'_> {
         if !status.success() {
             return Err(format!("the program ended with {status}").into());
         }
-        let values = result.unwrap_or_else(|| last_number_line[last_number_line.len().saturating_sub(self.n_objectives)..].to_vec());
+        let values = result.unwrap_or_else(|| {
+            last_number_line[last_number_line.len().saturating_sub(self.n_objectives)..].to_vec()
+        });
         if values.len() != self.n_objectives {
             return Err(format!("the program printed {} of {} values; its last line of numbers is taken, or {{\"values\": [...]}}", values.len(), self.n_objectives).into());
         }
@@ -334,9 +375,20 @@ impl Worker<'_> {
 }
 
 fn environment(trial: &Trial) -> Vec<(String, String)> {
-    let params = trial.params().iter().map(|param| (format!("KILN_PARAM_{}", param.name), param.value().to_string()));
-    let more = [("KILN_TRIAL".to_owned(), trial.number().to_string()), ("KILN_STUDY".to_owned(), trial.study().name().to_owned())];
-    params.chain(more).filter(|(key, _)| !key.contains(['=', '\0'])).collect()
+    let params = trial.params().iter().map(|param| {
+        (
+            format!("KILN_PARAM_{}", param.name),
+            param.value().to_string(),
+        )
+    });
+    let more = [
+        ("KILN_TRIAL".to_owned(), trial.number().to_string()),
+        ("KILN_STUDY".to_owned(), trial.study().name().to_owned()),
+    ];
+    params
+        .chain(more)
+        .filter(|(key, _)| !key.contains(['=', '\0']))
+        .collect()
 }
 
 /// One line per finished trial on stderr.
@@ -347,10 +399,19 @@ fn say(study: &Study, trial: &FrozenTrial) {
         _ => format!("failed: {}", trial.fail_reason().unwrap_or("no value")),
     };
     let best = match study.best_trial() {
-        Ok(best) if !study.is_multi_objective() => format!("; best {} (trial {})", values_text(best.values.as_deref()), best.number),
+        Ok(best) if !study.is_multi_objective() => format!(
+            "; best {} (trial {})",
+            values_text(best.values.as_deref()),
+            best.number
+        ),
         _ => String::new(),
     };
-    let _ = writeln!(std::io::stderr(), "trial {}: {outcome} with {}{best}", trial.number, params_text(trial));
+    let _ = writeln!(
+        std::io::stderr(),
+        "trial {}: {outcome} with {}{best}",
+        trial.number,
+        params_text(trial)
+    );
 }
 
 /// The command with its placeholders.
@@ -366,7 +427,10 @@ enum Piece {
 
 impl Template {
     fn new(command: &[String], space: &ParamSpace) -> Result<Self, String> {
-        let arguments = command.iter().map(|argument| pieces(argument, space)).collect::<Result<_, _>>()?;
+        let arguments = command
+            .iter()
+            .map(|argument| pieces(argument, space))
+            .collect::<Result<_, _>>()?;
         Ok(Self { arguments })
     }
 
@@ -374,9 +438,15 @@ impl Template {
         let text = |piece: &Piece| match piece {
             Piece::Text(text) => text.clone(),
             Piece::Number => trial.number.to_string(),
-            Piece::Param(name) => trial.params.value(name).map_or_else(String::new, |value| value.to_string()),
+            Piece::Param(name) => trial
+                .params
+                .value(name)
+                .map_or_else(String::new, |value| value.to_string()),
         };
-        self.arguments.iter().map(|pieces| pieces.iter().map(text).collect()).collect()
+        self.arguments
+            .iter()
+            .map(|pieces| pieces.iter().map(text).collect())
+            .collect()
     }
 }
 
@@ -393,15 +463,28 @@ fn pieces(argument: &str, space: &ParamSpace) -> Result<Vec<Piece>, String> {
             rest = &after[2..];
             continue;
         }
-        let name = after[1..].split_once('}').map(|(name, _)| name).filter(|_| brace == "{");
+        let name = after[1..]
+            .split_once('}')
+            .map(|(name, _)| name)
+            .filter(|_| brace == "{");
         let piece = match name {
             Some("trial") if !space.contains("trial") => Piece::Number,
             Some(name) if space.contains(name) => Piece::Param(name.to_owned()),
             Some(name) => {
-                let names: Vec<String> = space.iter().map(|(name, _)| format!("{{{name}}}")).collect();
-                return Err(format!("{argument:?} asks for {{{name}}}, but the parameters are {} and {{trial}}; write {{{{ and }}}} for braces", names.join(", ")));
+                let names: Vec<String> = space
+                    .iter()
+                    .map(|(name, _)| format!("{{{name}}}"))
+                    .collect();
+                return Err(format!(
+                    "{argument:?} asks for {{{name}}}, but the parameters are {} and {{trial}}; write {{{{ and }}}} for braces",
+                    names.join(", ")
+                ));
             }
-            None => return Err(format!("{argument:?} has a brace without its partner; write {{{{ and }}}} for braces")),
+            None => {
+                return Err(format!(
+                    "{argument:?} has a brace without its partner; write {{{{ and }}}} for braces"
+                ));
+            }
         };
         pieces.push(Piece::Text(std::mem::take(&mut text)));
         pieces.push(piece);
@@ -414,7 +497,11 @@ fn pieces(argument: &str, space: &ParamSpace) -> Result<Vec<Piece>, String> {
 
 /// `90`, `90s`, `15m`, `2h`, `1.5h`.
 fn parse_time(text: &str) -> Result<Duration, String> {
-    let (number, unit) = match text.trim().char_indices().find(|(_, c)| c.is_ascii_alphabetic()) {
+    let (number, unit) = match text
+        .trim()
+        .char_indices()
+        .find(|(_, c)| c.is_ascii_alphabetic())
+    {
         Some((at, _)) => text.trim().split_at(at),
         None => (text.trim(), "s"),
     };
@@ -424,10 +511,19 @@ fn parse_time(text: &str) -> Result<Duration, String> {
         "m" | "min" => 60.0,
         "h" => 3600.0,
         "d" => 86400.0,
-        _ => return Err(format!("write a time like 90s, 15m or 2h, but got {text:?}")),
+        _ => {
+            return Err(format!(
+                "write a time like 90s, 15m or 2h, but got {text:?}"
+            ));
+        }
     };
-    let number: f64 = number.parse().map_err(|_| format!("write a time like 90s, 15m or 2h, but got {text:?}"))?;
-    Duration::try_from_secs_f64(number * seconds).ok().filter(|time| !time.is_zero()).ok_or_else(|| format!("a time must be positive, but got {text:?}"))
+    let number: f64 = number
+        .parse()
+        .map_err(|_| format!("write a time like 90s, 15m or 2h, but got {text:?}"))?;
+    Duration::try_from_secs_f64(number * seconds)
+        .ok()
+        .filter(|time| !time.is_zero())
+        .ok_or_else(|| format!("a time must be positive, but got {text:?}"))
 }
 
 #[cfg(test)]
@@ -436,12 +532,22 @@ mod tests {
 
     #[test]
     fn placeholders_are_filled_and_braces_kept() {
-        let space: ParamSpace = [("lr", parse_param("lr=float:0..1").unwrap().distribution)].into_iter().collect();
-        let command = ["--lr={lr}", "{trial}:{lr}", "awk '{{print $1}}'", "plain"].map(str::to_owned);
+        let space: ParamSpace = [("lr", parse_param("lr=float:0..1").unwrap().distribution)]
+            .into_iter()
+            .collect();
+        let command =
+            ["--lr={lr}", "{trial}:{lr}", "awk '{{print $1}}'", "plain"].map(str::to_owned);
         let template = Template::new(&command, &space).unwrap();
-        let mut trial = crate::trial::TrialBuilder::new().param("lr", 0.5, space.get("lr").unwrap().as_ref().clone()).value(0.0).build().unwrap();
+        let mut trial = crate::trial::TrialBuilder::new()
+            .param("lr", 0.5, space.get("lr").unwrap().as_ref().clone())
+            .value(0.0)
+            .build()
+            .unwrap();
         trial.number = 7;
-        assert_eq!(template.fill(&trial), ["--lr=0.5", "7:0.5", "awk '{print $1}'", "plain"]);
+        assert_eq!(
+            template.fill(&trial),
+            ["--lr=0.5", "7:0.5", "awk '{print $1}'", "plain"]
+        );
         for (argument, reason) in [("{rate}", "{lr}"), ("{lr", "partner"), ("lr}", "partner")] {
             let error = Template::new(&[argument.to_owned()], &space).err().unwrap();
             assert!(error.contains(reason), "{error}");
@@ -450,7 +556,13 @@ mod tests {
 
     #[test]
     fn times_have_units() {
-        for (text, seconds) in [("90", 90.0), ("90s", 90.0), ("15m", 900.0), ("1.5h", 5400.0), ("250ms", 0.25)] {
+        for (text, seconds) in [
+            ("90", 90.0),
+            ("90s", 90.0),
+            ("15m", 900.0),
+            ("1.5h", 5400.0),
+            ("250ms", 0.25),
+        ] {
             assert_eq!(parse_time(text), Ok(Duration::from_secs_f64(seconds)));
         }
         for text in ["", "0s", "-1s", "5 parsecs", "1e400h"] {

@@ -5,7 +5,9 @@ use std::io::Write;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::output::{attrs_json, params_text, print_json, print_table, time_json, time_text, trial_json, values_text};
+use super::output::{
+    attrs_json, params_text, print_json, print_table, time_json, time_text, trial_json, values_text,
+};
 use super::{CliResult, Failure, StorageArgs, StudyArgs, hint_of_names};
 use crate::error::Error;
 use crate::storage;
@@ -35,9 +37,14 @@ impl Create {
     pub(super) fn execute(self, out: &mut dyn Write) -> CliResult {
         let n_objectives = self.direction.len().max(1);
         if !self.metric_name.is_empty() && self.metric_name.len() != n_objectives {
-            return Err(Failure::Usage(format!("{} metric names are given for {n_objectives} objectives", self.metric_name.len())));
+            return Err(Failure::Usage(format!(
+                "{} metric names are given for {n_objectives} objectives",
+                self.metric_name.len()
+            )));
         }
-        let mut builder = StudyBuilder::new().shared_storage(storage::open(&self.study.storage.url()?)?).load_if_exists(self.skip_if_exists);
+        let mut builder = StudyBuilder::new()
+            .shared_storage(storage::open(&self.study.storage.url()?)?)
+            .load_if_exists(self.skip_if_exists);
         if let Some(name) = &self.study.study {
             builder = builder.name(name);
         }
@@ -52,8 +59,15 @@ impl Create {
             study.set_metric_names(&self.metric_name)?;
         }
         if self.json {
-            let directions: Vec<&str> = study.directions().iter().map(|direction| direction.name()).collect();
-            print_json(out, &json!({ "name": study.name(), "id": study.id(), "directions": directions }))?;
+            let directions: Vec<&str> = study
+                .directions()
+                .iter()
+                .map(|direction| direction.name())
+                .collect();
+            print_json(
+                out,
+                &json!({ "name": study.name(), "id": study.id(), "directions": directions }),
+            )?;
         } else {
             writeln!(out, "{}", study.name())?;
         }
@@ -97,9 +111,17 @@ impl List {
             .map(|study| {
                 vec![
                     study.name.clone(),
-                    study.directions.iter().map(|direction| direction.name()).collect::<Vec<_>>().join(", "),
+                    study
+                        .directions
+                        .iter()
+                        .map(|direction| direction.name())
+                        .collect::<Vec<_>>()
+                        .join(", "),
                     study.n_trials.to_string(),
-                    study.best_trial.as_ref().map_or_else(String::new, |trial| values_text(trial.values.as_deref())),
+                    study
+                        .best_trial
+                        .as_ref()
+                        .map_or_else(String::new, |trial| values_text(trial.values.as_deref())),
                     time_text(study.datetime_start),
                 ]
             })
@@ -124,11 +146,21 @@ impl Show {
         let trials = study.trials()?;
         let count = |state: TrialState| trials.iter().filter(|trial| trial.state == state).count();
         let best = study.best_trials()?;
-        let directions: Vec<&str> = study.directions().iter().map(|direction| direction.name()).collect();
+        let directions: Vec<&str> = study
+            .directions()
+            .iter()
+            .map(|direction| direction.name())
+            .collect();
         let start = trials.iter().filter_map(|trial| trial.datetime_start).min();
-        let last = trials.iter().filter_map(|trial| trial.datetime_complete).max();
+        let last = trials
+            .iter()
+            .filter_map(|trial| trial.datetime_complete)
+            .max();
         if self.json {
-            let states: serde_json::Map<_, _> = TrialState::ALL.iter().map(|state| (state.name().to_owned(), count(*state).into())).collect();
+            let states: serde_json::Map<_, _> = TrialState::ALL
+                .iter()
+                .map(|state| (state.name().to_owned(), count(*state).into()))
+                .collect();
             let value = json!({
                 "name": study.name(),
                 "id": study.id(),
@@ -148,12 +180,25 @@ impl Show {
         if let Some(names) = study.metric_names()? {
             writeln!(out, "metrics    {}", names.join(", "))?;
         }
-        let states: Vec<String> =
-            TrialState::ALL.iter().map(|state| (count(*state), state)).filter(|(n, _)| *n > 0).map(|(n, state)| format!("{n} {}", state.name().to_lowercase())).collect();
-        let states = if states.is_empty() { String::new() } else { format!(" ({})", states.join(", ")) };
+        let states: Vec<String> = TrialState::ALL
+            .iter()
+            .map(|state| (count(*state), state))
+            .filter(|(n, _)| *n > 0)
+            .map(|(n, state)| format!("{n} {}", state.name().to_lowercase()))
+            .collect();
+        let states = if states.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", states.join(", "))
+        };
         writeln!(out, "trials     {}{states}", trials.len())?;
         if let (Some(start), Some(last)) = (start, last) {
-            writeln!(out, "from, to   {} to {} UTC", time_text(Some(start)), time_text(Some(last)))?;
+            writeln!(
+                out,
+                "from, to   {} to {} UTC",
+                time_text(Some(start)),
+                time_text(Some(last))
+            )?;
         }
         for (key, value) in study.user_attrs()? {
             writeln!(out, "attribute  {key} = {value}")?;
@@ -161,7 +206,12 @@ impl Show {
         match (study.is_multi_objective(), study.best_trial()) {
             (true, _) => writeln!(out, "front      {} trials; see `best`", best.len())?,
             (false, Ok(trial)) => {
-                writeln!(out, "best       {} (trial {})", values_text(trial.values.as_deref()), trial.number)?;
+                writeln!(
+                    out,
+                    "best       {} (trial {})",
+                    values_text(trial.values.as_deref()),
+                    trial.number
+                )?;
                 writeln!(out, "           {}", params_text(&trial))?;
             }
             (false, Err(error)) => writeln!(out, "best       {error}")?,
@@ -183,10 +233,15 @@ pub struct Delete {
 impl Delete {
     pub(super) fn execute(self, _out: &mut dyn Write) -> CliResult {
         let storage = self.storage.open()?;
-        let id = storage.get_study_id_from_name(&self.study).or_else(|error| match error {
-            Error::StudyNotFound { name, .. } => Err(Error::StudyNotFound { name, hint: hint_of_names(&*storage)? }),
-            error => Err(error),
-        })?;
+        let id = storage
+            .get_study_id_from_name(&self.study)
+            .or_else(|error| match error {
+                Error::StudyNotFound { name, .. } => Err(Error::StudyNotFound {
+                    name,
+                    hint: hint_of_names(&*storage)?,
+                }),
+                error => Err(error),
+            })?;
         Ok(storage.delete_study(id)?)
     }
 }

@@ -5,7 +5,9 @@ use std::io::Write;
 use clap::Args;
 use serde_json::Value;
 
-use super::output::{Format, params_text, print_csv, print_json, print_table, trial_json, trial_table, values_text};
+use super::output::{
+    Format, params_text, print_csv, print_json, print_table, trial_json, trial_table, values_text,
+};
 use super::{CliResult, StudyArgs};
 use crate::error::Error;
 use crate::study::Study;
@@ -32,7 +34,9 @@ pub(super) fn print_best(study: &Study, json: bool, out: &mut dyn Write) -> CliR
     if study.is_multi_objective() {
         let front = study.best_trials()?;
         if front.is_empty() {
-            return Err(Error::NoTrials("no trial is complete (and feasible) yet".to_owned()).into());
+            return Err(
+                Error::NoTrials("no trial is complete (and feasible) yet".to_owned()).into(),
+            );
         }
         if json {
             let front = front.iter().map(|trial| trial_json(trial)).collect();
@@ -70,15 +74,23 @@ pub struct Trials {
 impl Trials {
     pub(super) fn execute(self, out: &mut dyn Write) -> CliResult {
         let study = self.study.load()?;
-        let trials = if self.state.is_empty() { study.trials()? } else { study.trials_in(&self.state)? };
+        let trials = if self.state.is_empty() {
+            study.trials()?
+        } else {
+            study.trials_in(&self.state)?
+        };
         let format = if self.json { Format::Json } else { self.format };
         if format == Format::Json {
-            return Ok(print_json(out, &Value::Array(trials.iter().map(|trial| trial_json(trial)).collect()))?);
+            return Ok(print_json(
+                out,
+                &Value::Array(trials.iter().map(|trial| trial_json(trial)).collect()),
+            )?);
         }
         let (header, rows) = trial_table(&study, &trials)?;
-        Ok(match format {
+        match format {
             Format::Csv => print_csv(out, &header, &rows)?,
             Format::Table | Format::Json => print_table(out, &header, &rows)?,
-        })
+        }
+        Ok(())
     }
 }

@@ -51,7 +51,8 @@ impl Color {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let (a, b) = (STOPS[low as usize], STOPS[low as usize + 1]);
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let mix = |a: u8, b: u8| (f64::from(a) + (f64::from(b) - f64::from(a)) * part).round() as u8;
+        let mix =
+            |a: u8, b: u8| (f64::from(a) + (f64::from(b) - f64::from(a)) * part).round() as u8;
         Self(mix(a.0, b.0), mix(a.1, b.1), mix(a.2, b.2))
     }
 }
@@ -129,7 +130,12 @@ pub(super) enum Marks {
     /// Circles.
     Points(Vec<Point>),
     /// A line through points; `dotted` for what does not count.
-    Line { points: Vec<(f64, f64)>, width: f64, dotted: bool, hover: Vec<String> },
+    Line {
+        points: Vec<(f64, f64)>,
+        width: f64,
+        dotted: bool,
+        hover: Vec<String>,
+    },
     /// Filled rectangles from corner to corner, without an outline.
     Boxes(Vec<Rectangle>),
     /// Words beside points.
@@ -172,7 +178,12 @@ pub(super) enum Side {
 impl Figure {
     /// A figure of one panel.
     pub(super) fn single(title: &str, panel: Panel) -> Self {
-        Self { title: title.to_owned(), panels: vec![panel], columns: 1, panel_size: (640.0, 400.0) }
+        Self {
+            title: title.to_owned(),
+            panels: vec![panel],
+            columns: 1,
+            panel_size: (640.0, 400.0),
+        }
     }
 
     /// The title.
@@ -207,32 +218,57 @@ impl Figure {
     /// # Errors
     /// [`Error::InvalidArgument`] for another ending, [`Error::Storage`] when the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        save(path.as_ref(), || self.to_html(), || Ok((self.to_svg(), self.to_png()?)))
+        save(
+            path.as_ref(),
+            || self.to_html(),
+            || Ok((self.to_svg(), self.to_png()?)),
+        )
     }
 }
 
 /// Writes a page or a picture by the ending of its name.
-fn save(path: &Path, html: impl FnOnce() -> String, pictures: impl FnOnce() -> Result<(String, Vec<u8>)>) -> Result<()> {
-    let ending = path.extension().and_then(|ending| ending.to_str()).map(str::to_ascii_lowercase);
+fn save(
+    path: &Path,
+    html: impl FnOnce() -> String,
+    pictures: impl FnOnce() -> Result<(String, Vec<u8>)>,
+) -> Result<()> {
+    let ending = path
+        .extension()
+        .and_then(|ending| ending.to_str())
+        .map(str::to_ascii_lowercase);
     let bytes = match ending.as_deref() {
         Some("html" | "htm") => html().into_bytes(),
         Some("svg") => pictures()?.0.into_bytes(),
         Some("png") => pictures()?.1,
-        _ => return Err(Error::invalid(format!("a plot is saved as .html, .svg or .png, but got {}", path.display()))),
+        _ => {
+            return Err(Error::invalid(format!(
+                "a plot is saved as .html, .svg or .png, but got {}",
+                path.display()
+            )));
+        }
     };
     write(path, &bytes)
 }
 
 pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    std::fs::write(path, bytes).map_err(|error| Error::storage(format!("cannot write {}", path.display()), error))
+    std::fs::write(path, bytes)
+        .map_err(|error| Error::storage(format!("cannot write {}", path.display()), error))
 }
 
 impl Axis {
     /// An axis over the values with 5 % of room on both sides.
-    pub(super) fn over(label: impl Into<String>, scale: Scale, values: impl IntoIterator<Item = f64>) -> Self {
+    pub(super) fn over(
+        label: impl Into<String>,
+        scale: Scale,
+        values: impl IntoIterator<Item = f64>,
+    ) -> Self {
         let log = scale == Scale::Log;
-        let finite = values.into_iter().filter(|value| value.is_finite() && !(log && *value <= 0.0));
-        let (low, high) = finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
+        let finite = values
+            .into_iter()
+            .filter(|value| value.is_finite() && !(log && *value <= 0.0));
+        let (low, high) = finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
+            (low.min(value), high.max(value))
+        });
         let (low, high) = if low > high { (1.0, 2.0) } else { (low, high) };
         let range = if log {
             let (low, high) = (low.ln(), high.ln());
@@ -241,26 +277,58 @@ impl Axis {
         } else if let Scale::Category(names) = &scale {
             (-0.5, names.len() as f64 - 0.5)
         } else {
-            let room = if high > low { 0.05 * (high - low) } else { (low.abs() * 0.05).max(0.5) };
+            let room = if high > low {
+                0.05 * (high - low)
+            } else {
+                (low.abs() * 0.05).max(0.5)
+            };
             (low - room, high + room)
         };
-        Self { label: label.into(), scale, range }
+        Self {
+            label: label.into(),
+            scale,
+            range,
+        }
     }
 
     /// The place of a value on the axis, 0 at the start and 1 at the end.
     pub(super) fn place(&self, value: f64) -> f64 {
         let (low, high) = self.range;
-        if self.scale == Scale::Log { (value.ln() - low.ln()) / (high.ln() - low.ln()) } else { (value - low) / (high - low) }
+        if self.scale == Scale::Log {
+            (value.ln() - low.ln()) / (high.ln() - low.ln())
+        } else {
+            (value - low) / (high - low)
+        }
     }
 }
 
 impl Trace {
     pub(super) fn points(name: impl Into<String>, color: Color, points: Vec<Point>) -> Self {
-        Self { name: name.into(), color, in_legend: true, marks: Marks::Points(points) }
+        Self {
+            name: name.into(),
+            color,
+            in_legend: true,
+            marks: Marks::Points(points),
+        }
     }
 
-    pub(super) fn line(name: impl Into<String>, color: Color, points: Vec<(f64, f64)>, hover: Vec<String>) -> Self {
-        Self { name: name.into(), color, in_legend: true, marks: Marks::Line { points, width: 2.0, dotted: false, hover } }
+    pub(super) fn line(
+        name: impl Into<String>,
+        color: Color,
+        points: Vec<(f64, f64)>,
+        hover: Vec<String>,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            color,
+            in_legend: true,
+            marks: Marks::Line {
+                points,
+                width: 2.0,
+                dotted: false,
+                hover,
+            },
+        }
     }
 
     pub(super) fn unlisted(mut self) -> Self {

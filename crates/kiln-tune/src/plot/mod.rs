@@ -15,7 +15,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use figure::Figure;
-pub use overview::{edf, hypervolume_history, intermediate_values, optimization_history, param_importances, pareto_front, timeline};
+pub use overview::{
+    edf, hypervolume_history, intermediate_values, optimization_history, param_importances,
+    pareto_front, timeline,
+};
 pub use params::{contour, parallel_coordinate, rank, slice};
 
 use crate::error::{Error, Result};
@@ -40,8 +43,13 @@ use crate::trial::{FrozenTrial, TrialState};
 /// [`Error::InvalidArgument`] when the name does not end with `.html`, [`Error::Storage`] when it cannot be written.
 pub fn save_report(title: &str, figures: &[Figure], path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
-    if !path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("html") || ending.eq_ignore_ascii_case("htm")) {
-        return Err(Error::invalid(format!("several plots are saved as one .html page, but got {}", path.display())));
+    if !path.extension().is_some_and(|ending| {
+        ending.eq_ignore_ascii_case("html") || ending.eq_ignore_ascii_case("htm")
+    }) {
+        return Err(Error::invalid(format!(
+            "several plots are saved as one .html page, but got {}",
+            path.display()
+        )));
     }
     figure::write(path, html::page(title, figures).as_bytes())
 }
@@ -50,7 +58,9 @@ pub fn save_report(title: &str, figures: &[Figure], path: impl AsRef<Path>) -> R
 fn objective_name(study: &Study, objective: usize) -> Result<String> {
     let n = study.directions().len();
     if objective >= n {
-        return Err(Error::invalid(format!("the study has {n} objectives, so the objective must be less than {n}, but got {objective}")));
+        return Err(Error::invalid(format!(
+            "the study has {n} objectives, so the objective must be less than {n}, but got {objective}"
+        )));
     }
     Ok(match study.metric_names()? {
         Some(names) if names.len() == n => names[objective].clone(),
@@ -70,7 +80,9 @@ fn finite_trials(study: &Study, objective: usize) -> Result<Vec<(Arc<FrozenTrial
 }
 
 fn no_trials(what: &str) -> Error {
-    Error::NoTrials(format!("{what} needs complete trials with finite values, but there is none yet"))
+    Error::NoTrials(format!(
+        "{what} needs complete trials with finite values, but there is none yet"
+    ))
 }
 
 /// What is told about a trial on hovering.
@@ -84,7 +96,11 @@ fn describe(trial: &FrozenTrial) -> String {
         text.push_str(&format!("\nvalue {}", values.join(", ")));
     }
     for param in trial.params.iter().take(20) {
-        text.push_str(&format!("\n{} = {}", layout::shorten(&param.name, 40), layout::shorten(&param.value().to_string(), 60)));
+        text.push_str(&format!(
+            "\n{} = {}",
+            layout::shorten(&param.name, 40),
+            layout::shorten(&param.value().to_string(), 60)
+        ));
     }
     if !trial.is_feasible() {
         text.push_str("\ninfeasible");

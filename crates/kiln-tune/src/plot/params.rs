@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::figure::{Axis, Color, ColorBar, Figure, Marks, Panel, Point, Rectangle, Scale, Side, Trace, Word};
+use super::figure::{
+    Axis, Color, ColorBar, Figure, Marks, Panel, Point, Rectangle, Scale, Side, Trace, Word,
+};
 use super::layout::{number, shorten};
 use super::{describe, finite_trials, no_trials, objective_name};
 use crate::distribution::Distribution;
@@ -25,21 +27,50 @@ pub fn slice(study: &Study, objective: usize, params: &[&str]) -> Result<Figure>
     let label = objective_name(study, objective)?;
     let trials = finite_trials(study, objective)?;
     let columns = columns(&trials, params, "the slice plot")?;
-    let last = trials.iter().map(|(trial, _)| trial.number).max().unwrap_or(0).max(1) as f64;
+    let last = trials
+        .iter()
+        .map(|(trial, _)| trial.number)
+        .max()
+        .unwrap_or(0)
+        .max(1) as f64;
     let values = Axis::over(label, Scale::Linear, trials.iter().map(|(_, value)| *value));
     let panels = columns.iter().map(|column| {
         let points = trials.iter().filter_map(|(trial, value)| {
-            let color = if trial.is_feasible() { Color::viridis(trial.number as f64 / last) } else { Color::GREY };
-            Some(Point { x: column.place(trial)?, y: *value, color, hover: describe(trial) })
+            let color = if trial.is_feasible() {
+                Color::viridis(trial.number as f64 / last)
+            } else {
+                Color::GREY
+            };
+            Some(Point {
+                x: column.place(trial)?,
+                y: *value,
+                color,
+                hover: describe(trial),
+            })
         });
-        Panel { x: column.axis(&trials), y: values.clone(), traces: vec![Trace::points("trials", Color::BLUE, points.collect()).unlisted()], color_bar: Some(trial_bar(last)) }
+        Panel {
+            x: column.axis(&trials),
+            y: values.clone(),
+            traces: vec![Trace::points("trials", Color::BLUE, points.collect()).unlisted()],
+            color_bar: Some(trial_bar(last)),
+        }
     });
     let panels: Vec<Panel> = panels.collect();
-    Ok(Figure { title: "Slice".to_owned(), columns: panels.len().min(3), panels, panel_size: (270.0, 280.0) })
+    Ok(Figure {
+        title: "Slice".to_owned(),
+        columns: panels.len().min(3),
+        panels,
+        panel_size: (270.0, 280.0),
+    })
 }
 
 fn trial_bar(last: f64) -> ColorBar {
-    ColorBar { label: "Trial".to_owned(), ticks: [0.0, 0.5, 1.0].map(|share| (share, number((last * share).round()))).to_vec() }
+    ColorBar {
+        label: "Trial".to_owned(),
+        ticks: [0.0, 0.5, 1.0]
+            .map(|share| (share, number((last * share).round())))
+            .to_vec(),
+    }
 }
 
 /// The value over each pair of parameters as colours, interpolated between the trials, which are the dots.
@@ -52,17 +83,37 @@ fn trial_bar(last: f64) -> ColorBar {
 pub fn contour(study: &Study, objective: usize, params: &[&str]) -> Result<Figure> {
     let label = objective_name(study, objective)?;
     let trials = finite_trials(study, objective)?;
-    let (low, high) = trials.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), (_, value)| (low.min(*value), high.max(*value)));
-    let share = |value: f64| if high > low { (value - low) / (high - low) } else { 0.5 };
+    let (low, high) = trials.iter().fold(
+        (f64::INFINITY, f64::NEG_INFINITY),
+        |(low, high), (_, value)| (low.min(*value), high.max(*value)),
+    );
+    let share = |value: f64| {
+        if high > low {
+            (value - low) / (high - low)
+        } else {
+            0.5
+        }
+    };
     let minimize = study.directions()[objective] == StudyDirection::Minimize;
     pairs(&trials, params, "Contour", |x, y| {
         let (x_axis, y_axis) = (x.axis(&trials), y.axis(&trials));
         let mut known: Vec<(f64, f64, f64)> = Vec::new();
         let mut points = Vec::new();
         for (trial, value) in &trials {
-            let (Some(x), Some(y)) = (x.place(trial), y.place(trial)) else { continue };
-            let color = if trial.is_feasible() { Color(20, 20, 20) } else { Color::GREY };
-            points.push(Point { x, y, color, hover: describe(trial) });
+            let (Some(x), Some(y)) = (x.place(trial), y.place(trial)) else {
+                continue;
+            };
+            let color = if trial.is_feasible() {
+                Color(20, 20, 20)
+            } else {
+                Color::GREY
+            };
+            points.push(Point {
+                x,
+                y,
+                color,
+                hover: describe(trial),
+            });
             let (x, y) = (x_axis.place(x), y_axis.place(y));
             // Of several trials at one place the best counts.
             match known.iter_mut().find(|other| (other.0, other.1) == (x, y)) {
@@ -72,18 +123,45 @@ pub fn contour(study: &Study, objective: usize, params: &[&str]) -> Result<Figur
             }
         }
         let cells = cells(&x_axis, &y_axis, &known, share);
-        let cells = Trace { name: "surface".to_owned(), color: Color::BLUE, in_legend: false, marks: Marks::Boxes(cells) };
-        let ticks = [0.0, 0.25, 0.5, 0.75, 1.0].map(|share| (share, number(low + share * (high - low)))).to_vec();
-        let color_bar = Some(ColorBar { label: label.clone(), ticks });
-        Panel { x: x_axis, y: y_axis, traces: vec![cells, Trace::points("trials", Color::DARK, points).unlisted()], color_bar }
+        let cells = Trace {
+            name: "surface".to_owned(),
+            color: Color::BLUE,
+            in_legend: false,
+            marks: Marks::Boxes(cells),
+        };
+        let ticks = [0.0, 0.25, 0.5, 0.75, 1.0]
+            .map(|share| (share, number(low + share * (high - low))))
+            .to_vec();
+        let color_bar = Some(ColorBar {
+            label: label.clone(),
+            ticks,
+        });
+        Panel {
+            x: x_axis,
+            y: y_axis,
+            traces: vec![
+                cells,
+                Trace::points("trials", Color::DARK, points).unlisted(),
+            ],
+            color_bar,
+        }
     })
 }
 
 /// Cells coloured by the mean of the known values, weighted by the inverse fourth power of the distance.
-fn cells(x: &Axis, y: &Axis, known: &[(f64, f64, f64)], share: impl Fn(f64) -> f64) -> Vec<Rectangle> {
+fn cells(
+    x: &Axis,
+    y: &Axis,
+    known: &[(f64, f64, f64)],
+    share: impl Fn(f64) -> f64,
+) -> Vec<Rectangle> {
     let edge = |axis: &Axis, place: f64| {
         let (low, high) = axis.range;
-        if axis.scale == Scale::Log { (low.ln() + place * (high.ln() - low.ln())).exp() } else { low + place * (high - low) }
+        if axis.scale == Scale::Log {
+            (low.ln() + place * (high.ln() - low.ln())).exp()
+        } else {
+            low + place * (high - low)
+        }
     };
     let mut cells = Vec::new();
     if known.is_empty() {
@@ -95,7 +173,10 @@ fn cells(x: &Axis, y: &Axis, known: &[(f64, f64, f64)], share: impl Fn(f64) -> f
             let middle = (at(i) + 0.5 / CELLS as f64, at(j) + 0.5 / CELLS as f64);
             let (mut sum, mut weights) = (0.0, 0.0);
             for (x, y, value) in known {
-                let weight = 1.0 / ((x - middle.0).powi(2) + (y - middle.1).powi(2)).max(1e-6).powi(2);
+                let weight = 1.0
+                    / ((x - middle.0).powi(2) + (y - middle.1).powi(2))
+                        .max(1e-6)
+                        .powi(2);
                 sum += weight * value;
                 weights += weight;
             }
@@ -124,7 +205,10 @@ pub fn rank(study: &Study, objective: usize, params: &[&str]) -> Result<Figure> 
     let last = (sorted.len().max(2) - 1) as f64;
     // Equal values share the mean of their ranks.
     let share = |value: f64| {
-        let (first, end) = (sorted.partition_point(|other| *other < value), sorted.partition_point(|other| *other <= value));
+        let (first, end) = (
+            sorted.partition_point(|other| *other < value),
+            sorted.partition_point(|other| *other <= value),
+        );
         f64::midpoint(first as f64, end as f64 - 1.0) / last
     };
     let quantile = |share: f64| {
@@ -135,12 +219,36 @@ pub fn rank(study: &Study, objective: usize, params: &[&str]) -> Result<Figure> 
     };
     pairs(&trials, params, "Rank", |x, y| {
         let points = trials.iter().filter_map(|(trial, value)| {
-            let color = if trial.is_feasible() { Color::viridis(share(*value)) } else { Color::GREY };
-            Some(Point { x: x.place(trial)?, y: y.place(trial)?, color, hover: describe(trial) })
+            let color = if trial.is_feasible() {
+                Color::viridis(share(*value))
+            } else {
+                Color::GREY
+            };
+            Some(Point {
+                x: x.place(trial)?,
+                y: y.place(trial)?,
+                color,
+                hover: describe(trial),
+            })
         });
         let traces = vec![Trace::points("trials", Color::BLUE, points.collect()).unlisted()];
-        let ticks = [0.0, 0.25, 0.5, 0.75, 1.0].map(|share| (share, format!("{}% ({})", share * 100.0, number(quantile(share))))).to_vec();
-        Panel { x: x.axis(&trials), y: y.axis(&trials), traces, color_bar: Some(ColorBar { label: "Rank".to_owned(), ticks }) }
+        let ticks = [0.0, 0.25, 0.5, 0.75, 1.0]
+            .map(|share| {
+                (
+                    share,
+                    format!("{}% ({})", share * 100.0, number(quantile(share))),
+                )
+            })
+            .to_vec();
+        Panel {
+            x: x.axis(&trials),
+            y: y.axis(&trials),
+            traces,
+            color_bar: Some(ColorBar {
+                label: "Rank".to_owned(),
+                ticks,
+            }),
+        }
     })
 }
 
@@ -155,11 +263,26 @@ pub fn parallel_coordinate(study: &Study, objective: usize, params: &[&str]) -> 
     let label = objective_name(study, objective)?;
     let trials = finite_trials(study, objective)?;
     let columns = columns(&trials, params, "the parallel coordinate plot")?;
-    let mut axes = vec![Axis::over(label.clone(), Scale::Linear, trials.iter().map(|(_, value)| *value))];
+    let mut axes = vec![Axis::over(
+        label.clone(),
+        Scale::Linear,
+        trials.iter().map(|(_, value)| *value),
+    )];
     axes.extend(columns.iter().map(|column| column.axis(&trials)));
-    let any_missing = trials.iter().any(|(trial, _)| columns.iter().any(|column| column.place(trial).is_none()));
-    let (low, high) = trials.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), (_, value)| (low.min(*value), high.max(*value)));
-    let share = |value: f64| if high > low { (value - low) / (high - low) } else { 0.5 };
+    let any_missing = trials
+        .iter()
+        .any(|(trial, _)| columns.iter().any(|column| column.place(trial).is_none()));
+    let (low, high) = trials.iter().fold(
+        (f64::INFINITY, f64::NEG_INFINITY),
+        |(low, high), (_, value)| (low.min(*value), high.max(*value)),
+    );
+    let share = |value: f64| {
+        if high > low {
+            (value - low) / (high - low)
+        } else {
+            0.5
+        }
+    };
     let mut traces = Vec::new();
     // The best are drawn last, on top.
     let direction = study.directions()[objective];
@@ -168,29 +291,82 @@ pub fn parallel_coordinate(study: &Study, objective: usize, params: &[&str]) -> 
     for (trial, value) in order {
         let mut points = vec![(0.0, axes[0].place(*value))];
         for (i, column) in columns.iter().enumerate() {
-            points.push((i as f64 + 1.0, column.place(trial).map_or(MISSING, |place| axes[i + 1].place(place))));
+            points.push((
+                i as f64 + 1.0,
+                column
+                    .place(trial)
+                    .map_or(MISSING, |place| axes[i + 1].place(place)),
+            ));
         }
         let hover = vec![describe(trial); points.len()];
-        let marks = Marks::Line { points, width: 1.4, dotted: !trial.is_feasible(), hover };
-        traces.push(Trace { name: format!("trial {}", trial.number), color: Color::viridis(share(*value)), in_legend: false, marks });
+        let marks = Marks::Line {
+            points,
+            width: 1.4,
+            dotted: !trial.is_feasible(),
+            hover,
+        };
+        traces.push(Trace {
+            name: format!("trial {}", trial.number),
+            color: Color::viridis(share(*value)),
+            in_legend: false,
+            marks,
+        });
     }
     for (i, axis) in axes.iter().enumerate() {
         let x = i as f64;
-        let marks = Marks::Line { points: vec![(x, 0.0), (x, 1.0)], width: 2.0, dotted: false, hover: Vec::new() };
-        traces.push(Trace { name: "axis".to_owned(), color: Color::DARK, in_legend: false, marks });
+        let marks = Marks::Line {
+            points: vec![(x, 0.0), (x, 1.0)],
+            width: 2.0,
+            dotted: false,
+            hover: Vec::new(),
+        };
+        traces.push(Trace {
+            name: "axis".to_owned(),
+            color: Color::DARK,
+            in_legend: false,
+            marks,
+        });
         let mut words: Vec<Word> = super::layout::ticks(axis, 7.0)
             .into_iter()
-            .map(|(value, text)| Word { x, y: axis.place(value), text: shorten(&text, 12), side: if i == 0 { Side::Left } else { Side::Right } })
+            .map(|(value, text)| Word {
+                x,
+                y: axis.place(value),
+                text: shorten(&text, 12),
+                side: if i == 0 { Side::Left } else { Side::Right },
+            })
             .filter(|word| (0.0..=1.0).contains(&word.y))
             .collect();
-        words.push(Word { x, y: 1.0, text: shorten(&axis.label, 20), side: Side::Above });
-        traces.push(Trace { name: "axis".to_owned(), color: Color::DARK, in_legend: false, marks: Marks::Words(words) });
+        words.push(Word {
+            x,
+            y: 1.0,
+            text: shorten(&axis.label, 20),
+            side: Side::Above,
+        });
+        traces.push(Trace {
+            name: "axis".to_owned(),
+            color: Color::DARK,
+            in_legend: false,
+            marks: Marks::Words(words),
+        });
     }
     let panel = Panel {
-        x: Axis { label: String::new(), scale: Scale::Hidden, range: (-0.15, columns.len() as f64 + 0.35) },
-        y: Axis { label: String::new(), scale: Scale::Hidden, range: (if any_missing { MISSING - 0.04 } else { -0.04 }, 1.1) },
+        x: Axis {
+            label: String::new(),
+            scale: Scale::Hidden,
+            range: (-0.15, columns.len() as f64 + 0.35),
+        },
+        y: Axis {
+            label: String::new(),
+            scale: Scale::Hidden,
+            range: (if any_missing { MISSING - 0.04 } else { -0.04 }, 1.1),
+        },
         traces,
-        color_bar: Some(ColorBar { label, ticks: [0.0, 0.25, 0.5, 0.75, 1.0].map(|share| (share, number(low + share * (high - low)))).to_vec() }),
+        color_bar: Some(ColorBar {
+            label,
+            ticks: [0.0, 0.25, 0.5, 0.75, 1.0]
+                .map(|share| (share, number(low + share * (high - low))))
+                .to_vec(),
+        }),
     };
     let mut figure = Figure::single("Parallel coordinate", panel);
     figure.panel_size.0 = (130.0 * (columns.len() + 1) as f64).clamp(640.0, 1600.0);
@@ -198,10 +374,23 @@ pub fn parallel_coordinate(study: &Study, objective: usize, params: &[&str]) -> 
 }
 
 /// One panel for two parameters, otherwise a square of panels without its diagonal.
-fn pairs(trials: &Trials, params: &[&str], title: &str, panel: impl Fn(&Column, &Column) -> Panel) -> Result<Figure> {
-    let columns = columns(trials, params, &format!("the {} plot", title.to_lowercase()))?;
+fn pairs(
+    trials: &Trials,
+    params: &[&str],
+    title: &str,
+    panel: impl Fn(&Column, &Column) -> Panel,
+) -> Result<Figure> {
+    let columns = columns(
+        trials,
+        params,
+        &format!("the {} plot", title.to_lowercase()),
+    )?;
     match &columns[..] {
-        [] | [_] => Err(Error::invalid(format!("the {} plot needs at least two parameters, but got {}", title.to_lowercase(), columns.len()))),
+        [] | [_] => Err(Error::invalid(format!(
+            "the {} plot needs at least two parameters, but got {}",
+            title.to_lowercase(),
+            columns.len()
+        ))),
         [x, y] => Ok(Figure::single(title, panel(x, y))),
         _ => {
             // Only one of each pair and its mirror image.
@@ -211,7 +400,12 @@ fn pairs(trials: &Trials, params: &[&str], title: &str, panel: impl Fn(&Column, 
                     panels.push(panel(x, y));
                 }
             }
-            Ok(Figure { title: title.to_owned(), columns: 3, panels, panel_size: (270.0, 240.0) })
+            Ok(Figure {
+                title: title.to_owned(),
+                columns: 3,
+                panels,
+                panel_size: (270.0, 240.0),
+            })
         }
     }
 }
@@ -233,23 +427,39 @@ fn columns(trials: &Trials, wanted: &[&str], what: &str) -> Result<Vec<Column>> 
         for param in &trial.params {
             if !columns.iter().any(|column| column.name == *param.name) {
                 let choices = match &*param.distribution {
-                    Distribution::Categorical(categorical) => categorical.choices().iter().map(ToString::to_string).collect(),
+                    Distribution::Categorical(categorical) => categorical
+                        .choices()
+                        .iter()
+                        .map(ToString::to_string)
+                        .collect(),
                     Distribution::Float(_) | Distribution::Int(_) => Vec::new(),
                 };
-                columns.push(Column { name: param.name.to_string(), distribution: param.distribution.clone(), choices });
+                columns.push(Column {
+                    name: param.name.to_string(),
+                    distribution: param.distribution.clone(),
+                    choices,
+                });
             }
         }
     }
     columns.sort_by(|a, b| a.name.cmp(&b.name));
-    if let Some(unknown) = wanted.iter().find(|name| !columns.iter().any(|column| column.name == **name)) {
+    if let Some(unknown) = wanted
+        .iter()
+        .find(|name| !columns.iter().any(|column| column.name == **name))
+    {
         let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
-        return Err(Error::invalid(format!("no trial has a parameter {unknown:?}; there are {}", names.join(", "))));
+        return Err(Error::invalid(format!(
+            "no trial has a parameter {unknown:?}; there are {}",
+            names.join(", ")
+        )));
     }
     if !wanted.is_empty() {
         columns.retain(|column| wanted.contains(&column.name.as_str()));
     }
     if columns.is_empty() {
-        return Err(Error::NoTrials(format!("{what} needs parameters, but the trials have none")));
+        return Err(Error::NoTrials(format!(
+            "{what} needs parameters, but the trials have none"
+        )));
     }
     Ok(columns)
 }
@@ -266,6 +476,10 @@ impl Column {
             distribution if distribution.is_log() => Scale::Log,
             _ => Scale::Linear,
         };
-        Axis::over(&self.name, scale, trials.iter().filter_map(|(trial, _)| self.place(trial)))
+        Axis::over(
+            &self.name,
+            scale,
+            trials.iter().filter_map(|(trial, _)| self.place(trial)),
+        )
     }
 }

@@ -37,17 +37,25 @@ pub fn open_existing(url: &str) -> Result<Arc<dyn Storage>> {
 
 fn open_with(url: &str, create: bool) -> Result<Arc<dyn Storage>> {
     if let Some(path) = journal_path(url)? {
-        return Ok(Arc::new(if create { JournalStorage::open(path)? } else { JournalStorage::open_existing(path)? }));
+        return Ok(Arc::new(if create {
+            JournalStorage::open(path)?
+        } else {
+            JournalStorage::open_existing(path)?
+        }));
     }
     Ok(Arc::new(RdbOptions::new().create(create).open(url)?))
 }
 
 /// The path of `journal:PATH`, `journal:///RELATIVE` or `journal:////ABSOLUTE`, as SQLite's URLs are read.
 fn journal_path(url: &str) -> Result<Option<&str>> {
-    let Some(rest) = url.strip_prefix("journal:") else { return Ok(None) };
+    let Some(rest) = url.strip_prefix("journal:") else {
+        return Ok(None);
+    };
     let path = match rest.strip_prefix("//") {
         Some(rest) => rest.strip_prefix('/').ok_or_else(|| {
-            Error::invalid(format!("{url:?} has a host where none can be; write journal:{rest} for a file of that name"))
+            Error::invalid(format!(
+                "{url:?} has a host where none can be; write journal:{rest} for a file of that name"
+            ))
         })?,
         None => rest,
     };
@@ -73,6 +81,11 @@ mod tests {
             assert_eq!(journal_path(url).unwrap(), path, "{url}");
         }
         assert!(journal_path("journal:").is_err());
-        assert!(journal_path("journal://study.log").unwrap_err().to_string().contains("journal:study.log"));
+        assert!(
+            journal_path("journal://study.log")
+                .unwrap_err()
+                .to_string()
+                .contains("journal:study.log")
+        );
     }
 }

@@ -11,7 +11,9 @@ mod workers;
 use std::sync::Arc;
 
 use kiln_tune::study::random_uuid;
-use kiln_tune::{Distribution, FloatDistribution, InMemoryStorage, Storage, StudyDirection, StudyId};
+use kiln_tune::{
+    Distribution, FloatDistribution, InMemoryStorage, Storage, StudyDirection, StudyId,
+};
 
 /// One storage and further handles to what it keeps.
 pub struct Place {
@@ -26,7 +28,12 @@ impl Place {
     fn in_memory() -> Self {
         let storage: Arc<dyn Storage> = Arc::new(InMemoryStorage::new());
         let again = storage.clone();
-        Self { first: storage, reopen: Box::new(move || again.clone()), _directory: None, prefix: String::new() }
+        Self {
+            first: storage,
+            reopen: Box::new(move || again.clone()),
+            _directory: None,
+            prefix: String::new(),
+        }
     }
 
     fn journal() -> Self {
@@ -47,7 +54,10 @@ impl Place {
     fn sqlite_rollback_journal() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let url = format!("sqlite:///{}", directory.path().join("study.db").display());
-        kiln_tune::storage::RdbOptions::new().wal(false).open(&url).unwrap();
+        kiln_tune::storage::RdbOptions::new()
+            .wal(false)
+            .open(&url)
+            .unwrap();
         Self::url(url, Some(directory))
     }
 
@@ -55,12 +65,18 @@ impl Place {
     fn sqlite_in_memory() -> Self {
         let storage = kiln_tune::storage::open("sqlite:///:memory:").unwrap();
         let again = storage.clone();
-        Self { first: storage, reopen: Box::new(move || again.clone()), _directory: None, prefix: String::new() }
+        Self {
+            first: storage,
+            reopen: Box::new(move || again.clone()),
+            _directory: None,
+            prefix: String::new(),
+        }
     }
 
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     fn server(variable: &str) -> Self {
-        let url = std::env::var(variable).unwrap_or_else(|_| panic!("set {variable} to the URL of an empty database"));
+        let url = std::env::var(variable)
+            .unwrap_or_else(|_| panic!("set {variable} to the URL of an empty database"));
         Self::url(url, None)
     }
 
@@ -68,7 +84,12 @@ impl Place {
         let first = kiln_tune::storage::open(&url).unwrap();
         let reopen = Box::new(move || kiln_tune::storage::open_existing(&url).unwrap());
         // Tests on a server share its database.
-        Self { first, reopen, _directory: directory, prefix: format!("{}-", random_uuid()) }
+        Self {
+            first,
+            reopen,
+            _directory: directory,
+            prefix: format!("{}-", random_uuid()),
+        }
     }
 
     /// The storage.
@@ -93,10 +114,13 @@ impl Place {
 
     /// A new study with one objective that is minimized.
     pub fn study(&self) -> StudyId {
-        self.storage().create_study(&[StudyDirection::Minimize], None).unwrap()
+        self.storage()
+            .create_study(&[StudyDirection::Minimize], None)
+            .unwrap()
     }
 }
 
+/// A uniform distribution.
 pub fn float(low: f64, high: f64) -> Arc<Distribution> {
     Arc::new(FloatDistribution::new(low, high).unwrap().into())
 }

@@ -28,14 +28,27 @@ pub(super) struct JournalFile {
 impl JournalFile {
     /// Opens the file, which is made when it is missing and `create` is set.
     pub(super) fn open(path: &Path, create: bool) -> Result<Self> {
-        let failed = |error: io::Error| Error::storage(format!("cannot open the journal {}", path.display()), error);
+        let failed = |error: io::Error| {
+            Error::storage(format!("cannot open the journal {}", path.display()), error)
+        };
         if path.is_dir() {
-            return Err(Error::invalid(format!("{} is a directory; name the journal file", path.display())));
+            return Err(Error::invalid(format!(
+                "{} is a directory; name the journal file",
+                path.display()
+            )));
         }
-        OpenOptions::new().append(true).create(create).open(path).map_err(failed)?;
+        OpenOptions::new()
+            .append(true)
+            .create(create)
+            .open(path)
+            .map_err(failed)?;
         // The lock is a link to the file, which must be found from the directory of the link.
         let path = std::path::absolute(path).map_err(failed)?;
-        Ok(Self { path, offset: 0, lines: 0 })
+        Ok(Self {
+            path,
+            offset: 0,
+            lines: 0,
+        })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -46,12 +59,17 @@ impl JournalFile {
     /// A last line without its end is left for later.
     pub(super) fn read(&mut self, mut apply: impl FnMut(&str) -> Result<()>) -> Result<()> {
         let path = self.path.clone();
-        let failed = |error: io::Error| Error::storage(format!("cannot read the journal {}", path.display()), error);
+        let failed = |error: io::Error| {
+            Error::storage(format!("cannot read the journal {}", path.display()), error)
+        };
         let mut file = File::open(&path).map_err(failed)?;
         let size = file.metadata().map_err(failed)?.len();
         if size < self.offset {
             return Err(Error::Storage {
-                message: format!("the journal {} became shorter; it was cut or replaced, so open it anew", path.display()),
+                message: format!(
+                    "the journal {} became shorter; it was cut or replaced, so open it anew",
+                    path.display()
+                ),
                 source: None,
             });
         }
@@ -60,9 +78,17 @@ impl JournalFile {
         }
         file.seek(SeekFrom::Start(self.offset)).map_err(failed)?;
         let mut bytes = Vec::new();
-        file.take(size - self.offset).read_to_end(&mut bytes).map_err(failed)?;
+        file.take(size - self.offset)
+            .read_to_end(&mut bytes)
+            .map_err(failed)?;
         let bad = |number: u64, error: Error| {
-            Error::storage(format!("line {number} of {} is not a journal entry; the file is damaged or not a journal", path.display()), error)
+            Error::storage(
+                format!(
+                    "line {number} of {} is not a journal entry; the file is damaged or not a journal",
+                    path.display()
+                ),
+                error,
+            )
         };
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             if line.last() != Some(&b'\n') {
@@ -71,7 +97,10 @@ impl JournalFile {
                 return if line[..start] == LINE_START[..start] {
                     Ok(())
                 } else {
-                    Err(bad(self.lines + 1, Error::InvalidJson("an entry starts with {\"op_code\":".to_owned())))
+                    Err(bad(
+                        self.lines + 1,
+                        Error::InvalidJson("an entry starts with {\"op_code\":".to_owned()),
+                    ))
                 };
             }
             std::str::from_utf8(line)
@@ -95,7 +124,12 @@ impl JournalFile {
             file.write_all(format!("{line}\n").as_bytes())?;
             file.sync_all()
         };
-        write().map_err(|error| Error::storage(format!("cannot write to the journal {}", self.path.display()), error))
+        write().map_err(|error| {
+            Error::storage(
+                format!("cannot write to the journal {}", self.path.display()),
+                error,
+            )
+        })
     }
 
     /// Waits for the lock.
@@ -121,20 +155,36 @@ impl JournalLock {
             match make_lock(journal, &lock) {
                 Ok(()) => return Ok(Self { path: lock }),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(Error::storage(format!("cannot make the lock {}", lock.display()), error)),
+                Err(error) => {
+                    return Err(Error::storage(
+                        format!("cannot make the lock {}", lock.display()),
+                        error,
+                    ));
+                }
             }
-            let made = lock.symlink_metadata().and_then(|meta| meta.modified()).ok();
+            let made = lock
+                .symlink_metadata()
+                .and_then(|meta| meta.modified())
+                .ok();
             if made != seen.0 {
                 seen = (made, Instant::now());
             } else if made.is_some() && seen.1.elapsed() > GRACE_PERIOD {
-                log::warn!("the lock {} was not released for {} s; its holder seems to be dead", lock.display(), GRACE_PERIOD.as_secs());
+                log::warn!(
+                    "the lock {} was not released for {} s; its holder seems to be dead",
+                    lock.display(),
+                    GRACE_PERIOD.as_secs()
+                );
                 release(&lock);
                 pause = Duration::from_millis(1);
                 continue;
             }
             if start.elapsed() > PATIENCE {
                 return Err(Error::Storage {
-                    message: format!("the journal {} stayed locked by others for {} s", journal.display(), PATIENCE.as_secs()),
+                    message: format!(
+                        "the journal {} stayed locked by others for {} s",
+                        journal.display(),
+                        PATIENCE.as_secs()
+                    ),
                     source: None,
                 });
             }
@@ -168,5 +218,9 @@ fn make_lock(journal: &Path, lock: &Path) -> io::Result<()> {
 
 #[cfg(not(unix))]
 fn make_lock(_journal: &Path, lock: &Path) -> io::Result<()> {
-    OpenOptions::new().write(true).create_new(true).open(lock).map(drop)
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(lock)
+        .map(drop)
 }

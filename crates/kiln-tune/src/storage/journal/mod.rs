@@ -78,9 +78,16 @@ impl JournalStorage {
     fn open_with(path: &Path, create: bool) -> Result<Self> {
         let file = JournalFile::open(path, create)?;
         let path = file.path().to_owned();
-        let mut state = State { file, replay: Replay::default() };
+        let mut state = State {
+            file,
+            replay: Replay::default(),
+        };
         state.sync()?;
-        Ok(Self { state: Mutex::new(state), path, worker: random_uuid() })
+        Ok(Self {
+            state: Mutex::new(state),
+            path,
+            worker: random_uuid(),
+        })
     }
 
     /// Gives the present state to `look`.
@@ -92,14 +99,24 @@ impl JournalStorage {
 
     /// Under the lock of the file: `decide` looks at the present state and says what to append, or None for nothing, and
     /// what to answer. What is appended is therefore never refused by a reader.
-    fn write<T>(&self, decide: impl FnOnce(&Replay) -> Result<(Option<(i64, Vec<(&'static str, Json)>)>, T)>) -> Result<T> {
+    fn write<T>(
+        &self,
+        decide: impl FnOnce(&Replay) -> Result<(Option<(i64, Vec<(&'static str, Json)>)>, T)>,
+    ) -> Result<T> {
         let mut state = lock(&self.state);
         let _lock = state.file.lock()?;
         state.sync()?;
         let (entry, answer) = decide(&state.replay)?;
         if let Some((code, fields)) = entry {
-            let mut object = vec![("op_code".to_owned(), Json::Int(code)), ("worker_id".to_owned(), Json::Str(self.worker_id()))];
-            object.extend(fields.into_iter().map(|(key, value)| (key.to_owned(), value)));
+            let mut object = vec![
+                ("op_code".to_owned(), Json::Int(code)),
+                ("worker_id".to_owned(), Json::Str(self.worker_id())),
+            ];
+            object.extend(
+                fields
+                    .into_iter()
+                    .map(|(key, value)| (key.to_owned(), value)),
+            );
             state.file.append(&Json::Object(object).to_compact())?;
             state.sync()?;
         }
@@ -108,28 +125,59 @@ impl JournalStorage {
 
     /// As Optuna's: one per thread.
     fn worker_id(&self) -> String {
-        let thread: String = format!("{:?}", std::thread::current().id()).chars().filter(char::is_ascii_digit).collect();
+        let thread: String = format!("{:?}", std::thread::current().id())
+            .chars()
+            .filter(char::is_ascii_digit)
+            .collect();
         format!("{}-{thread}", self.worker)
     }
 
-    fn set_study_attr(&self, code: i64, field: &'static str, study_id: StudyId, key: &str, value: &Json) -> Result<()> {
+    fn set_study_attr(
+        &self,
+        code: i64,
+        field: &'static str,
+        study_id: StudyId,
+        key: &str,
+        value: &Json,
+    ) -> Result<()> {
         self.write(|replay| {
             replay.study(study_id)?;
-            Ok((Some((code, vec![("study_id", Json::Int(study_id)), (field, pair(key, value))])), ()))
+            Ok((
+                Some((
+                    code,
+                    vec![("study_id", Json::Int(study_id)), (field, pair(key, value))],
+                )),
+                (),
+            ))
         })
     }
 
-    fn set_trial_attr(&self, code: i64, field: &'static str, trial_id: TrialId, key: &str, value: &Json) -> Result<()> {
+    fn set_trial_attr(
+        &self,
+        code: i64,
+        field: &'static str,
+        trial_id: TrialId,
+        key: &str,
+        value: &Json,
+    ) -> Result<()> {
         self.write(|replay| {
             replay.updatable(trial_id)?;
-            Ok((Some((code, vec![("trial_id", Json::Int(trial_id)), (field, pair(key, value))])), ()))
+            Ok((
+                Some((
+                    code,
+                    vec![("trial_id", Json::Int(trial_id)), (field, pair(key, value))],
+                )),
+                (),
+            ))
         })
     }
 }
 
 impl std::fmt::Debug for JournalStorage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("JournalStorage").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("JournalStorage")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
     }
 }
 
@@ -140,8 +188,20 @@ impl Storage for JournalStorage {
             if replay.studies.values().any(|study| study.name == name) {
                 return Err(Error::DuplicatedStudy { name: name.clone() });
             }
-            let codes = directions.iter().map(|direction| i64::from(direction.code())).collect();
-            Ok((Some((op::CREATE_STUDY, vec![("study_name", Json::from(name.as_str())), ("directions", codes)])), ()))
+            let codes = directions
+                .iter()
+                .map(|direction| i64::from(direction.code()))
+                .collect();
+            Ok((
+                Some((
+                    op::CREATE_STUDY,
+                    vec![
+                        ("study_name", Json::from(name.as_str())),
+                        ("directions", codes),
+                    ],
+                )),
+                (),
+            ))
         })?;
         self.get_study_id_from_name(&name)
     }
@@ -149,7 +209,10 @@ impl Storage for JournalStorage {
     fn delete_study(&self, study_id: StudyId) -> Result<()> {
         self.write(|replay| {
             replay.study(study_id)?;
-            Ok((Some((op::DELETE_STUDY, vec![("study_id", Json::Int(study_id))])), ()))
+            Ok((
+                Some((op::DELETE_STUDY, vec![("study_id", Json::Int(study_id))])),
+                (),
+            ))
         })
     }
 
@@ -158,13 +221,24 @@ impl Storage for JournalStorage {
     }
 
     fn set_study_system_attr(&self, study_id: StudyId, key: &str, value: &Json) -> Result<()> {
-        self.set_study_attr(op::SET_STUDY_SYSTEM_ATTR, "system_attr", study_id, key, value)
+        self.set_study_attr(
+            op::SET_STUDY_SYSTEM_ATTR,
+            "system_attr",
+            study_id,
+            key,
+            value,
+        )
     }
 
     fn get_study_id_from_name(&self, name: &str) -> Result<StudyId> {
         self.read(|replay| {
             let found = replay.studies.iter().find(|(_, study)| study.name == name);
-            found.map(|(id, _)| *id).ok_or_else(|| Error::StudyNotFound { name: name.to_owned(), hint: String::new() })
+            found
+                .map(|(id, _)| *id)
+                .ok_or_else(|| Error::StudyNotFound {
+                    name: name.to_owned(),
+                    hint: String::new(),
+                })
         })
     }
 
@@ -197,7 +271,11 @@ impl Storage for JournalStorage {
         })
     }
 
-    fn create_new_trial(&self, study_id: StudyId, template: Option<&FrozenTrial>) -> Result<Arc<FrozenTrial>> {
+    fn create_new_trial(
+        &self,
+        study_id: StudyId,
+        template: Option<&FrozenTrial>,
+    ) -> Result<Arc<FrozenTrial>> {
         let id = self.write(|replay| {
             replay.study(study_id)?;
             if let Some(trial) = template {
@@ -216,12 +294,22 @@ impl Storage for JournalStorage {
         self.get_trial(id)
     }
 
-    fn set_trial_param(&self, trial_id: TrialId, name: &Arc<str>, internal: f64, distribution: &Arc<Distribution>) -> Result<()> {
+    fn set_trial_param(
+        &self,
+        trial_id: TrialId,
+        name: &Arc<str>,
+        internal: f64,
+        distribution: &Arc<Distribution>,
+    ) -> Result<()> {
         self.write(|replay| {
             let (study_id, _) = replay.updatable(trial_id)?;
             replay.check_distribution(*study_id, name, distribution)?;
             #[allow(clippy::cast_possible_truncation)]
-            let value = if distribution.is_categorical() { Json::Int(internal as i64) } else { Json::Float(internal) };
+            let value = if distribution.is_categorical() {
+                Json::Int(internal as i64)
+            } else {
+                Json::Float(internal)
+            };
             let fields = vec![
                 ("trial_id", Json::Int(trial_id)),
                 ("param_name", Json::from(&**name)),
@@ -232,15 +320,28 @@ impl Storage for JournalStorage {
         })
     }
 
-    fn get_trial_id_from_study_id_trial_number(&self, study_id: StudyId, number: u64) -> Result<TrialId> {
+    fn get_trial_id_from_study_id_trial_number(
+        &self,
+        study_id: StudyId,
+        number: u64,
+    ) -> Result<TrialId> {
         self.read(|replay| {
             let study = replay.study(study_id)?;
-            let id = usize::try_from(number).ok().and_then(|number| study.trial_ids.get(number).copied());
-            id.ok_or_else(|| Error::TrialNotFound { trial: format!("{number} of study {:?}", study.name) })
+            let id = usize::try_from(number)
+                .ok()
+                .and_then(|number| study.trial_ids.get(number).copied());
+            id.ok_or_else(|| Error::TrialNotFound {
+                trial: format!("{number} of study {:?}", study.name),
+            })
         })
     }
 
-    fn set_trial_state_values(&self, trial_id: TrialId, state: TrialState, values: Option<&[f64]>) -> Result<bool> {
+    fn set_trial_state_values(
+        &self,
+        trial_id: TrialId,
+        state: TrialState,
+        values: Option<&[f64]>,
+    ) -> Result<bool> {
         if values.is_some_and(|values| values.iter().any(|value| value.is_nan())) {
             return Err(Error::invalid("the value of a trial must not be NaN"));
         }
@@ -250,7 +351,11 @@ impl Storage for JournalStorage {
                 return Ok((None, false));
             }
             let values = values.map_or(Json::Null, |values| values.iter().copied().collect());
-            let mut fields = vec![("trial_id", Json::Int(trial_id)), ("state", Json::Int(state.code().into())), ("values", values)];
+            let mut fields = vec![
+                ("trial_id", Json::Int(trial_id)),
+                ("state", Json::Int(state.code().into())),
+                ("values", values),
+            ];
             if state == TrialState::Running {
                 fields.push(("datetime_start", time(now())));
             } else if state.is_finished() {
@@ -263,7 +368,11 @@ impl Storage for JournalStorage {
     fn set_trial_intermediate_value(&self, trial_id: TrialId, step: i64, value: f64) -> Result<()> {
         self.write(|replay| {
             replay.updatable(trial_id)?;
-            let fields = vec![("trial_id", Json::Int(trial_id)), ("step", Json::Int(step)), ("intermediate_value", Json::Float(value))];
+            let fields = vec![
+                ("trial_id", Json::Int(trial_id)),
+                ("step", Json::Int(step)),
+                ("intermediate_value", Json::Float(value)),
+            ];
             Ok((Some((op::SET_TRIAL_INTERMEDIATE_VALUE, fields)), ()))
         })
     }
@@ -273,22 +382,37 @@ impl Storage for JournalStorage {
     }
 
     fn set_trial_system_attr(&self, trial_id: TrialId, key: &str, value: &Json) -> Result<()> {
-        self.set_trial_attr(op::SET_TRIAL_SYSTEM_ATTR, "system_attr", trial_id, key, value)
+        self.set_trial_attr(
+            op::SET_TRIAL_SYSTEM_ATTR,
+            "system_attr",
+            trial_id,
+            key,
+            value,
+        )
     }
 
     fn get_trial(&self, trial_id: TrialId) -> Result<Arc<FrozenTrial>> {
         self.read(|replay| Ok(replay.slot(trial_id)?.1.clone()))
     }
 
-    fn read_trials(&self, study_id: StudyId, ids: &[TrialId], after: TrialId) -> Result<Vec<Arc<FrozenTrial>>> {
+    fn read_trials(
+        &self,
+        study_id: StudyId,
+        ids: &[TrialId],
+        after: TrialId,
+    ) -> Result<Vec<Arc<FrozenTrial>>> {
         self.read(|replay| {
             let study = replay.study(study_id)?;
             let mut early: Vec<TrialId> = ids.iter().copied().filter(|id| *id <= after).collect();
             early.sort_unstable();
             early.dedup();
             let start = study.trial_ids.partition_point(|id| *id <= after);
-            let known = early.into_iter().chain(study.trial_ids[start..].iter().copied());
-            let trials = known.filter_map(|id| replay.slot(id).ok()).filter(|(owner, _)| *owner == study_id);
+            let known = early
+                .into_iter()
+                .chain(study.trial_ids[start..].iter().copied());
+            let trials = known
+                .filter_map(|id| replay.slot(id).ok())
+                .filter(|(owner, _)| *owner == study_id);
             Ok(trials.map(|(_, trial)| trial.clone()).collect())
         })
     }
@@ -296,10 +420,16 @@ impl Storage for JournalStorage {
     fn get_best_trial(&self, study_id: StudyId) -> Result<Arc<FrozenTrial>> {
         let directions = self.get_study_directions(study_id)?;
         let [direction] = directions[..] else {
-            return Err(Error::MultiObjective { operation: "the best trial", n_objectives: directions.len(), instead: "use the best trials" });
+            return Err(Error::MultiObjective {
+                operation: "the best trial",
+                n_objectives: directions.len(),
+                instead: "use the best trials",
+            });
         };
         let trials = self.get_all_trials(study_id, Some(&[TrialState::Complete]))?;
-        best_of(&trials, direction).cloned().ok_or_else(|| Error::NoTrials("no trial is complete yet".to_owned()))
+        best_of(&trials, direction)
+            .cloned()
+            .ok_or_else(|| Error::NoTrials("no trial is complete yet".to_owned()))
     }
 
     fn get_waiting_trial_ids(&self, study_id: StudyId) -> Result<Vec<TrialId>> {
@@ -316,7 +446,12 @@ fn time(time: Timestamp) -> Json {
 }
 
 fn object(attrs: &Attrs) -> Json {
-    Json::Object(attrs.iter().map(|(key, value)| (key.clone(), value.clone())).collect())
+    Json::Object(
+        attrs
+            .iter()
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect(),
+    )
 }
 
 /// The fields of a trial that is created with content, in Optuna's order.
@@ -327,7 +462,10 @@ fn template_fields(trial: &FrozenTrial) -> Vec<(&'static str, Json)> {
         Some(values) => (Json::Null, values.iter().copied().collect()),
     };
     let mut fields = vec![
-        ("datetime_start", trial.datetime_start.map_or(Json::Null, time)),
+        (
+            "datetime_start",
+            trial.datetime_start.map_or(Json::Null, time),
+        ),
         ("state", Json::Int(trial.state.code().into())),
         ("value", value),
         ("values", values),
@@ -336,9 +474,17 @@ fn template_fields(trial: &FrozenTrial) -> Vec<(&'static str, Json)> {
         fields.push(("datetime_complete", time(complete)));
     }
     let params = trial.params.iter();
-    let distributions = params.clone().map(|param| (param.name.to_string(), Json::Str(param.distribution.to_json_text())));
+    let distributions = params.clone().map(|param| {
+        (
+            param.name.to_string(),
+            Json::Str(param.distribution.to_json_text()),
+        )
+    });
     let internal = params.map(|param| (param.name.to_string(), Json::Float(param.internal)));
-    let reports = trial.intermediate_values.iter().map(|(step, value)| (step.to_string(), Json::Float(*value)));
+    let reports = trial
+        .intermediate_values
+        .iter()
+        .map(|(step, value)| (step.to_string(), Json::Float(*value)));
     fields.extend([
         ("distributions", Json::Object(distributions.collect())),
         ("params", Json::Object(internal.collect())),

@@ -67,12 +67,18 @@ pub(crate) struct SqlError {
 
 impl SqlError {
     pub(crate) fn new(kind: Failure, source: impl Into<BoxError>) -> Self {
-        Self { kind, source: source.into() }
+        Self {
+            kind,
+            source: source.into(),
+        }
     }
 
     /// What was read is not what the schema promises.
     pub(crate) fn unexpected(what: &str, found: &SqlValue) -> Self {
-        Self::new(Failure::Other, format!("expected {what} in the database, found {found:?}"))
+        Self::new(
+            Failure::Other,
+            format!("expected {what} in the database, found {found:?}"),
+        )
     }
 }
 
@@ -115,9 +121,9 @@ impl Row {
         match &self.0[column] {
             SqlValue::Null => Ok(None),
             SqlValue::Time(value) => Ok(Some(*value)),
-            SqlValue::Text(text) => {
-                parse_datetime(text).map(Some).ok_or_else(|| SqlError::unexpected("a date and time", &self.0[column]))
-            }
+            SqlValue::Text(text) => parse_datetime(text)
+                .map(Some)
+                .ok_or_else(|| SqlError::unexpected("a date and time", &self.0[column])),
             other => Err(SqlError::unexpected("a date and time", other)),
         }
     }
@@ -162,7 +168,9 @@ impl Dialect {
         let assignments = assignments.join(", ");
         match self {
             Self::Mysql => format!(" ON DUPLICATE KEY UPDATE {assignments}"),
-            Self::Sqlite | Self::Postgres => format!(" ON CONFLICT ({unique}) DO UPDATE SET {assignments}"),
+            Self::Sqlite | Self::Postgres => {
+                format!(" ON CONFLICT ({unique}) DO UPDATE SET {assignments}")
+            }
         }
     }
 
@@ -171,7 +179,9 @@ impl Dialect {
         match self {
             Self::Sqlite => "(julianday(CURRENT_TIMESTAMP) - julianday(h.heartbeat)) * 86400.0 > ?",
             Self::Postgres => "LOCALTIMESTAMP - h.heartbeat > ? * INTERVAL '1 second'",
-            Self::Mysql => "TIMESTAMPDIFF(MICROSECOND, h.heartbeat, CURRENT_TIMESTAMP) / 1000000.0 > ?",
+            Self::Mysql => {
+                "TIMESTAMPDIFF(MICROSECOND, h.heartbeat, CURRENT_TIMESTAMP) / 1000000.0 > ?"
+            }
         }
     }
 }
@@ -200,7 +210,11 @@ pub(crate) fn parse_datetime(text: &str) -> Option<Timestamp> {
     let text = text.trim().trim_end_matches('Z');
     let (date, time) = text.split_at_checked(10)?;
     let time = &time[..time.find(['+', '-']).unwrap_or(time.len())];
-    let naive = NaiveDateTime::parse_from_str(&format!("{date}T{}", time.get(1..)?), "%Y-%m-%dT%H:%M:%S%.f").ok()?;
+    let naive = NaiveDateTime::parse_from_str(
+        &format!("{date}T{}", time.get(1..)?),
+        "%Y-%m-%dT%H:%M:%S%.f",
+    )
+    .ok()?;
     Timestamp::from_timestamp_micros(naive.and_utc().timestamp_micros())
 }
 
@@ -215,19 +229,39 @@ mod tests {
 
     #[test]
     fn dates_survive_a_round_trip() {
-        for text in ["1970-01-01 00:00:00.000000", "2000-02-29 23:59:59.999999", "2026-11-22 11:43:21.233221", "1969-12-31 23:59:59.000001"] {
+        for text in [
+            "1970-01-01 00:00:00.000000",
+            "2000-02-29 23:59:59.999999",
+            "2026-11-22 11:43:21.233221",
+            "1969-12-31 23:59:59.000001",
+        ] {
             assert_eq!(format_datetime(parse_datetime(text).unwrap()), text);
         }
-        assert_eq!(parse_datetime("2026-11-22 11:43:21").unwrap().timestamp(), 1_795_347_801);
+        assert_eq!(
+            parse_datetime("2026-11-22 11:43:21").unwrap().timestamp(),
+            1_795_347_801
+        );
     }
 
     #[test]
     fn every_date_form_that_other_writers_use_is_read() {
         let expected = parse_datetime("2026-11-22 11:43:21.233000").unwrap();
-        for text in ["2026-11-22T11:43:21.233", "2026-11-22 11:43:21.233000+00:00", "2026-11-22T11:43:21.233000Z", "2026-11-22 11:43:21.233000000"] {
+        for text in [
+            "2026-11-22T11:43:21.233",
+            "2026-11-22 11:43:21.233000+00:00",
+            "2026-11-22T11:43:21.233000Z",
+            "2026-11-22 11:43:21.233000000",
+        ] {
             assert_eq!(parse_datetime(text), Some(expected), "{text}");
         }
-        for text in ["", "yesterday", "2026-13-01 00:00:00", "2026-11-22 25:00:00", "2026-11-22", "2026-11-22 11:43:21.2x"] {
+        for text in [
+            "",
+            "yesterday",
+            "2026-13-01 00:00:00",
+            "2026-11-22 25:00:00",
+            "2026-11-22",
+            "2026-11-22 11:43:21.2x",
+        ] {
             assert_eq!(parse_datetime(text), None, "{text}");
         }
     }

@@ -57,10 +57,12 @@ pub struct RdbStorage {
     pool: Pool,
     interner: Interner,
     /// A distribution of each parameter of a study, as far as this process knows.
-    known: Mutex<HashMap<StudyId, HashMap<Arc<str>, Arc<Distribution>>>>,
+    known: Mutex<HashMap<StudyId, Distributions>>,
     frontiers: Mutex<HashMap<StudyId, Frontier>>,
     heartbeat: Option<HeartbeatSettings>,
 }
+
+type Distributions = HashMap<Arc<str>, Arc<Distribution>>;
 
 struct HeartbeatSettings {
     interval: Duration,
@@ -95,16 +97,35 @@ impl RdbStorage {
         RdbOptions::new().open(url)
     }
 
-    fn transaction<T>(&self, access: Access, what: &str, work: impl FnMut(&mut Transaction<'_>) -> Result<T, Abort>) -> Result<T> {
+    fn transaction<T>(
+        &self,
+        access: Access,
+        what: &str,
+        work: impl FnMut(&mut Transaction<'_>) -> Result<T, Abort>,
+    ) -> Result<T> {
         self.pool.transaction(access, what, work)
     }
 
-    fn set_study_attr(&self, table: &'static str, study_id: StudyId, key: &str, value: &Json) -> Result<()> {
+    fn set_study_attr(
+        &self,
+        table: &'static str,
+        study_id: StudyId,
+        key: &str,
+        value: &Json,
+    ) -> Result<()> {
         check_length("attribute key", key)?;
-        self.transaction(Access::Write, "write a study attribute", |tx| write::study_attr(tx, table, study_id, key, value))
+        self.transaction(Access::Write, "write a study attribute", |tx| {
+            write::study_attr(tx, table, study_id, key, value)
+        })
     }
 
-    fn set_trial_attr(&self, table: &'static str, trial_id: TrialId, key: &str, value: &Json) -> Result<()> {
+    fn set_trial_attr(
+        &self,
+        table: &'static str,
+        trial_id: TrialId,
+        key: &str,
+        value: &Json,
+    ) -> Result<()> {
         check_length("attribute key", key)?;
         self.transaction(Access::Write, "write a trial attribute", |tx| {
             write::updatable(tx, trial_id)?;
@@ -123,21 +144,32 @@ impl RdbStorage {
         name: &Arc<str>,
         distribution: &Arc<Distribution>,
     ) -> Result<(), Abort> {
-        let known = lock(&self.known).get(&study_id).and_then(|names| names.get(name).cloned());
-        if known.is_some_and(|known| Arc::ptr_eq(&known, distribution) || known.check_compatible(name, distribution).is_ok()) {
+        let known = lock(&self.known)
+            .get(&study_id)
+            .and_then(|names| names.get(name).cloned());
+        if known.is_some_and(|known| {
+            Arc::ptr_eq(&known, distribution) || known.check_compatible(name, distribution).is_ok()
+        }) {
             return Ok(());
         }
         if let Some(text) = write::some_distribution(tx, study_id, trial_id, name)? {
-            self.interner.distribution(&text)?.check_compatible(name, distribution)?;
+            self.interner
+                .distribution(&text)?
+                .check_compatible(name, distribution)?;
         }
-        lock(&self.known).entry(study_id).or_default().insert(name.clone(), distribution.clone());
+        lock(&self.known)
+            .entry(study_id)
+            .or_default()
+            .insert(name.clone(), distribution.clone());
         Ok(())
     }
 }
 
 impl std::fmt::Debug for RdbStorage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RdbStorage").field("url", &self.pool.name()).finish_non_exhaustive()
+        f.debug_struct("RdbStorage")
+            .field("url", &self.pool.name())
+            .finish_non_exhaustive()
     }
 }
 
@@ -145,11 +177,15 @@ impl Storage for RdbStorage {
     fn create_study(&self, directions: &[StudyDirection], name: Option<&str>) -> Result<StudyId> {
         let name = name.map_or_else(unused_study_name, str::to_owned);
         check_length("study name", &name)?;
-        self.transaction(Access::Write, "create a study", |tx| write::study(tx, &name, directions))
+        self.transaction(Access::Write, "create a study", |tx| {
+            write::study(tx, &name, directions)
+        })
     }
 
     fn delete_study(&self, study_id: StudyId) -> Result<()> {
-        self.transaction(Access::Write, "delete a study", |tx| write::delete_study(tx, study_id))?;
+        self.transaction(Access::Write, "delete a study", |tx| {
+            write::delete_study(tx, study_id)
+        })?;
         lock(&self.known).remove(&study_id);
         lock(&self.frontiers).remove(&study_id);
         Ok(())
@@ -165,22 +201,32 @@ impl Storage for RdbStorage {
 
     fn get_study_id_from_name(&self, name: &str) -> Result<StudyId> {
         self.transaction(Access::Read, "look up a study", |tx| {
-            match tx.connection.query_one("SELECT study_id, study_name FROM studies WHERE study_name = ?", &[name.into()])? {
+            match tx.connection.query_one(
+                "SELECT study_id, study_name FROM studies WHERE study_name = ?",
+                &[name.into()],
+            )? {
                 // MySQL's usual collation takes "A" for "a".
                 Some(row) if row.text(1)? == name => Ok(row.int(0)?),
-                _ => Err(Error::StudyNotFound { name: name.to_owned(), hint: String::new() }.into()),
+                _ => Err(Error::StudyNotFound {
+                    name: name.to_owned(),
+                    hint: String::new(),
+                }
+                .into()),
             }
         })
     }
 
     fn get_study_name_from_id(&self, study_id: StudyId) -> Result<String> {
-        self.transaction(Access::Read, "look up a study", |tx| write::study_name(tx, study_id, false))
+        self.transaction(Access::Read, "look up a study", |tx| {
+            write::study_name(tx, study_id, false)
+        })
     }
 
     fn get_study_directions(&self, study_id: StudyId) -> Result<Vec<StudyDirection>> {
         self.transaction(Access::Read, "read a study", |tx| {
             write::study_name(tx, study_id, false)?;
-            let sql = "SELECT direction FROM study_directions WHERE study_id = ? ORDER BY objective";
+            let sql =
+                "SELECT direction FROM study_directions WHERE study_id = ? ORDER BY objective";
             let rows = tx.connection.query(sql, &[study_id.into()])?;
             rows.iter().map(|row| Ok(direction(row.text(0)?))).collect()
         })
@@ -203,21 +249,47 @@ impl Storage for RdbStorage {
     fn get_all_studies(&self) -> Result<Vec<FrozenStudy>> {
         self.transaction(Access::Read, "list the studies", |tx| {
             let mut studies = Vec::new();
-            for row in tx.connection.query("SELECT study_id, study_name FROM studies ORDER BY study_id", &[])? {
+            for row in tx.connection.query(
+                "SELECT study_id, study_name FROM studies ORDER BY study_id",
+                &[],
+            )? {
                 let (id, name) = (row.int(0)?, row.text(1)?.to_owned());
-                studies.push(FrozenStudy { id, name, directions: Vec::new(), user_attrs: Attrs::new(), system_attrs: Attrs::new() });
+                studies.push(FrozenStudy {
+                    id,
+                    name,
+                    directions: Vec::new(),
+                    user_attrs: Attrs::new(),
+                    system_attrs: Attrs::new(),
+                });
             }
-            let positions: HashMap<StudyId, usize> = studies.iter().enumerate().map(|(i, study)| (study.id, i)).collect();
-            for row in tx.connection.query("SELECT study_id, direction FROM study_directions ORDER BY study_id, objective", &[])? {
+            let positions: HashMap<StudyId, usize> = studies
+                .iter()
+                .enumerate()
+                .map(|(i, study)| (study.id, i))
+                .collect();
+            for row in tx.connection.query(
+                "SELECT study_id, direction FROM study_directions ORDER BY study_id, objective",
+                &[],
+            )? {
                 if let Some(&at) = positions.get(&row.int(0)?) {
                     studies[at].directions.push(direction(row.text(1)?));
                 }
             }
-            for (table, system) in [("study_user_attributes", false), ("study_system_attributes", true)] {
-                for row in tx.connection.query(&format!("SELECT study_id, \"key\", value_json FROM {table}"), &[])? {
+            for (table, system) in [
+                ("study_user_attributes", false),
+                ("study_system_attributes", true),
+            ] {
+                for row in tx.connection.query(
+                    &format!("SELECT study_id, \"key\", value_json FROM {table}"),
+                    &[],
+                )? {
                     if let Some(&at) = positions.get(&row.int(0)?) {
                         let study = &mut studies[at];
-                        let attrs = if system { &mut study.system_attrs } else { &mut study.user_attrs };
+                        let attrs = if system {
+                            &mut study.system_attrs
+                        } else {
+                            &mut study.user_attrs
+                        };
                         attrs.insert(row.text(1)?.to_owned(), read::attr(row.text(2)?)?);
                     }
                 }
@@ -226,7 +298,11 @@ impl Storage for RdbStorage {
         })
     }
 
-    fn create_new_trial(&self, study_id: StudyId, template: Option<&FrozenTrial>) -> Result<Arc<FrozenTrial>> {
+    fn create_new_trial(
+        &self,
+        study_id: StudyId,
+        template: Option<&FrozenTrial>,
+    ) -> Result<Arc<FrozenTrial>> {
         let template = template.cloned().unwrap_or_else(write::running_trial);
         write::check_trial(&template)?;
         self.transaction(Access::Write, "create a trial", |tx| {
@@ -235,11 +311,21 @@ impl Storage for RdbStorage {
                 self.check_distribution(tx, study_id, -1, &param.name, &param.distribution)?;
             }
             let id = write::trial(tx, study_id, number, &template)?;
-            Ok(Arc::new(FrozenTrial { id, number, ..template.clone() }))
+            Ok(Arc::new(FrozenTrial {
+                id,
+                number,
+                ..template.clone()
+            }))
         })
     }
 
-    fn set_trial_param(&self, trial_id: TrialId, name: &Arc<str>, internal: f64, distribution: &Arc<Distribution>) -> Result<()> {
+    fn set_trial_param(
+        &self,
+        trial_id: TrialId,
+        name: &Arc<str>,
+        internal: f64,
+        distribution: &Arc<Distribution>,
+    ) -> Result<()> {
         check_length("parameter name", name)?;
         let text = distribution.to_json_text();
         self.transaction(Access::Write, "write a parameter", |tx| {
@@ -249,21 +335,40 @@ impl Storage for RdbStorage {
         })
     }
 
-    fn get_trial_id_from_study_id_trial_number(&self, study_id: StudyId, number: u64) -> Result<TrialId> {
+    fn get_trial_id_from_study_id_trial_number(
+        &self,
+        study_id: StudyId,
+        number: u64,
+    ) -> Result<TrialId> {
         self.transaction(Access::Read, "look up a trial", |tx| {
             let name = write::study_name(tx, study_id, false)?;
-            let wanted = i64::try_from(number).unwrap_or(i64::MAX).min(i64::from(i32::MAX));
+            let wanted = i64::try_from(number)
+                .unwrap_or(i64::MAX)
+                .min(i64::from(i32::MAX));
             let sql = "SELECT trial_id FROM trials WHERE study_id = ? AND number = ?";
-            match tx.connection.query_one(sql, &[study_id.into(), wanted.into()])? {
+            match tx
+                .connection
+                .query_one(sql, &[study_id.into(), wanted.into()])?
+            {
                 Some(row) => Ok(row.int(0)?),
-                None => Err(Error::TrialNotFound { trial: format!("{number} of study {name:?}") }.into()),
+                None => Err(Error::TrialNotFound {
+                    trial: format!("{number} of study {name:?}"),
+                }
+                .into()),
             }
         })
     }
 
-    fn set_trial_state_values(&self, trial_id: TrialId, state: TrialState, values: Option<&[f64]>) -> Result<bool> {
+    fn set_trial_state_values(
+        &self,
+        trial_id: TrialId,
+        state: TrialState,
+        values: Option<&[f64]>,
+    ) -> Result<bool> {
         let now = crate::trial::now();
-        self.transaction(Access::Write, "write the state of a trial", |tx| write::state_values(tx, trial_id, state, values, now))
+        self.transaction(Access::Write, "write the state of a trial", |tx| {
+            write::state_values(tx, trial_id, state, values, now)
+        })
     }
 
     fn set_trial_intermediate_value(&self, trial_id: TrialId, step: i64, value: f64) -> Result<()> {
@@ -283,13 +388,20 @@ impl Storage for RdbStorage {
     }
 
     fn get_trial(&self, trial_id: TrialId) -> Result<Arc<FrozenTrial>> {
-        self.transaction(Access::Read, "read a trial", |tx| match read::trial(tx.connection, &self.interner, trial_id)? {
-            Some(trial) => Ok(Arc::new(trial)),
-            None => Err(write::no_trial(trial_id).into()),
+        self.transaction(Access::Read, "read a trial", |tx| {
+            match read::trial(tx.connection, &self.interner, trial_id)? {
+                Some(trial) => Ok(Arc::new(trial)),
+                None => Err(write::no_trial(trial_id).into()),
+            }
         })
     }
 
-    fn read_trials(&self, study_id: StudyId, ids: &[TrialId], after: TrialId) -> Result<Vec<Arc<FrozenTrial>>> {
+    fn read_trials(
+        &self,
+        study_id: StudyId,
+        ids: &[TrialId],
+        after: TrialId,
+    ) -> Result<Vec<Arc<FrozenTrial>>> {
         self.transaction(Access::Read, "read the trials", |tx| {
             write::study_name(tx, study_id, false)?;
             read::trials(tx.connection, &self.interner, study_id, ids, after)
@@ -305,7 +417,10 @@ impl Storage for RdbStorage {
                 if states.is_empty() {
                     return Ok(0);
                 }
-                sql.push_str(&format!(" AND state IN ({})", vec!["?"; states.len()].join(", ")));
+                sql.push_str(&format!(
+                    " AND state IN ({})",
+                    vec!["?"; states.len()].join(", ")
+                ));
                 params.extend(states.iter().map(|state| SqlValue::from(state.name())));
             }
             let row = tx.connection.query_one(&sql, &params)?;
@@ -316,7 +431,11 @@ impl Storage for RdbStorage {
     fn get_best_trial(&self, study_id: StudyId) -> Result<Arc<FrozenTrial>> {
         let directions = self.get_study_directions(study_id)?;
         let [direction] = directions[..] else {
-            return Err(Error::MultiObjective { operation: "the best trial", n_objectives: directions.len(), instead: "use the best trials" });
+            return Err(Error::MultiObjective {
+                operation: "the best trial",
+                n_objectives: directions.len(),
+                instead: "use the best trials",
+            });
         };
         self.transaction(Access::Read, "look up the best trial", |tx| {
             let order = if direction == StudyDirection::Minimize { "ASC" } else { "DESC" };
@@ -337,16 +456,33 @@ impl Storage for RdbStorage {
         self.transaction(Access::Read, "look for waiting trials", |tx| {
             let name = write::study_name(tx, study_id, false)?;
             let mut frontier = lock(&self.frontiers).remove(&study_id).unwrap_or_default();
-            let newest = tx.connection.query_one("SELECT MAX(trial_id) FROM trials WHERE study_id = ?", &[study_id.into()])?;
-            let newest = newest.filter(|row| !row.is_null(0)).map_or(Ok(0), |row| row.int(0))?;
+            let newest = tx.connection.query_one(
+                "SELECT MAX(trial_id) FROM trials WHERE study_id = ?",
+                &[study_id.into()],
+            )?;
+            let newest = newest
+                .filter(|row| !row.is_null(0))
+                .map_or(Ok(0), |row| row.int(0))?;
             // SQLite gives the ids of deleted studies and trials to new ones.
             if frontier.study_name != name || newest < frontier.last {
-                frontier = Frontier { study_name: name, ..Frontier::default() };
+                frontier = Frontier {
+                    study_name: name,
+                    ..Frontier::default()
+                };
             }
-            let states = read::states(tx.connection, study_id, &frontier.unfinished, frontier.last)?;
+            let states =
+                read::states(tx.connection, study_id, &frontier.unfinished, frontier.last)?;
             frontier.last = newest;
-            frontier.unfinished = states.iter().filter(|(_, state)| !state.is_finished()).map(|(id, _)| *id).collect();
-            let waiting = states.iter().filter(|(_, state)| *state == TrialState::Waiting).map(|(id, _)| *id).collect();
+            frontier.unfinished = states
+                .iter()
+                .filter(|(_, state)| !state.is_finished())
+                .map(|(id, _)| *id)
+                .collect();
+            let waiting = states
+                .iter()
+                .filter(|(_, state)| *state == TrialState::Waiting)
+                .map(|(id, _)| *id)
+                .collect();
             lock(&self.frontiers).insert(study_id, frontier);
             Ok(waiting)
         })
@@ -359,15 +495,21 @@ impl Storage for RdbStorage {
 
 impl Heartbeat for RdbStorage {
     fn interval(&self) -> Duration {
-        self.heartbeat.as_ref().map_or(Duration::from_secs(60), |settings| settings.interval)
+        self.heartbeat
+            .as_ref()
+            .map_or(Duration::from_secs(60), |settings| settings.interval)
     }
 
     fn record(&self, trial_id: TrialId) -> Result<()> {
-        self.transaction(Access::Write, "record a heartbeat", |tx| write::heartbeat(tx, trial_id))
+        self.transaction(Access::Write, "record a heartbeat", |tx| {
+            write::heartbeat(tx, trial_id)
+        })
     }
 
     fn stale_trial_ids(&self, study_id: StudyId) -> Result<Vec<TrialId>> {
-        let Some(settings) = &self.heartbeat else { return Ok(Vec::new()) };
+        let Some(settings) = &self.heartbeat else {
+            return Ok(Vec::new());
+        };
         self.transaction(Access::Read, "look for stale trials", |tx| {
             let sql = format!(
                 "SELECT t.trial_id FROM trials t JOIN trial_heartbeats h ON h.trial_id = t.trial_id \
@@ -380,19 +522,27 @@ impl Heartbeat for RdbStorage {
     }
 
     fn on_stale(&self) -> Option<StaleTrialCallback> {
-        self.heartbeat.as_ref().and_then(|settings| settings.on_stale.clone())
+        self.heartbeat
+            .as_ref()
+            .and_then(|settings| settings.on_stale.clone())
     }
 }
 
 /// The direction by its name in the database. `NOT_SET` was written by very old releases for the default.
 fn direction(text: &str) -> StudyDirection {
-    if text == "MAXIMIZE" { StudyDirection::Maximize } else { StudyDirection::Minimize }
+    if text == "MAXIMIZE" {
+        StudyDirection::Maximize
+    } else {
+        StudyDirection::Minimize
+    }
 }
 
 fn check_length(what: &str, name: &str) -> Result<()> {
     let length = name.chars().count();
     if length > 512 {
-        return Err(Error::invalid(format!("a {what} has at most 512 characters, but this one has {length}")));
+        return Err(Error::invalid(format!(
+            "a {what} has at most 512 characters, but this one has {length}"
+        )));
     }
     Ok(())
 }

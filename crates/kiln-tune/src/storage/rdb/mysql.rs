@@ -27,7 +27,10 @@ impl Mysql {
                 "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
             ]);
         let connection = Conn::new(opts).map_err(classify)?;
-        Ok(Self { connection, in_transaction: false })
+        Ok(Self {
+            connection,
+            in_transaction: false,
+        })
     }
 }
 
@@ -41,7 +44,11 @@ impl Connection for Mysql {
         if access == Access::Read {
             self.batch("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")?;
         }
-        self.batch(if access == Access::Read { "START TRANSACTION WITH CONSISTENT SNAPSHOT" } else { "START TRANSACTION" })?;
+        self.batch(if access == Access::Read {
+            "START TRANSACTION WITH CONSISTENT SNAPSHOT"
+        } else {
+            "START TRANSACTION"
+        })?;
         self.in_transaction = true;
         Ok(())
     }
@@ -69,19 +76,31 @@ impl Connection for Mysql {
     }
 
     fn execute(&mut self, sql: &str, params: &[SqlValue]) -> SqlResult<u64> {
-        self.connection.exec_drop(sql, values(params)).map_err(classify)?;
+        self.connection
+            .exec_drop(sql, values(params))
+            .map_err(classify)?;
         Ok(self.connection.affected_rows())
     }
 
     fn insert(&mut self, sql: &str, params: &[SqlValue], _id_column: &str) -> SqlResult<i64> {
         self.execute(sql, params)?;
-        i64::try_from(self.connection.last_insert_id()).map_err(|error| SqlError::new(Failure::Other, error))
+        i64::try_from(self.connection.last_insert_id())
+            .map_err(|error| SqlError::new(Failure::Other, error))
     }
 
     fn query(&mut self, sql: &str, params: &[SqlValue]) -> SqlResult<Vec<Row>> {
-        let rows: Vec<mysql::Row> = self.connection.exec(sql, values(params)).map_err(classify)?;
+        let rows: Vec<mysql::Row> = self
+            .connection
+            .exec(sql, values(params))
+            .map_err(classify)?;
         rows.into_iter()
-            .map(|row| Ok(Row(row.unwrap().into_iter().map(from_value).collect::<SqlResult<_>>()?)))
+            .map(|row| {
+                Ok(Row(row
+                    .unwrap()
+                    .into_iter()
+                    .map(from_value)
+                    .collect::<SqlResult<_>>()?))
+            })
             .collect()
     }
 }
@@ -116,17 +135,33 @@ fn from_value(value: Value) -> SqlResult<SqlValue> {
     Ok(match value {
         Value::NULL => SqlValue::Null,
         Value::Int(value) => SqlValue::Int(value),
-        Value::UInt(value) => SqlValue::Int(i64::try_from(value).map_err(|error| SqlError::new(Failure::Other, error))?),
+        Value::UInt(value) => SqlValue::Int(
+            i64::try_from(value).map_err(|error| SqlError::new(Failure::Other, error))?,
+        ),
         Value::Float(value) => SqlValue::Real(value.into()),
         Value::Double(value) => SqlValue::Real(value),
-        Value::Bytes(bytes) => SqlValue::Text(String::from_utf8(bytes).map_err(|error| SqlError::new(Failure::Other, error))?),
+        Value::Bytes(bytes) => SqlValue::Text(
+            String::from_utf8(bytes).map_err(|error| SqlError::new(Failure::Other, error))?,
+        ),
         Value::Date(year, month, day, hour, minute, second, fraction) => {
             let date = NaiveDate::from_ymd_opt(year.into(), month.into(), day.into());
-            let time = date.and_then(|date| date.and_hms_micro_opt(hour.into(), minute.into(), second.into(), fraction));
-            let time = time.ok_or_else(|| SqlError::new(Failure::Other, "the database holds a date that does not exist"))?;
+            let time = date.and_then(|date| {
+                date.and_hms_micro_opt(hour.into(), minute.into(), second.into(), fraction)
+            });
+            let time = time.ok_or_else(|| {
+                SqlError::new(
+                    Failure::Other,
+                    "the database holds a date that does not exist",
+                )
+            })?;
             SqlValue::Time(Timestamp::from_naive_utc_and_offset(time, chrono::Utc))
         }
-        Value::Time(..) => return Err(SqlError::new(Failure::Other, "a column of type TIME is not part of the schema")),
+        Value::Time(..) => {
+            return Err(SqlError::new(
+                Failure::Other,
+                "a column of type TIME is not part of the schema",
+            ));
+        }
     })
 }
 
@@ -141,7 +176,9 @@ fn classify(error: mysql::Error) -> SqlError {
             _ => Failure::Other,
         },
         mysql::Error::IoError(_) | mysql::Error::CodecError(_) => Failure::Disconnected,
-        mysql::Error::DriverError(mysql::DriverError::ConnectTimeout | mysql::DriverError::CouldNotConnect(_)) => Failure::Disconnected,
+        mysql::Error::DriverError(
+            mysql::DriverError::ConnectTimeout | mysql::DriverError::CouldNotConnect(_),
+        ) => Failure::Disconnected,
         _ => Failure::Other,
     };
     SqlError::new(kind, error)

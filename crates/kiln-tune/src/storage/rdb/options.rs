@@ -122,15 +122,29 @@ impl RdbOptions {
     /// As [`RdbStorage::open`], and [`Error::InvalidArgument`] for a setting of zero.
     pub fn open(self, url: &str) -> Result<RdbStorage> {
         if self.max_connections == 0 {
-            return Err(Error::invalid("max_connections must be at least 1, but got 0"));
+            return Err(Error::invalid(
+                "max_connections must be at least 1, but got 0",
+            ));
         }
-        for (name, value) in [("heartbeat_interval", self.heartbeat_interval), ("grace_period", self.grace_period)] {
+        for (name, value) in [
+            ("heartbeat_interval", self.heartbeat_interval),
+            ("grace_period", self.grace_period),
+        ] {
             if value.is_some_and(|value| value.is_zero()) {
-                return Err(Error::invalid(format!("{name} must be positive, but got 0 s")));
+                return Err(Error::invalid(format!(
+                    "{name} must be positive, but got 0 s"
+                )));
             }
         }
         let target = Target::parse(url)?;
-        let (name, limit) = (target.name(), if target.is_private() { 1 } else { self.max_connections });
+        let (name, limit) = (
+            target.name(),
+            if target.is_private() {
+                1
+            } else {
+                self.max_connections
+            },
+        );
         let heartbeat = self.heartbeat_interval.map(|interval| HeartbeatSettings {
             interval,
             grace_period: self.grace_period.unwrap_or(interval * 2),
@@ -162,14 +176,18 @@ impl RdbOptions {
         let patience = self.patience.min(Duration::from_secs(10));
         let mut clashes = 0;
         loop {
-            let result = target.connect(self.create, self.wal, self.patience).and_then(|mut connection| {
-                schema::prepare(connection.as_mut(), self.create)?;
-                Ok(connection)
-            });
+            let result = target
+                .connect(self.create, self.wal, self.patience)
+                .and_then(|mut connection| {
+                    schema::prepare(connection.as_mut(), self.create)?;
+                    Ok(connection)
+                });
             match result {
                 // Optuna makes its tables without a lock, so both may try to make the same one.
                 Err(error) if error.kind == Failure::Unique && clashes < 5 => clashes += 1,
-                Err(error) if matches!(error.kind, Failure::Busy | Failure::Disconnected) && start.elapsed() + pause < patience => {}
+                Err(error)
+                    if matches!(error.kind, Failure::Busy | Failure::Disconnected)
+                        && start.elapsed() + pause < patience => {}
                 other => return other,
             }
             std::thread::sleep(jitter(pause));
@@ -214,7 +232,9 @@ impl Target {
             Self::Mysql(_) => ("mysql", cfg!(feature = "mysql")),
         };
         if !compiled_in {
-            return Err(Error::invalid(format!("this program was built without {database}; build it with the feature `{feature}` of kiln-tune")));
+            return Err(Error::invalid(format!(
+                "this program was built without {database}; build it with the feature `{feature}` of kiln-tune"
+            )));
         }
         Ok(target)
     }
@@ -233,16 +253,29 @@ impl Target {
     }
 
     #[cfg_attr(not(feature = "sqlite"), allow(unused_variables))]
-    fn connect(&self, create: bool, wal: bool, patience: Duration) -> SqlResult<Box<dyn Connection>> {
+    fn connect(
+        &self,
+        create: bool,
+        wal: bool,
+        patience: Duration,
+    ) -> SqlResult<Box<dyn Connection>> {
         match self {
             #[cfg(feature = "sqlite")]
-            Self::Sqlite(path) => Ok(Box::new(super::sqlite::Sqlite::open(path.as_deref(), create, wal, patience)?)),
+            Self::Sqlite(path) => Ok(Box::new(super::sqlite::Sqlite::open(
+                path.as_deref(),
+                create,
+                wal,
+                patience,
+            )?)),
             #[cfg(feature = "postgres")]
             Self::Postgres(url) => Ok(Box::new(super::postgres::Postgres::connect(url)?)),
             #[cfg(feature = "mysql")]
             Self::Mysql(url) => Ok(Box::new(super::mysql::Mysql::connect(url)?)),
             #[allow(unreachable_patterns)]
-            other => Err(SqlError::new(Failure::Other, format!("{} was not built in", other.name()))),
+            other => Err(SqlError::new(
+                Failure::Other,
+                format!("{} was not built in", other.name()),
+            )),
         }
     }
 }
@@ -262,8 +295,12 @@ fn sqlite_path(url: &str, rest: &str) -> Result<Option<PathBuf>> {
 }
 
 fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let Some((user, host)) = rest.rsplit_once('@') else { return url.to_owned() };
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let Some((user, host)) = rest.rsplit_once('@') else {
+        return url.to_owned();
+    };
     let user = user.split_once(':').map_or(user, |(name, _)| name);
     let host = host.split_once('?').map_or(host, |(host, _)| host);
     format!("{scheme}://{user}@{host}")
@@ -291,7 +328,11 @@ mod tests {
 
     #[test]
     fn a_url_that_cannot_be_read_says_what_to_write() {
-        for (url, hint) in [("study.db", "sqlite:///PATH"), ("oracle://host/db", "sqlite, postgresql, mysql or journal"), ("sqlite://study.db", "sqlite:///study.db")] {
+        for (url, hint) in [
+            ("study.db", "sqlite:///PATH"),
+            ("oracle://host/db", "sqlite, postgresql, mysql or journal"),
+            ("sqlite://study.db", "sqlite:///study.db"),
+        ] {
             let error = Target::parse(url).unwrap_err().to_string();
             assert!(error.contains(hint), "{error}");
         }
@@ -300,13 +341,18 @@ mod tests {
     #[test]
     #[cfg(not(feature = "postgres"))]
     fn a_database_that_was_not_built_in_names_its_feature() {
-        let error = Target::parse("postgresql://localhost/db").unwrap_err().to_string();
+        let error = Target::parse("postgresql://localhost/db")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("feature `postgres`"), "{error}");
     }
 
     #[test]
     fn messages_do_not_show_the_password() {
-        assert_eq!(without_password("postgresql://me:p%40ss@db.example:5432/x?sslmode=disable"), "postgresql://me@db.example:5432/x");
+        assert_eq!(
+            without_password("postgresql://me:p%40ss@db.example:5432/x?sslmode=disable"),
+            "postgresql://me@db.example:5432/x"
+        );
         assert_eq!(without_password("mysql://me@db/x"), "mysql://me@db/x");
     }
 }

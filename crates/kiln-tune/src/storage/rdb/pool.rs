@@ -58,7 +58,10 @@ impl Pool {
     pub(crate) fn new(connect: Connect, limit: usize, patience: Duration, name: String) -> Self {
         Self {
             connect,
-            idle: Mutex::new(Idle { connections: Vec::new(), open: 0 }),
+            idle: Mutex::new(Idle {
+                connections: Vec::new(),
+                open: 0,
+            }),
             returned: Condvar::new(),
             limit,
             patience,
@@ -99,10 +102,15 @@ impl Pool {
     fn failure(&self, what: &str, error: SqlError, waited: Duration) -> Error {
         let reason = match error.kind {
             Failure::Busy => format!(", which stayed locked by others for {} s", waited.as_secs()),
-            Failure::Disconnected => format!(", which could not be reached for {} s", waited.as_secs()),
+            Failure::Disconnected => {
+                format!(", which could not be reached for {} s", waited.as_secs())
+            }
             Failure::Unique | Failure::Other => String::new(),
         };
-        Error::storage(format!("cannot {what} in {}{reason}", self.name), error.source)
+        Error::storage(
+            format!("cannot {what} in {}{reason}", self.name),
+            error.source,
+        )
     }
 
     fn attempt<T>(
@@ -112,10 +120,16 @@ impl Pool {
         work: &mut impl FnMut(&mut Transaction<'_>) -> Result<T, Abort>,
     ) -> Result<T, Abort> {
         let mut lent = self.lend()?;
-        let connection = lent.connection.as_deref_mut().expect("a lent connection is there until it is returned");
+        let connection = lent
+            .connection
+            .as_deref_mut()
+            .expect("a lent connection is there until it is returned");
         let result = (|| {
             connection.begin(access)?;
-            let value = work(&mut Transaction { connection: &mut *connection, maybe_done: *maybe_done })?;
+            let value = work(&mut Transaction {
+                connection: &mut *connection,
+                maybe_done: *maybe_done,
+            })?;
             if let Err(error) = connection.commit() {
                 *maybe_done |= error.kind == Failure::Disconnected && access == Access::Write;
                 return Err(error.into());
@@ -133,17 +147,26 @@ impl Pool {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some(connection) = idle.connections.pop() {
-                return Ok(Lent { pool: self, connection: Some(connection) });
+                return Ok(Lent {
+                    pool: self,
+                    connection: Some(connection),
+                });
             }
             if idle.open < self.limit {
                 break;
             }
-            idle = self.returned.wait(idle).unwrap_or_else(PoisonError::into_inner);
+            idle = self
+                .returned
+                .wait(idle)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         idle.open += 1;
         drop(idle);
         // Dropped unopened, it gives its place back.
-        let mut lent = Lent { pool: self, connection: None };
+        let mut lent = Lent {
+            pool: self,
+            connection: None,
+        };
         lent.connection = Some((self.connect)()?);
         Ok(lent)
     }
@@ -156,7 +179,11 @@ struct Lent<'a> {
 
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
-        let mut idle = self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self
+            .pool
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         match self.connection.take() {
             // After a panic inside the transaction the connection is in an unknown state.
             Some(connection) if !std::thread::panicking() => idle.connections.push(connection),

@@ -25,7 +25,9 @@ pub(crate) struct Postgres {
 impl Postgres {
     /// Connects by a URL with the scheme `postgresql`.
     pub(crate) fn connect(url: &str) -> SqlResult<Self> {
-        let mut config: Config = url.parse().map_err(|error| SqlError::new(Failure::Other, describe(error)))?;
+        let mut config: Config = url
+            .parse()
+            .map_err(|error| SqlError::new(Failure::Other, describe(error)))?;
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(Duration::from_secs(10));
         }
@@ -35,17 +37,28 @@ impl Postgres {
         }
         let client = config.connect(NoTls).map_err(|error| {
             // A refused or reset connection may be a server that restarts; a wrong password is not.
-            let kind = if error.as_db_error().is_none() && is_io(&error) { Failure::Disconnected } else { classify_kind(&error) };
+            let kind = if error.as_db_error().is_none() && is_io(&error) {
+                Failure::Disconnected
+            } else {
+                classify_kind(&error)
+            };
             SqlError::new(kind, describe(error))
         })?;
-        Ok(Self { client, statements: HashMap::new(), in_transaction: false })
+        Ok(Self {
+            client,
+            statements: HashMap::new(),
+            in_transaction: false,
+        })
     }
 
     fn statement(&mut self, sql: &str) -> SqlResult<Statement> {
         if let Some(statement) = self.statements.get(sql) {
             return Ok(statement.clone());
         }
-        let statement = self.client.prepare(&number_placeholders(sql)).map_err(classify)?;
+        let statement = self
+            .client
+            .prepare(&number_placeholders(sql))
+            .map_err(classify)?;
         self.statements.insert(sql.to_owned(), statement.clone());
         Ok(statement)
     }
@@ -87,20 +100,27 @@ impl Connection for Postgres {
 
     fn execute(&mut self, sql: &str, params: &[SqlValue]) -> SqlResult<u64> {
         let statement = self.statement(sql)?;
-        self.client.execute(&statement, &references(params)).map_err(classify)
+        self.client
+            .execute(&statement, &references(params))
+            .map_err(classify)
     }
 
     fn insert(&mut self, sql: &str, params: &[SqlValue], id_column: &str) -> SqlResult<i64> {
         let row = self.query_one(&format!("{sql} RETURNING {id_column}"), params)?;
-        row.ok_or_else(|| SqlError::new(Failure::Other, "INSERT returned no id"))?.int(0)
+        row.ok_or_else(|| SqlError::new(Failure::Other, "INSERT returned no id"))?
+            .int(0)
     }
 
     fn query(&mut self, sql: &str, params: &[SqlValue]) -> SqlResult<Vec<Row>> {
         let statement = self.statement(sql)?;
-        let rows = self.client.query(&statement, &references(params)).map_err(classify)?;
+        let rows = self
+            .client
+            .query(&statement, &references(params))
+            .map_err(classify)?;
         rows.iter()
             .map(|row| {
-                let values = (0..row.len()).map(|column| row.try_get::<_, SqlValue>(column).map_err(classify));
+                let values = (0..row.len())
+                    .map(|column| row.try_get::<_, SqlValue>(column).map_err(classify));
                 Ok(Row(values.collect::<SqlResult<_>>()?))
             })
             .collect()
@@ -108,7 +128,10 @@ impl Connection for Postgres {
 }
 
 fn references(params: &[SqlValue]) -> Vec<&(dyn ToSql + Sync)> {
-    params.iter().map(|value| value as &(dyn ToSql + Sync)).collect()
+    params
+        .iter()
+        .map(|value| value as &(dyn ToSql + Sync))
+        .collect()
 }
 
 /// `?` becomes `$1`, `$2`, ... Our statements hold no question mark in a literal.
@@ -122,11 +145,17 @@ fn number_placeholders(sql: &str) -> String {
 }
 
 impl ToSql for SqlValue {
-    fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn StdError + Sync + Send>> {
+    fn to_sql(
+        &self,
+        ty: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn StdError + Sync + Send>> {
         match self {
             Self::Null => Ok(IsNull::Yes),
             Self::Int(value) => match *ty {
-                Type::INT4 => i32::try_from(*value).map_err(|_| format!("{value} is outside of the 32-bit range of this column"))?.to_sql(ty, out),
+                Type::INT4 => i32::try_from(*value)
+                    .map_err(|_| format!("{value} is outside of the 32-bit range of this column"))?
+                    .to_sql(ty, out),
                 Type::FLOAT8 => {
                     #[allow(clippy::cast_precision_loss)]
                     let value = *value as f64;
@@ -159,7 +188,10 @@ impl<'a> FromSql<'a> for SqlValue {
             Type::FLOAT8 => Self::Real(f64::from_sql(ty, raw)?),
             Type::TIMESTAMP | Type::TIMESTAMPTZ => {
                 let micros = i64::from_sql(&Type::INT8, raw)?.saturating_add(EPOCH);
-                Self::Time(Timestamp::from_timestamp_micros(micros).ok_or("a date outside of the years that can be shown")?)
+                Self::Time(
+                    Timestamp::from_timestamp_micros(micros)
+                        .ok_or("a date outside of the years that can be shown")?,
+                )
             }
             _ => Self::Text(std::str::from_utf8(raw)?.to_owned()),
         })
@@ -191,11 +223,19 @@ fn classify_kind(error: &postgres::Error) -> Failure {
     }
     match error.code() {
         Some(code) if *code == SqlState::UNIQUE_VIOLATION => Failure::Unique,
-        Some(code) if *code == SqlState::T_R_SERIALIZATION_FAILURE || *code == SqlState::T_R_DEADLOCK_DETECTED || *code == SqlState::LOCK_NOT_AVAILABLE => {
+        Some(code)
+            if *code == SqlState::T_R_SERIALIZATION_FAILURE
+                || *code == SqlState::T_R_DEADLOCK_DETECTED
+                || *code == SqlState::LOCK_NOT_AVAILABLE =>
+        {
             Failure::Busy
         }
         // Shutting down, starting up, or out of connection slots.
-        Some(code) if code.code().starts_with("08") || code.code().starts_with("57P") || *code == SqlState::TOO_MANY_CONNECTIONS => {
+        Some(code)
+            if code.code().starts_with("08")
+                || code.code().starts_with("57P")
+                || *code == SqlState::TOO_MANY_CONNECTIONS =>
+        {
             Failure::Disconnected
         }
         _ => Failure::Other,

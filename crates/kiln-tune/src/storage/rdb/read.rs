@@ -48,7 +48,11 @@ impl Interner {
 const TRIAL_COLUMNS: &str = "trial_id, number, state, datetime_start, datetime_complete";
 
 /// One trial, or None when there is no such id.
-pub(crate) fn trial(connection: &mut dyn Connection, interner: &Interner, trial_id: TrialId) -> Result<Option<FrozenTrial>, Abort> {
+pub(crate) fn trial(
+    connection: &mut dyn Connection,
+    interner: &Interner,
+    trial_id: TrialId,
+) -> Result<Option<FrozenTrial>, Abort> {
     let sql = format!("SELECT {TRIAL_COLUMNS} FROM trials WHERE trial_id = ?");
     let mut trials = HashMap::new();
     for row in connection.query(&sql, &[in_range(trial_id)])? {
@@ -75,10 +79,19 @@ pub(crate) fn trials(
         let trial = bare_trial(&row)?;
         trials.insert(trial.id, trial);
     }
-    let ids: Vec<TrialId> = ids.iter().copied().filter(|id| (0..=after).contains(id)).collect();
+    let ids: Vec<TrialId> = ids
+        .iter()
+        .copied()
+        .filter(|id| (0..=after).contains(id))
+        .collect();
     for_ids(&ids, |list, ids| {
-        let sql = format!("SELECT {TRIAL_COLUMNS} FROM trials WHERE study_id = ? AND trial_id IN ({list})");
-        let params: Vec<SqlValue> = std::iter::once(study_id).chain(ids.iter().copied()).map(SqlValue::Int).collect();
+        let sql = format!(
+            "SELECT {TRIAL_COLUMNS} FROM trials WHERE study_id = ? AND trial_id IN ({list})"
+        );
+        let params: Vec<SqlValue> = std::iter::once(study_id)
+            .chain(ids.iter().copied())
+            .map(SqlValue::Int)
+            .collect();
         for row in connection.query(&sql, &params)? {
             let trial = bare_trial(&row)?;
             trials.insert(trial.id, trial);
@@ -100,22 +113,42 @@ pub(crate) fn states(
 ) -> Result<Vec<(TrialId, TrialState)>, Abort> {
     let mut rows = Vec::new();
     for_ids(ids, |list, ids| {
-        let sql = format!("SELECT trial_id, state FROM trials WHERE study_id = ? AND trial_id IN ({list})");
-        let params: Vec<SqlValue> = std::iter::once(study_id).chain(ids.iter().copied()).map(SqlValue::Int).collect();
+        let sql = format!(
+            "SELECT trial_id, state FROM trials WHERE study_id = ? AND trial_id IN ({list})"
+        );
+        let params: Vec<SqlValue> = std::iter::once(study_id)
+            .chain(ids.iter().copied())
+            .map(SqlValue::Int)
+            .collect();
         rows.extend(connection.query(&sql, &params)?);
         Ok(())
     })?;
-    rows.extend(connection.query("SELECT trial_id, state FROM trials WHERE study_id = ? AND trial_id > ?", &[study_id.into(), after.into()])?);
-    let mut states: Vec<(TrialId, TrialState)> = rows.iter().map(|row| Ok((row.int(0)?, state(row.text(1)?)?))).collect::<SqlResult<_>>()?;
+    rows.extend(connection.query(
+        "SELECT trial_id, state FROM trials WHERE study_id = ? AND trial_id > ?",
+        &[study_id.into(), after.into()],
+    )?);
+    let mut states: Vec<(TrialId, TrialState)> = rows
+        .iter()
+        .map(|row| Ok((row.int(0)?, state(row.text(1)?)?)))
+        .collect::<SqlResult<_>>()?;
     states.sort_unstable_by_key(|(id, _)| *id);
     states.dedup_by_key(|(id, _)| *id);
     Ok(states)
 }
 
 /// The attributes in `table` of one study.
-pub(crate) fn study_attrs(connection: &mut dyn Connection, table: &str, study_id: StudyId) -> Result<Attrs, Abort> {
-    let rows = connection.query(&format!("SELECT \"key\", value_json FROM {table} WHERE study_id = ?"), &[study_id.into()])?;
-    rows.iter().map(|row| Ok((row.text(0)?.to_owned(), attr(row.text(1)?)?))).collect()
+pub(crate) fn study_attrs(
+    connection: &mut dyn Connection,
+    table: &str,
+    study_id: StudyId,
+) -> Result<Attrs, Abort> {
+    let rows = connection.query(
+        &format!("SELECT \"key\", value_json FROM {table} WHERE study_id = ?"),
+        &[study_id.into()],
+    )?;
+    rows.iter()
+        .map(|row| Ok((row.text(0)?.to_owned(), attr(row.text(1)?)?)))
+        .collect()
 }
 
 /// The JSON of an attribute.
@@ -125,7 +158,8 @@ pub(crate) fn attr(text: &str) -> Result<Json, Abort> {
 
 fn bare_trial(row: &Row) -> SqlResult<FrozenTrial> {
     let state = state(row.text(2)?)?;
-    let number = u64::try_from(row.int(1)?).map_err(|error| SqlError::new(Failure::Other, error))?;
+    let number =
+        u64::try_from(row.int(1)?).map_err(|error| SqlError::new(Failure::Other, error))?;
     Ok(FrozenTrial {
         id: row.int(0)?,
         number,
@@ -142,13 +176,17 @@ fn bare_trial(row: &Row) -> SqlResult<FrozenTrial> {
 
 /// A state by its name in the database.
 pub(crate) fn state(text: &str) -> SqlResult<TrialState> {
-    text.parse().map_err(|error: Error| SqlError::new(Failure::Other, error))
+    text.parse()
+        .map_err(|error: Error| SqlError::new(Failure::Other, error))
 }
 
 /// Calls `read` with the placeholders and the ids of one statement after another.
 ///
 /// The lists are padded to a power of two with their last id, so that few different statements are prepared.
-fn for_ids(ids: &[TrialId], mut read: impl FnMut(&str, &[TrialId]) -> Result<(), Abort>) -> Result<(), Abort> {
+fn for_ids(
+    ids: &[TrialId],
+    mut read: impl FnMut(&str, &[TrialId]) -> Result<(), Abort>,
+) -> Result<(), Abort> {
     for chunk in ids.chunks(IDS_PER_STATEMENT) {
         let mut padded = chunk.to_vec();
         padded.resize(chunk.len().next_power_of_two(), chunk[chunk.len() - 1]);
@@ -159,12 +197,18 @@ fn for_ids(ids: &[TrialId], mut read: impl FnMut(&str, &[TrialId]) -> Result<(),
 }
 
 /// Reads what belongs to the trials from the other tables.
-fn fill(connection: &mut dyn Connection, interner: &Interner, trials: &mut HashMap<TrialId, FrozenTrial>) -> Result<(), Abort> {
+fn fill(
+    connection: &mut dyn Connection,
+    interner: &Interner,
+    trials: &mut HashMap<TrialId, FrozenTrial>,
+) -> Result<(), Abort> {
     let mut ids: Vec<TrialId> = trials.keys().copied().collect();
     ids.sort_unstable();
     for_ids(&ids, |list, ids| {
         let ids: Vec<SqlValue> = ids.iter().map(|id| SqlValue::Int(*id)).collect();
-        let mut each = |sql: String, store: &mut dyn FnMut(&mut FrozenTrial, &Row) -> Result<(), Abort>| -> Result<(), Abort> {
+        let mut each = |sql: String,
+                        store: &mut dyn FnMut(&mut FrozenTrial, &Row) -> Result<(), Abort>|
+         -> Result<(), Abort> {
             for row in connection.query(&sql, &ids)? {
                 if let Some(trial) = trials.get_mut(&row.int(0)?) {
                     store(trial, &row)?;
@@ -174,38 +218,59 @@ fn fill(connection: &mut dyn Connection, interner: &Interner, trials: &mut HashM
         };
         // In the order in which they were suggested.
         each(
-            format!("SELECT trial_id, param_name, param_value, distribution_json FROM trial_params WHERE trial_id IN ({list}) ORDER BY param_id"),
+            format!(
+                "SELECT trial_id, param_name, param_value, distribution_json FROM trial_params WHERE trial_id IN ({list}) ORDER BY param_id"
+            ),
             &mut |trial, row| {
                 let distribution = interner.distribution(row.text(3)?)?;
-                trial.params.insert(interner.name(row.text(1)?), row.real(2)?, distribution);
+                trial
+                    .params
+                    .insert(interner.name(row.text(1)?), row.real(2)?, distribution);
                 Ok(())
             },
         )?;
         each(
-            format!("SELECT trial_id, objective, value, value_type FROM trial_values WHERE trial_id IN ({list}) ORDER BY objective"),
+            format!(
+                "SELECT trial_id, objective, value, value_type FROM trial_values WHERE trial_id IN ({list}) ORDER BY objective"
+            ),
             &mut |trial, row| {
-                trial.values.get_or_insert_with(Vec::new).push(number(row, 2, 3)?);
+                trial
+                    .values
+                    .get_or_insert_with(Vec::new)
+                    .push(number(row, 2, 3)?);
                 Ok(())
             },
         )?;
         each(
-            format!("SELECT trial_id, step, intermediate_value, intermediate_value_type FROM trial_intermediate_values WHERE trial_id IN ({list})"),
+            format!(
+                "SELECT trial_id, step, intermediate_value, intermediate_value_type FROM trial_intermediate_values WHERE trial_id IN ({list})"
+            ),
             &mut |trial, row| {
-                trial.intermediate_values.insert(row.int(1)?, number(row, 2, 3)?);
+                trial
+                    .intermediate_values
+                    .insert(row.int(1)?, number(row, 2, 3)?);
                 Ok(())
             },
         )?;
         each(
-            format!("SELECT trial_id, \"key\", value_json FROM trial_user_attributes WHERE trial_id IN ({list})"),
+            format!(
+                "SELECT trial_id, \"key\", value_json FROM trial_user_attributes WHERE trial_id IN ({list})"
+            ),
             &mut |trial, row| {
-                trial.user_attrs.insert(row.text(1)?.to_owned(), attr(row.text(2)?)?);
+                trial
+                    .user_attrs
+                    .insert(row.text(1)?.to_owned(), attr(row.text(2)?)?);
                 Ok(())
             },
         )?;
         each(
-            format!("SELECT trial_id, \"key\", value_json FROM trial_system_attributes WHERE trial_id IN ({list})"),
+            format!(
+                "SELECT trial_id, \"key\", value_json FROM trial_system_attributes WHERE trial_id IN ({list})"
+            ),
             &mut |trial, row| {
-                trial.system_attrs.insert(row.text(1)?.to_owned(), attr(row.text(2)?)?);
+                trial
+                    .system_attrs
+                    .insert(row.text(1)?.to_owned(), attr(row.text(2)?)?);
                 Ok(())
             },
         )
@@ -219,7 +284,10 @@ fn number(row: &Row, value: usize, kind: usize) -> SqlResult<f64> {
         "INF_POS" => Ok(f64::INFINITY),
         "INF_NEG" => Ok(f64::NEG_INFINITY),
         "NAN" => Ok(f64::NAN),
-        _ => Err(SqlError::unexpected("FINITE, INF_POS, INF_NEG or NAN", &row.0[kind])),
+        _ => Err(SqlError::unexpected(
+            "FINITE, INF_POS, INF_NEG or NAN",
+            &row.0[kind],
+        )),
     }
 }
 

@@ -17,11 +17,20 @@ pub(crate) fn prepare(connection: &mut dyn Connection, create: bool) -> SqlResul
         return check(connection, has("alembic_version"), &tables);
     }
     if !create {
-        return Err(refuse("it holds no study table; create a study first, or check the path or the database name".to_owned()));
+        return Err(refuse(
+            "it holds no study table; create a study first, or check the path or the database name"
+                .to_owned(),
+        ));
     }
     // A file is one program's, while a server's database may be shared by several.
-    if connection.dialect() == Dialect::Sqlite && !tables.is_empty() && !tables.iter().any(|table| TABLES.contains(&table.as_str())) {
-        return Err(refuse(format!("it is the database of another program (tables {}); give the studies a file of their own", tables.join(", "))));
+    if connection.dialect() == Dialect::Sqlite
+        && !tables.is_empty()
+        && !tables.iter().any(|table| TABLES.contains(&table.as_str()))
+    {
+        return Err(refuse(format!(
+            "it is the database of another program (tables {}); give the studies a file of their own",
+            tables.join(", ")
+        )));
     }
     make(connection)
 }
@@ -48,11 +57,21 @@ fn refuse(reason: String) -> SqlError {
 
 fn tables(connection: &mut dyn Connection) -> SqlResult<Vec<String>> {
     let sql = match connection.dialect() {
-        Dialect::Sqlite => "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name",
-        Dialect::Postgres => "SELECT table_name::text FROM information_schema.tables WHERE table_schema = current_schema()",
-        Dialect::Mysql => "SELECT CAST(table_name AS CHAR) FROM information_schema.tables WHERE table_schema = DATABASE()",
+        Dialect::Sqlite => {
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name"
+        }
+        Dialect::Postgres => {
+            "SELECT table_name::text FROM information_schema.tables WHERE table_schema = current_schema()"
+        }
+        Dialect::Mysql => {
+            "SELECT CAST(table_name AS CHAR) FROM information_schema.tables WHERE table_schema = DATABASE()"
+        }
     };
-    connection.query(sql, &[])?.iter().map(|row| row.text(0).map(str::to_owned)).collect()
+    connection
+        .query(sql, &[])?
+        .iter()
+        .map(|row| row.text(0).map(str::to_owned))
+        .collect()
 }
 
 fn make(connection: &mut dyn Connection) -> SqlResult<()> {
@@ -85,26 +104,43 @@ fn make_locked(connection: &mut dyn Connection) -> SqlResult<()> {
         connection.batch(&translate(dialect, statement))?;
         // The unique name is what keeps two studies from sharing it; trials are found by their study.
         match name {
-            "studies" => connection.batch("CREATE UNIQUE INDEX ix_studies_study_name ON studies (study_name)")?,
+            "studies" => connection
+                .batch("CREATE UNIQUE INDEX ix_studies_study_name ON studies (study_name)")?,
             "trials" => connection.batch("CREATE INDEX ix_trials_study_id ON trials (study_id)")?,
             _ => {}
         }
     }
-    if connection.query("SELECT version_info_id FROM version_info", &[])?.is_empty() {
+    if connection
+        .query("SELECT version_info_id FROM version_info", &[])?
+        .is_empty()
+    {
         connection.execute(
             "INSERT INTO version_info (version_info_id, schema_version, library_version) VALUES (1, ?, ?)",
             &[SCHEMA_VERSION.into(), LIBRARY_VERSION.into()],
         )?;
     }
-    if connection.query("SELECT version_num FROM alembic_version", &[])?.is_empty() {
-        connection.execute("INSERT INTO alembic_version (version_num) VALUES (?)", &[REVISION.into()])?;
+    if connection
+        .query("SELECT version_num FROM alembic_version", &[])?
+        .is_empty()
+    {
+        connection.execute(
+            "INSERT INTO alembic_version (version_num) VALUES (?)",
+            &[REVISION.into()],
+        )?;
     }
     Ok(())
 }
 
 fn check(connection: &mut dyn Connection, has_alembic: bool, tables: &[String]) -> SqlResult<()> {
-    let info = connection.query_one("SELECT schema_version, library_version FROM version_info", &[])?;
-    let revision = if has_alembic { connection.query_one("SELECT version_num FROM alembic_version", &[])? } else { None };
+    let info = connection.query_one(
+        "SELECT schema_version, library_version FROM version_info",
+        &[],
+    )?;
+    let revision = if has_alembic {
+        connection.query_one("SELECT version_num FROM alembic_version", &[])?
+    } else {
+        None
+    };
     let (Some(info), Some(revision)) = (info, revision) else {
         // The maker of the tables has not written its version rows yet, or was killed before it did.
         return make(connection);
@@ -117,7 +153,10 @@ fn check(connection: &mut dyn Connection, has_alembic: bool, tables: &[String]) 
              run `optuna storage upgrade --storage URL`, or give the studies a database of their own"
         )));
     }
-    match TABLES.iter().find(|name| !tables.iter().any(|table| table == *name)) {
+    match TABLES
+        .iter()
+        .find(|name| !tables.iter().any(|table| table == *name))
+    {
         Some(_) => make(connection),
         None => Ok(()),
     }
@@ -128,7 +167,9 @@ fn translate(dialect: Dialect, statement: &str) -> String {
     match dialect {
         Dialect::Sqlite => statement.to_owned(),
         Dialect::Postgres => {
-            let mut sql = statement.replace("DATETIME", "TIMESTAMP WITHOUT TIME ZONE").replace("FLOAT", "FLOAT(53)");
+            let mut sql = statement
+                .replace("DATETIME", "TIMESTAMP WITHOUT TIME ZONE")
+                .replace("FLOAT", "FLOAT(53)");
             for (column, kind) in ENUM_COLUMNS {
                 sql = replace_type(&sql, column, kind);
             }
@@ -173,7 +214,9 @@ fn replace_type(sql: &str, column: &str, kind: &str) -> String {
     let lines = sql.split('\n').map(|line| {
         let mut words = line.trim_start().splitn(3, ' ');
         match (words.next(), words.next(), words.next()) {
-            (Some(name), Some(old), Some(rest)) if name == column && old.starts_with("VARCHAR") => format!("\t{column} {kind} {rest}"),
+            (Some(name), Some(old), Some(rest)) if name == column && old.starts_with("VARCHAR") => {
+                format!("\t{column} {kind} {rest}")
+            }
             _ => line.to_owned(),
         }
     });
@@ -182,7 +225,11 @@ fn replace_type(sql: &str, column: &str, kind: &str) -> String {
 
 /// The first column of each table but `version_info` is counted by the database.
 fn serial(sql: &str, from: &str, to: &str) -> String {
-    if sql.contains("version_info_id") { sql.to_owned() } else { sql.replacen(from, to, 1) }
+    if sql.contains("version_info_id") {
+        sql.to_owned()
+    } else {
+        sql.replacen(from, to, 1)
+    }
 }
 
 const TABLE_DDL: [&str; 13] = [
