@@ -447,6 +447,35 @@ fn programs_that_fail_or_hang_fail_their_trial_with_the_reason() {
 }
 
 #[test]
+fn a_program_that_closes_its_output_still_has_its_time_limit() {
+    let place = Place::new();
+    let script = "echo 1; exec >&-; sleep 64 & echo $! > child; wait";
+    let start = Instant::now();
+    let output = place.run(&[
+        "run",
+        "--study",
+        "s",
+        "--param",
+        "x=float:0..1",
+        "--trials",
+        "1",
+        "--trial-timeout",
+        "500ms",
+        "--",
+        "sh",
+        "-c",
+        script,
+    ]);
+    assert!(start.elapsed() < Duration::from_secs(30));
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("timed out after 0.5 s")
+    );
+    assert_gone(&place.path().join("child"));
+}
+
+#[test]
 fn an_interrupt_ends_the_programs_and_fails_their_trials() {
     let place = Place::new();
     let script = "sleep 63 & echo $! > child; wait";

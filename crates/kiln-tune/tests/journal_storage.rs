@@ -5,7 +5,7 @@ use std::path::Path;
 use kiln_tune::storage::{JournalStorage, open};
 use kiln_tune::{Storage, Study, Trial, TrialState};
 
-const GOLDEN: &str = include_str!("golden/journal-example.log");
+const GOLDEN: &str = include_str!("golden/storages/journal-example.log");
 
 fn golden_without_the_last_line() -> String {
     let lines: Vec<&str> = GOLDEN.lines().collect();

@@ -9,8 +9,8 @@ use kiln_tune::storage::{RdbOptions, RdbStorage, open, open_existing, retry_stal
 use kiln_tune::{Budget, FrozenTrial, Json, Storage, Study, StudyDirection, Trial, TrialState};
 use serde_json::{Value, json};
 
-const GOLDEN_SQL: &str = include_str!("golden/example-db.sql");
-const GOLDEN_JSON: &str = include_str!("golden/example-db.json");
+const GOLDEN_SQL: &str = include_str!("golden/storages/example-db.sql");
+const GOLDEN_JSON: &str = include_str!("golden/storages/example-db.json");
 
 fn url(path: &Path) -> String {
     format!("sqlite:///{}", path.display())

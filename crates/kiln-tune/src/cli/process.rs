@@ -77,8 +77,14 @@ impl Process {
     pub(super) fn next(&mut self) -> std::io::Result<Event> {
         match self.lines.recv_timeout(Duration::from_millis(20)) {
             Ok(line) => Ok(Event::Line(line)),
-            // Its end of the pipe is closed, so it is ending.
-            Err(RecvTimeoutError::Disconnected) => self.child.wait().map(Event::Ended),
+            // Its end of the pipe is closed, so it is mostly about to end.
+            Err(RecvTimeoutError::Disconnected) => Ok(match self.child.try_wait()? {
+                Some(status) => self.ended(status),
+                None => {
+                    std::thread::sleep(Duration::from_millis(5));
+                    Event::Nothing
+                }
+            }),
             Err(RecvTimeoutError::Timeout) => match self.child.try_wait()? {
                 None => Ok(Event::Nothing),
                 Some(status) => {
@@ -86,11 +92,18 @@ impl Process {
                     self.kill_group(Signal::Kill);
                     match self.lines.recv_timeout(Duration::from_millis(200)) {
                         Ok(line) => Ok(Event::Line(line)),
-                        Err(_) => Ok(Event::Ended(status)),
+                        Err(_) => Ok(self.ended(status)),
                     }
                 }
             },
         }
+    }
+
+    /// What it left in the background ends with it.
+    fn ended(&mut self, status: ExitStatus) -> Event {
+        self.kill_group(Signal::Kill);
+        self.group_alive = false;
+        Event::Ended(status)
     }
 
     /// Ends the program and everything in its group: politely first, then for good.

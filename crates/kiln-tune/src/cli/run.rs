@@ -267,12 +267,24 @@ impl Run {
             }
             None => storage::open(&url)?,
         };
+        let storage_studies = storage.get_all_studies()?;
         let mut builder = self
             .search
             .apply(StudyBuilder::new())?
-            .shared_storage(storage)
+            .shared_storage(storage.clone())
             .load_if_exists(true);
-        if let Some(name) = &self.study.study {
+        let name = match (&self.study.study, &storage_studies[..]) {
+            (Some(name), _) => Some(name.clone()),
+            (None, []) => None,
+            (None, [only]) => Some(only.name.clone()),
+            (None, _) => {
+                let hint = super::hint_of_names(&*storage)?;
+                return Err(Failure::Usage(format!(
+                    "no study is named; write --study NAME{hint}"
+                )));
+            }
+        };
+        if let Some(name) = name {
             builder = builder.name(name);
         }
         if !self.direction.is_empty() {

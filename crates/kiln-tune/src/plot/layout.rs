@@ -146,8 +146,8 @@ fn color_bar(scene: &mut Scene, panel: &Panel, left: f64, height: f64) {
         let share = |n: usize| top + height * (1.0 - n as f64 / STEPS as f64);
         let color = Color::viridis((step as f64 + 0.5) / STEPS as f64);
         scene.frame.push(Shape::Rectangle {
-            from: (left, share(step + 1) - 0.3),
-            to: (left + 14.0, share(step) + 0.3),
+            from: (left, share(step + 1) - 1.0),
+            to: (left + 14.0, share(step)),
             color,
         });
     }
@@ -257,8 +257,10 @@ impl Area<'_> {
                             (self.x(each.x.0), self.y(each.y.1)),
                             (self.x(each.x.1), self.y(each.y.0)),
                         );
-                        // What is too short to see is still there.
-                        let to = (to.0.max(from.0 + 1.5), to.1);
+                        // What is too short to see is still there; the cells of a surface overlap, or
+                        // browsers show the seams between them.
+                        let seam = if each.hover.is_empty() { 1.0 } else { 0.0 };
+                        let to = (to.0.max(from.0 + 1.5) + seam, to.1 + seam);
                         shapes.push(Shape::Rectangle {
                             from,
                             to,
