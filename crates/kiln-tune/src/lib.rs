@@ -69,3 +69,8 @@ pub use trial::{
     Attrs, FixedTrial, FrozenTrial, Param, ParamSpace, Params, Suggest, Timestamp, Trial,
     TrialBuilder, TrialId, TrialState,
 };
+
+/// The examples of the README, compiled.
+#[cfg(all(doctest, feature = "derive"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

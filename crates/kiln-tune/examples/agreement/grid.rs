@@ -1,6 +1,9 @@
 //! Replays `grid.json`: the order of the shuffled grid, and where a grid study stops.
 
-use kiln_tune::{GridSampler, Json, ParamValue, Study, Trial};
+use kiln_tune::{
+    CategoricalDistribution, Distribution, FloatDistribution, GridSampler, IntDistribution, Json,
+    ParamSpace, ParamValue, Study, Trial,
+};
 use serde_json::Value;
 
 use super::replay::{Replay, array};
@@ -33,23 +36,46 @@ pub fn replay(file: &Value) -> Replay {
     replay
 }
 
-/// A float `x` and an integer `y`, with the values that occur in the expected parameters.
+/// The grid has the values that occur in the expected parameters, ascending.
 fn replay_run(replay: &mut Replay, run: &Value) {
-    let column = |name: &str| {
-        let mut values: Vec<f64> = array(&run["params"])
-            .iter()
-            .filter_map(|p| p[name].as_f64())
-            .collect();
-        values.sort_by(f64::total_cmp);
-        values.dedup();
-        values
-    };
-    let ys: Vec<i64> = column("y").into_iter().map(|y| y as i64).collect();
-    let sampler = GridSampler::new().param("x", column("x")).param("y", ys);
-    let study = Study::builder().sampler(sampler).create().expect("a study");
+    let params = array(&run["params"]);
+    let names: Vec<&String> = params[0].as_object().expect("parameters").keys().collect();
+    let mut grid = GridSampler::new();
+    let mut space = ParamSpace::new();
+    for name in names {
+        let mut values: Vec<ParamValue> = Vec::new();
+        for point in params {
+            let next = value(&point[name]);
+            if !values.contains(&next) {
+                values.push(next);
+            }
+        }
+        values.sort_by(|a, b| {
+            a.as_f64()
+                .partial_cmp(&b.as_f64())
+                .unwrap_or(std::cmp::Ordering::Equal)
+        });
+        let (low, high) = (&values[0], &values[values.len() - 1]);
+        let distribution: Distribution = match (low, high) {
+            (ParamValue::Float(low), ParamValue::Float(high)) => {
+                FloatDistribution::new(*low, *high).expect("a range").into()
+            }
+            (ParamValue::Int(low), ParamValue::Int(high)) => {
+                IntDistribution::new(*low, *high).expect("a range").into()
+            }
+            _ => CategoricalDistribution::new(values.clone())
+                .expect("choices")
+                .into(),
+        };
+        space.insert(name.as_str(), distribution);
+        grid = grid.param(name.clone(), values);
+    }
+    let study = Study::builder().sampler(grid).create().expect("a study");
     let objective = |trial: &mut Trial| {
-        let x = trial.suggest_float("x", 0.0, 1.0)?;
-        Ok::<_, kiln_tune::Error>(x + trial.suggest_int("y", 1, 2)? as f64)
+        for (name, distribution) in space.iter() {
+            trial.suggest(name, (**distribution).clone())?;
+        }
+        Ok::<_, kiln_tune::Error>(0.0)
     };
     study
         .optimize(objective, 100)
@@ -61,14 +87,10 @@ fn replay_run(replay: &mut Replay, run: &Value) {
         &Some(trials.len() as u64),
         &expected,
     );
-    for (trial, expected) in trials.iter().zip(array(&run["params"])) {
-        for name in ["x", "y"] {
+    for (trial, expected) in trials.iter().zip(params) {
+        for (name, expected) in expected.as_object().expect("parameters") {
             let place = format!("trial {} {name}", trial.number);
-            replay.exact(
-                &place,
-                &trial.params.value(name),
-                &Some(value(&expected[name])),
-            );
+            replay.exact(&place, &trial.params.value(name), &Some(value(expected)));
         }
     }
 }

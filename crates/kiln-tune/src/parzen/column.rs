@@ -33,6 +33,7 @@ impl Column {
                 for (rank, i) in order.iter().enumerate() {
                     kernels.set_bandwidth(*i, bandwidth.of(&sorted, rank));
                 }
+                kernels.min_sigma = bandwidth.min();
                 kernels.set_prior(order.len());
                 Self::Numeric(kernels)
             }
@@ -134,10 +135,19 @@ impl Bandwidth {
     }
 }
 
+impl Bandwidth {
+    /// The lower limit, which falls with the number of kernels while there are few.
+    pub fn min(&self) -> f64 {
+        self.min
+    }
+}
+
 /// Truncated normals of a numeric parameter, prior last; on the log scale for a log parameter.
 #[derive(Debug)]
 pub struct NumericKernels {
     pub(crate) range: NumericRange,
+    /// The lower limit of the bandwidths.
+    pub(crate) min_sigma: f64,
     pub(crate) mus: Vec<f64>,
     pub(crate) sigmas: Vec<f64>,
     /// `1 / (sqrt(2) sigma)`, so that the square of a scaled distance is what the log-density loses.
@@ -149,6 +159,7 @@ impl NumericKernels {
     pub(crate) fn empty(range: NumericRange) -> Self {
         Self {
             range,
+            min_sigma: 0.0,
             mus: Vec::new(),
             sigmas: Vec::new(),
             scales: Vec::new(),

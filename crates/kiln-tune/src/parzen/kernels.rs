@@ -1,9 +1,8 @@
 //! The density of many kernels at a few points, the innermost loop of TPE.
 
-use std::collections::HashMap;
 use std::ops::Range;
 
-use super::column::{CategoricalKernels, Column, NumericKernels, PRIOR, to_index};
+use super::column::{CategoricalKernels, Column, NumericKernels, NumericRange, PRIOR, to_index};
 use super::truncnorm::log_cell_mass;
 
 /// Kernels are worked on in blocks which stay in the first-level cache.
@@ -15,8 +14,14 @@ const NEGLIGIBLE: f64 = -52.0;
 /// After so many parameters most kernels of a block are usually negligible already.
 const HEAD: usize = 3;
 
+/// Grids up to this size have a table of cell masses.
+const SMALL_GRID: f64 = 256.0;
+
 /// The log-density of the mixture at `points[parameter][point]`. `base` is what does not depend on the point: the log
 /// weight of each kernel with the normalizations of its components.
+///
+/// Every parameter can only lower a term, and a term that is negligible next to the largest one so far is dropped.
+/// Discrete parameters, whose cells need the distribution function, are first replaced by an upper bound.
 pub(crate) fn log_pdf(base: &[f64], columns: &[Column], points: &[Vec<f64>]) -> Vec<f64> {
     let n_points = points.first().map_or(0, Vec::len);
     let mut prepared: Vec<Prepared> = columns
@@ -24,9 +29,12 @@ pub(crate) fn log_pdf(base: &[f64], columns: &[Column], points: &[Vec<f64>]) -> 
         .zip(points)
         .map(|(column, points)| Prepared::new(column, points))
         .collect();
-    // The cheap and sharp ones go first.
-    prepared.sort_by_key(|column| !matches!(column, Prepared::Continuous { .. }));
-    let (head, tail) = prepared.split_at(HEAD.min(prepared.len()));
+    // The sharp ones go first.
+    prepared.sort_by_key(|column| matches!(column, Prepared::Categorical { .. }));
+    let is_exact = !prepared
+        .iter()
+        .any(|column| matches!(column, Prepared::Discrete { .. }));
+    let n_head = HEAD.min(prepared.len());
 
     let mut sums = vec![LogSum::new(); n_points];
     let mut buffer = [0.0; BLOCK];
@@ -36,30 +44,42 @@ pub(crate) fn log_pdf(base: &[f64], columns: &[Column], points: &[Vec<f64>]) -> 
         let terms = &mut buffer[..block.len()];
         for (point, sum) in sums.iter_mut().enumerate() {
             terms.copy_from_slice(&base[block.clone()]);
-            for column in head {
-                column.add(point, block.clone(), terms);
+            for column in &prepared[..n_head] {
+                column.add_bound(point, block.clone(), terms);
             }
-            // Every further parameter can only lower a term, so that a negligible one stays negligible.
             let floor = sum.floor();
             survivors.clear();
             survivors.extend((0..terms.len()).filter(|i| terms[*i] > floor));
             if survivors.len() * 4 > terms.len() {
-                for column in tail {
-                    column.add(point, block.clone(), terms);
+                for column in &prepared[n_head..] {
+                    column.add_bound(point, block.clone(), terms);
                 }
-                sum.add(terms);
+                if is_exact {
+                    sum.add(terms);
+                    continue;
+                }
+                survivors.retain(|i| terms[*i] > floor);
             } else {
                 for i in &survivors {
-                    let mut term = terms[*i];
-                    for column in tail {
-                        column.add(
+                    let kernel = start + i..start + i + 1;
+                    for column in &prepared[n_head..] {
+                        column.add_bound(
                             point,
-                            start + i..start + i + 1,
-                            std::slice::from_mut(&mut term),
+                            kernel.clone(),
+                            std::slice::from_mut(&mut terms[*i]),
                         );
                     }
-                    sum.add(&[term]);
                 }
+            }
+            for i in &survivors {
+                let mut term = terms[*i];
+                for column in &mut prepared {
+                    // The floor rises with what is found, so that few cells are needed.
+                    if term > sum.floor() {
+                        term += column.correction(point, start + i);
+                    }
+                }
+                sum.add(&[term]);
             }
         }
     }
@@ -80,8 +100,10 @@ enum Prepared<'a> {
         points: Vec<f64>,
     },
     Discrete {
-        points: Vec<f64>,
-        cells: Cells,
+        kernels: &'a NumericKernels,
+        cells: Vec<Cell>,
+        table: Vec<f64>,
+        n_values: usize,
     },
     Categorical {
         kernels: &'a CategoricalKernels,
@@ -90,14 +112,10 @@ enum Prepared<'a> {
     },
 }
 
-/// The log-mass of each distinct value among the points under each distinct kernel.
-struct Cells {
-    /// The row of each point.
-    row_of: Vec<u32>,
-    /// The column of each kernel.
-    column_of: Vec<u32>,
-    n_columns: usize,
-    table: Vec<f64>,
+/// The interval around a value of a discrete parameter, on the scale of the kernels.
+struct Cell {
+    middle: f64,
+    width: f64,
 }
 
 impl<'a> Prepared<'a> {
@@ -107,10 +125,32 @@ impl<'a> Prepared<'a> {
                 let points = points.iter().map(|x| kernels.range.scale(*x)).collect();
                 Self::Continuous { kernels, points }
             }
-            Column::Numeric(kernels) => Self::Discrete {
-                points: points.to_vec(),
-                cells: Cells::new(kernels, points),
-            },
+            Column::Numeric(kernels) => {
+                let range = kernels.range;
+                let half = range.step / 2.0;
+                let cell = |x: &f64| {
+                    let (left, right) = (range.scale(x - half), range.scale(x + half));
+                    Cell {
+                        middle: 0.5 * (left + right),
+                        width: right - left,
+                    }
+                };
+                let cells: Vec<Cell> = points.iter().map(cell).collect();
+                let n_values = (range.high - range.low) / range.step + 1.0;
+                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+                let n_values = if n_values <= SMALL_GRID {
+                    n_values.round() as usize
+                } else {
+                    0
+                };
+                let table = vec![f64::NAN; cells.len() * n_values];
+                Self::Discrete {
+                    kernels,
+                    cells,
+                    table,
+                    n_values,
+                }
+            }
             Column::Categorical(kernels) => Self::Categorical {
                 kernels,
                 points: points.iter().copied().map(to_index).collect(),
@@ -119,8 +159,9 @@ impl<'a> Prepared<'a> {
         }
     }
 
-    /// Adds the log-density of the point under each kernel of the block, up to the normalization.
-    fn add(&self, point: usize, block: Range<usize>, terms: &mut [f64]) {
+    /// Adds the log-density of the point under each kernel of the block, up to the normalization; for a discrete
+    /// parameter an upper bound of it.
+    fn add_bound(&self, point: usize, block: Range<usize>, terms: &mut [f64]) {
         match self {
             Self::Continuous { kernels, points } => {
                 let x = points[point];
@@ -131,11 +172,12 @@ impl<'a> Prepared<'a> {
                     *term -= t * t;
                 }
             }
-            Self::Discrete { cells, .. } => {
-                let row = cells.row_of[point] as usize * cells.n_columns;
-                let table = &cells.table[row..row + cells.n_columns];
-                for (term, column) in terms.iter_mut().zip(&cells.column_of[block]) {
-                    *term += table[*column as usize];
+            Self::Discrete { kernels, cells, .. } => {
+                let Cell { middle, width } = cells[point];
+                let mus = &kernels.mus[block.clone()];
+                let scales = &kernels.scales[block];
+                for ((term, mu), scale) in terms.iter_mut().zip(mus).zip(scales) {
+                    *term -= cell_bound(middle - mu, width, *scale);
                 }
             }
             Self::Categorical {
@@ -152,6 +194,43 @@ impl<'a> Prepared<'a> {
         }
     }
 
+    /// What the bound was too high by; 0 where it is exact.
+    fn correction(&mut self, point: usize, kernel: usize) -> f64 {
+        let Self::Discrete {
+            kernels,
+            cells,
+            table,
+            n_values,
+        } = self
+        else {
+            return 0.0;
+        };
+        let Cell { middle, width } = cells[point];
+        let (mu, sigma) = (kernels.mus[kernel], kernels.sigmas[kernel]);
+        let exact = || log_cell_mass((middle - mu) / sigma, width / sigma);
+        let bound = cell_bound(middle - mu, width, kernels.scales[kernel]);
+        // With many observations on a small grid nearly all kernels have the smallest bandwidth, and are then told
+        // apart by their value only.
+        if *n_values > 0 && sigma == kernels.min_sigma {
+            let NumericRange { low, step, log, .. } = kernels.range;
+            let value = if log { mu.exp() } else { mu };
+            let index = ((value - low) / step).round();
+            #[allow(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                clippy::cast_precision_loss
+            )]
+            if index >= 0.0 && index < *n_values as f64 && is_on_grid(value, low + index * step) {
+                let mass = &mut table[point * *n_values + index as usize];
+                if mass.is_nan() {
+                    *mass = exact();
+                }
+                return *mass + bound;
+            }
+        }
+        exact() + bound
+    }
+
     /// A point outside of the range has no density.
     fn is_outside(&self, point: usize) -> bool {
         match self {
@@ -159,7 +238,7 @@ impl<'a> Prepared<'a> {
                 let x = points[point];
                 !(kernels.range.lo <= x && x <= kernels.range.hi)
             }
-            Self::Discrete { points, .. } => points[point].is_nan(),
+            Self::Discrete { cells, .. } => cells[point].middle.is_nan(),
             Self::Categorical {
                 kernels, points, ..
             } => points[point] as usize >= kernels.n_choices,
@@ -167,57 +246,15 @@ impl<'a> Prepared<'a> {
     }
 }
 
-impl Cells {
-    fn new(kernels: &NumericKernels, points: &[f64]) -> Self {
-        let mut rows: HashMap<u64, u32> = HashMap::new();
-        let mut values = Vec::new();
-        let row_of = points
-            .iter()
-            .map(|x| {
-                *rows
-                    .entry(x.to_bits())
-                    .or_insert_with(|| number_of(&mut values, *x))
-            })
-            .collect();
-        let mut columns: HashMap<(u64, u64), u32> = HashMap::new();
-        let mut distinct = Vec::new();
-        let column_of = kernels
-            .mus
-            .iter()
-            .zip(&kernels.sigmas)
-            .map(|(mu, sigma)| {
-                let key = (mu.to_bits(), sigma.to_bits());
-                *columns
-                    .entry(key)
-                    .or_insert_with(|| number_of(&mut distinct, (*mu, *sigma)))
-            })
-            .collect();
-        let range = kernels.range;
-        let mut table = Vec::with_capacity(values.len() * distinct.len());
-        for x in values {
-            let (left, right) = (
-                range.scale(x - range.step / 2.0),
-                range.scale(x + range.step / 2.0),
-            );
-            let (middle, width) = (0.5 * (left + right), right - left);
-            table.extend(distinct.iter().map(|(mu, sigma)| {
-                let inverse = 1.0 / sigma;
-                log_cell_mass((middle - mu) * inverse, width * inverse)
-            }));
-        }
-        Self {
-            row_of,
-            column_of,
-            n_columns: distinct.len(),
-            table,
-        }
-    }
+/// What the log-mass of a cell is below zero at least: the square of the scaled distance to its nearer end.
+fn cell_bound(distance: f64, width: f64, scale: f64) -> f64 {
+    let t = (distance.abs() - 0.5 * width).max(0.0) * scale;
+    t * t
 }
 
-#[allow(clippy::cast_possible_truncation)]
-fn number_of<T>(list: &mut Vec<T>, item: T) -> u32 {
-    list.push(item);
-    list.len() as u32 - 1
+/// An enqueued value may lie between the points of the grid.
+fn is_on_grid(value: f64, point: f64) -> bool {
+    (value - point).abs() <= 1e-12 * point.abs().max(1e-3)
 }
 
 /// The logarithm of a sum of exponentials, block by block.

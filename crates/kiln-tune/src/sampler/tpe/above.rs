@@ -202,6 +202,7 @@ impl Above {
                 let mus = &numeric.mus;
                 order.sort_by(|a, b| mus[*a as usize].total_cmp(&mus[*b as usize]));
                 let bandwidth = Bandwidth::new(range, n, options);
+                numeric.min_sigma = bandwidth.min();
                 for rank in 0..n {
                     let mu = |rank: usize| order.get(rank).map(|slot| numeric.mus[*slot as usize]);
                     let (left, right) = (rank.checked_sub(1).and_then(mu), mu(rank + 1));
