@@ -29,12 +29,15 @@ fn objective(trial: &mut Trial) -> kiln_tune::Result<f64> {
 }
 
 fn main() -> Result<(), BoxError> {
-    let python = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
+    let python = std::env::args()
+        .skip(1)
+        .find(|argument| !argument.starts_with("--"));
     let directory = tempfile::tempdir()?;
     println!("SQLite, 10 float parameters, mean of {TRIALS} trials, ms per trial");
     for name in ["random", "tpe"] {
         let path = directory.path().join(format!("{name}.db"));
-        let builder = Study::builder().shared_storage(open(&format!("sqlite:///{}", path.display()))?);
+        let builder =
+            Study::builder().shared_storage(open(&format!("sqlite:///{}", path.display()))?);
         let study = match name {
             "random" => builder.sampler(RandomSampler::new(1)).create()?,
             _ => builder.sampler(TpeSampler::new().seed(1)).create()?,
@@ -48,12 +51,19 @@ fn main() -> Result<(), BoxError> {
             continue;
         };
         let path = directory.path().join(format!("{name}-optuna.db"));
-        let output = Command::new(python).args(["-c", OPTUNA]).arg(&path).args([name, &TRIALS.to_string()]).output()?;
+        let output = Command::new(python)
+            .args(["-c", OPTUNA])
+            .arg(&path)
+            .args([name, &TRIALS.to_string()])
+            .output()?;
         if !output.status.success() {
             return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
         }
         let theirs: f64 = String::from_utf8(output.stdout)?.trim().parse()?;
-        println!("{name:8} Kiln {ours:.3}  Optuna {theirs:.1}  ratio {:.0}", theirs / ours);
+        println!(
+            "{name:8} Kiln {ours:.3}  Optuna {theirs:.1}  ratio {:.0}",
+            theirs / ours
+        );
     }
     Ok(())
 }
