@@ -37,7 +37,12 @@ N_PARAMS = 10
 
 
 def optuna_speed(sampler_name, n):
-    sampler = {"random": optuna.samplers.RandomSampler, "tpe": optuna.samplers.TPESampler}[sampler_name](seed=1)
+    samplers = {
+        "random": optuna.samplers.RandomSampler,
+        "tpe": optuna.samplers.TPESampler,
+        "cmaes": optuna.samplers.CmaEsSampler,
+    }
+    sampler = samplers[sampler_name](seed=1)
     study = optuna.create_study(sampler=sampler)
     import random
 
@@ -71,7 +76,7 @@ def speed(sizes):
     peer = {row["n_trials"]: row["ms_per_trial"] for row in peer}
     print("| sampler | finished trials | kiln-tune ms | Optuna ms | ratio | optimizer ms | ratio |")
     print("|---|---|---|---|---|---|---|")
-    for sampler in ("random", "tpe"):
+    for sampler in ("random", "tpe", "cmaes"):
         for n in sizes:
             mine = ours[sampler, n]["ms_per_trial"]
             theirs = optuna_speed(sampler, n)
@@ -155,6 +160,7 @@ SAMPLERS = {
     "tpe_default": lambda seed: optuna.samplers.TPESampler(seed=seed),
     "tpe_univariate": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=False),
     "tpe_multivariate_group": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True),
+    "cmaes": lambda seed: optuna.samplers.CmaEsSampler(seed=seed),
 }
 
 

@@ -5,6 +5,7 @@
 
 use std::f64::consts::PI;
 
+use kiln_tune::sampler::CmaEsSampler;
 use kiln_tune::{Error, RandomSampler, Study, StudyBuilder, TpeSampler, Trial};
 
 type Objective = fn(&mut Trial) -> Result<f64, Error>;
@@ -33,6 +34,9 @@ const SAMPLERS: &[(&str, Configure)] = &[
     }),
     ("tpe_multivariate_group", |study, seed| {
         study.sampler(TpeSampler::new().seed(seed).group(true))
+    }),
+    ("cmaes", |study, seed| {
+        study.sampler(CmaEsSampler::new(seed))
     }),
 ];
 

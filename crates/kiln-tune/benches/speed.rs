@@ -1,10 +1,11 @@
-//! Time per trial by the number of finished trials: `cargo bench -p kiln-tune --bench speed -- [random|tpe] [n...]`.
+//! Time per trial by the number of finished trials: `cargo bench -p kiln-tune --bench speed -- [random|tpe|cmaes] [n...]`.
 //!
 //! Ten float parameters in memory. For each size `n` the study first gets `n` finished trials, drawn at random; then
 //! whole trials (ask, ten suggestions, tell) are timed. Prints one JSON object per line.
 
 use std::time::Instant;
 
+use kiln_tune::sampler::CmaEsSampler;
 use kiln_tune::{FloatDistribution, ParamValue, RandomSampler, Study, TpeSampler, TrialBuilder};
 
 const N_PARAMS: usize = 10;
@@ -21,8 +22,9 @@ fn main() {
     } else {
         sizes
     };
-    for sampler in ["random", "tpe"] {
-        if args.iter().any(|arg| arg == "random" || arg == "tpe")
+    let samplers = ["random", "tpe", "cmaes"];
+    for sampler in samplers {
+        if args.iter().any(|arg| samplers.contains(&arg.as_str()))
             && !args.iter().any(|arg| arg == sampler)
         {
             continue;
@@ -37,6 +39,7 @@ fn run(sampler: &str, n: usize, names: &[String]) {
     let builder = Study::builder();
     let study = match sampler {
         "random" => builder.sampler(RandomSampler::new(1)),
+        "cmaes" => builder.sampler(CmaEsSampler::new(1)),
         _ => builder.sampler(TpeSampler::new().seed(1)),
     }
     .create()

@@ -21,7 +21,8 @@ fn distances(values: &[Vec<f64>], order: &mut [usize]) -> Vec<f64> {
     };
     let n_objectives = values[first].len();
     for objective in 0..n_objectives {
-        let value = |i: usize| values[i][objective];
+        let column: Vec<f64> = values.iter().map(|row| row[objective]).collect();
+        let value = |i: usize| column[i];
         order.sort_by(|&a, &b| compare(value(a), value(b)));
         let (low, high) = (value(order[0]), value(order[order.len() - 1]));
         if low == high {

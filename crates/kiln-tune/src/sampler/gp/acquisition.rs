@@ -310,39 +310,41 @@ impl LogEhvi {
     }
 
     /// Log expected improvement for given means and deviations, with derivatives by both.
+    ///
+    /// Volumes are added up as they are: a product of clipped sides does not underflow for any number
+    /// of objectives that a box decomposition can handle.
     fn improvement(&self, means: &[f64], sigmas: &[f64], slopes: Option<&mut [(f64, f64)]>) -> f64 {
         let m = means.len();
-        let mut logs = Vec::with_capacity(self.samples.len() * self.boxes.len());
+        let mut y = vec![0.0; m];
+        let mut total = 0.0;
+        let mut sums = vec![(0.0, 0.0); m];
         for z in &self.samples {
-            for (lower, sides) in &self.boxes {
-                let mut log = 0.0;
-                for j in 0..m {
-                    let y = means[j] + sigmas[j] * z[j];
-                    log += (y - lower[j]).max(EPS).min(sides[j]).ln();
-                }
-                logs.push(log);
+            for j in 0..m {
+                y[j] = means[j] + sigmas[j] * z[j];
             }
-        }
-        let total = log_sum_exp(&logs);
-        if let Some(slopes) = slopes {
-            let mut logs = logs.iter();
-            for z in &self.samples {
-                for (lower, sides) in &self.boxes {
-                    let weight = logs.next().map_or(0.0, |log| (log - total).exp());
-                    if weight == 0.0 {
-                        continue;
-                    }
+            for (lower, sides) in &self.boxes {
+                let mut volume = 1.0;
+                for j in 0..m {
+                    volume *= (y[j] - lower[j]).max(EPS).min(sides[j]);
+                }
+                total += volume;
+                if slopes.is_some() {
                     for j in 0..m {
-                        let side = means[j] + sigmas[j] * z[j] - lower[j];
+                        let side = y[j] - lower[j];
                         if side > EPS && side < sides[j] {
-                            slopes[j].0 += weight / side;
-                            slopes[j].1 += weight / side * z[j];
+                            sums[j].0 += volume / side;
+                            sums[j].1 += volume / side * z[j];
                         }
                     }
                 }
             }
         }
-        total - (self.samples.len() as f64).ln()
+        if let Some(slopes) = slopes {
+            for (slope, sum) in slopes.iter_mut().zip(sums) {
+                *slope = (sum.0 / total, sum.1 / total);
+            }
+        }
+        total.ln() - (self.samples.len() as f64).ln()
     }
 }
 
