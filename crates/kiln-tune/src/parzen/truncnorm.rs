@@ -100,6 +100,14 @@ pub fn ppf(q: f64, a: f64, b: f64) -> f64 {
     if q == 1.0 {
         return b;
     }
+    if a < 0.0 && b > 0.0 {
+        let (below, above) = (ndtr_absolute(a), ndtr_absolute(-b));
+        let p = below + q * (1.0 - below - above);
+        // Away from the tails there is no need for logarithms.
+        if p > 0.01 && p < 0.99 {
+            return central_quantile(p).clamp(a, b);
+        }
+    }
     let log_mass = log_gauss_mass(a, b);
     if a < 0.0 {
         ndtri_exp(log_sum(log_ndtr(a), q.ln() + log_mass))
@@ -146,9 +154,20 @@ pub fn ndtri_exp(y: f64) -> f64 {
     if flipped { -x } else { x }
 }
 
-/// A first guess of the value whose log distribution function is `z`, good to nine digits where `exp(z)` can be seen:
-/// P. J. Acklam's rational approximation of the normal quantile.
-fn approximate_quantile(z: f64) -> f64 {
+/// The normal quantile for probabilities away from 0 and 1, to the last digits.
+fn central_quantile(p: f64) -> f64 {
+    let x = if p > 0.024_25 && p < 0.975_75 {
+        approximate_central_quantile(p)
+    } else {
+        approximate_quantile(p.ln())
+    };
+    // One step of Halley's method.
+    let u = (ndtr(x) - p) * (0.5 * x * x + LN_SQRT_2PI).exp();
+    x - u / (1.0 + 0.5 * x * u)
+}
+
+/// Acklam's approximation of the normal quantile between 0.02425 and 0.97575.
+fn approximate_central_quantile(p: f64) -> f64 {
     const CENTRE: [[f64; 6]; 2] = [
         [
             -3.969_683_028_665_376e1,
@@ -167,6 +186,18 @@ fn approximate_quantile(z: f64) -> f64 {
             1.0,
         ],
     ];
+    let q = p - 0.5;
+    let r = q * q;
+    polynomial(&CENTRE[0], r) * q / polynomial(&CENTRE[1], r)
+}
+
+fn polynomial(coefficients: &[f64; 6], x: f64) -> f64 {
+    coefficients.iter().fold(0.0, |sum, c| sum * x + c)
+}
+
+/// A first guess of the value whose log distribution function is `z`, good to nine digits where `exp(z)` can be seen:
+/// P. J. Acklam's rational approximation of the normal quantile.
+fn approximate_quantile(z: f64) -> f64 {
     const TAIL: [[f64; 6]; 2] = [
         [
             -7.784_894_002_430_293e-3,
@@ -185,12 +216,8 @@ fn approximate_quantile(z: f64) -> f64 {
             1.0,
         ],
     ];
-    let polynomial =
-        |coefficients: &[f64; 6], x: f64| coefficients.iter().fold(0.0, |sum, c| sum * x + c);
     if z > 0.024_25_f64.ln() && z < 0.975_75_f64.ln() {
-        let q = z.exp() - 0.5;
-        let r = q * q;
-        return polynomial(&CENTRE[0], r) * q / polynomial(&CENTRE[1], r);
+        return approximate_central_quantile(z.exp());
     }
     if z >= 0.975_75_f64.ln() {
         let q = (-2.0 * (-libm::expm1(z)).ln()).sqrt();

@@ -140,12 +140,14 @@ struct Node {
     /// By value; None is open. An empty list is an end.
     children: Option<Vec<(f64, Option<Box<Node>>)>>,
     is_running: bool,
+    /// The end is one of a failed trial, which may have stopped before it suggested all of its parameters.
+    is_failure: bool,
 }
 
 impl Node {
     fn expand(&mut self, name: &str, distribution: &Distribution) -> Result<()> {
         let Some((known, range)) = &self.parameter else {
-            if self.children.is_some() {
+            if self.children.is_some() && !self.is_failure {
                 return Err(Error::invalid(format!(
                     "brute force: a trial ended where another one suggests {name:?}; the objective must be deterministic"
                 )));
@@ -189,6 +191,8 @@ impl Node {
         }
         if state.is_finished() {
             if node.parameter.is_none() {
+                node.is_failure =
+                    state == TrialState::Fail && (node.children.is_none() || node.is_failure);
                 node.children = Some(Vec::new());
             }
         } else {

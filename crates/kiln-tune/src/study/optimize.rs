@@ -208,9 +208,7 @@ impl Study {
             Some(0) => std::thread::available_parallelism().map_or(1, usize::from),
             Some(n) => n,
         };
-        if self.inner.optimizing.fetch_add(1, Ordering::SeqCst) == 0 {
-            self.inner.stop.store(false, Ordering::SeqCst);
-        }
+        let _optimizing = Optimizing::enter(self);
         let call = |trial: &mut Trial| -> Result<Outcome, BoxError> {
             objective(trial).map(Into::into).map_err(Into::into)
         };
@@ -224,7 +222,6 @@ impl Study {
                 }
             });
         }
-        self.inner.optimizing.fetch_sub(1, Ordering::SeqCst);
         run.end()
     }
 
@@ -395,6 +392,8 @@ impl<'a> Run<'a> {
                 log::warn!(
                     "Trial {number} was marked as {state} by another worker before it ended here"
                 );
+                // Writing to that trial is likely what failed.
+                uncaught = None;
             }
             told => {
                 let (state, refusal) = told?;
@@ -422,7 +421,7 @@ impl<'a> Run<'a> {
     /// Keeps the reason of a failure with the trial. It is only a note: losing it is no reason to lose the study.
     fn fail_reason(&self, trial: &Trial, reason: &str) {
         log::warn!(
-            "Trial {} failed with parameters: {} because of: {reason}",
+            "Trial {} failed with parameters: {} because of the following error: {reason}.",
             trial.number(),
             params_text(trial.record())
         );
@@ -481,6 +480,24 @@ fn params_text(record: &FrozenTrial) -> String {
         .map(|param| format!("{}: {}", param.name, param.value()))
         .collect();
     format!("{{{}}}", params.join(", "))
+}
+
+/// Counts a call of `optimize`, until dropped.
+struct Optimizing<'a>(&'a Study);
+
+impl<'a> Optimizing<'a> {
+    fn enter(study: &'a Study) -> Self {
+        if study.inner.optimizing.fetch_add(1, Ordering::SeqCst) == 0 {
+            study.inner.stop.store(false, Ordering::SeqCst);
+        }
+        Self(study)
+    }
+}
+
+impl Drop for Optimizing<'_> {
+    fn drop(&mut self) {
+        self.0.inner.optimizing.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// Notes that this thread works for a study, until dropped.
