@@ -218,36 +218,24 @@ impl Figure {
     /// # Errors
     /// [`Error::InvalidArgument`] for another ending, [`Error::Storage`] when the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        save(
-            path.as_ref(),
-            || self.to_html(),
-            || Ok((self.to_svg(), self.to_png()?)),
-        )
+        let path = path.as_ref();
+        let ending = path
+            .extension()
+            .and_then(|ending| ending.to_str())
+            .map(str::to_ascii_lowercase);
+        let bytes = match ending.as_deref() {
+            Some("html" | "htm") => self.to_html().into_bytes(),
+            Some("svg") => self.to_svg().into_bytes(),
+            Some("png") => self.to_png()?,
+            _ => {
+                return Err(Error::invalid(format!(
+                    "a plot is saved as .html, .svg or .png, but got {}",
+                    path.display()
+                )));
+            }
+        };
+        write(path, &bytes)
     }
-}
-
-/// Writes a page or a picture by the ending of its name.
-fn save(
-    path: &Path,
-    html: impl FnOnce() -> String,
-    pictures: impl FnOnce() -> Result<(String, Vec<u8>)>,
-) -> Result<()> {
-    let ending = path
-        .extension()
-        .and_then(|ending| ending.to_str())
-        .map(str::to_ascii_lowercase);
-    let bytes = match ending.as_deref() {
-        Some("html" | "htm") => html().into_bytes(),
-        Some("svg") => pictures()?.0.into_bytes(),
-        Some("png") => pictures()?.1,
-        _ => {
-            return Err(Error::invalid(format!(
-                "a plot is saved as .html, .svg or .png, but got {}",
-                path.display()
-            )));
-        }
-    };
-    write(path, &bytes)
 }
 
 pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
