@@ -1,5 +1,9 @@
 //! Studies in a relational database, in Optuna's own tables.
 
+#[cfg_attr(
+    not(all(feature = "sqlite", feature = "postgres", feature = "mysql")),
+    allow(dead_code)
+)]
 mod connection;
 #[cfg(feature = "mysql")]
 mod mysql;
