@@ -19,12 +19,16 @@
 
 // One module per line: several people add to this list.
 pub mod analysis;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod distribution;
 pub mod error;
 pub mod importance;
 pub mod json;
 pub mod multi_objective;
 pub mod parzen;
+#[cfg(feature = "plot")]
+pub mod plot;
 pub mod pruner;
 pub mod rng;
 pub mod sampler;

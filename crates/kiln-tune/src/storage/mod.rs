@@ -2,13 +2,19 @@
 
 mod cache;
 mod heartbeat;
+mod journal;
 mod memory;
+mod rdb;
+mod url;
 
 use std::sync::Arc;
 
 pub use cache::TrialCache;
 pub use heartbeat::{Heartbeat, StaleTrialCallback, retry_stale_trial};
+pub use journal::JournalStorage;
 pub use memory::InMemoryStorage;
+pub use rdb::{RdbOptions, RdbStorage};
+pub use url::{open, open_existing};
 
 use crate::distribution::Distribution;
 use crate::error::{Error, Result};

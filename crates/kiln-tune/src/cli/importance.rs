@@ -1,0 +1,111 @@
+//! importance.
+
+use std::io::Write;
+
+use clap::{Args, ValueEnum};
+use serde_json::Value;
+
+use super::output::{number, print_json, print_table};
+use super::{CliResult, Failure, StudyArgs};
+use crate::error::Result;
+use crate::importance::{
+    FanovaEvaluator, ImportanceEvaluator, Importances, MeanDecreaseImpurityEvaluator,
+    PedAnovaEvaluator, get_param_importances_with,
+};
+use crate::study::Study;
+use crate::trial::FrozenTrial;
+
+/// Settings of `importance`.
+#[derive(Debug, Args)]
+pub struct Importance {
+    #[command(flatten)]
+    study: StudyArgs,
+    /// How importance is assessed
+    #[arg(long, value_enum, default_value_t = Evaluator::PedAnova)]
+    evaluator: Evaluator,
+    /// Which objective of several, from 0
+    #[arg(long, value_name = "N")]
+    objective: Option<usize>,
+    /// Only these parameters
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    params: Vec<String>,
+    /// Print the result as a JSON object, most important first
+    #[arg(long)]
+    json: bool,
+}
+
+/// An evaluator by its name.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Evaluator {
+    /// How the best trials differ from all (also with conditional parameters)
+    PedAnova,
+    /// Variance explained in a random forest
+    Fanova,
+    /// Mean decrease of impurity in a random forest
+    Mdi,
+}
+
+impl Importance {
+    pub(super) fn execute(self, out: &mut dyn Write) -> CliResult {
+        let study = self.study.load()?;
+        let n = study.directions().len();
+        if let Some(objective) = self.objective.filter(|objective| *objective >= n) {
+            return Err(Failure::Usage(format!(
+                "--objective must be less than {n}, the number of objectives, but got {objective}"
+            )));
+        }
+        // A fixed seed: the same question gets the same answer.
+        let evaluator: Box<dyn ImportanceEvaluator> = match self.evaluator {
+            Evaluator::PedAnova => Box::new(PedAnovaEvaluator::default()),
+            Evaluator::Fanova => Box::new(FanovaEvaluator::new(0)),
+            Evaluator::Mdi => Box::new(MeanDecreaseImpurityEvaluator::new(0)),
+        };
+        let params = (!self.params.is_empty()).then_some(&self.params[..]);
+        let importances = assess(&study, &*evaluator, params, self.objective)?;
+        if importances.is_empty() {
+            return Err(Failure::message(
+                "no parameter can be assessed; at least two complete trials with parameters are needed",
+            ));
+        }
+        if self.json {
+            let object = importances
+                .into_iter()
+                .map(|(name, share)| (name, number(share)))
+                .collect();
+            return Ok(print_json(out, &Value::Object(object))?);
+        }
+        let rows: Vec<Vec<String>> = importances
+            .into_iter()
+            .map(|(name, share)| vec![name, format!("{share:.4}")])
+            .collect();
+        Ok(print_table(
+            out,
+            &["parameter", "importance"].map(str::to_owned),
+            &rows,
+        )?)
+    }
+}
+
+/// Normalized importances for the only objective, or for one of several.
+pub(super) fn assess(
+    study: &Study,
+    evaluator: &dyn ImportanceEvaluator,
+    params: Option<&[String]>,
+    objective: Option<usize>,
+) -> Result<Importances> {
+    match objective.filter(|_| study.is_multi_objective()) {
+        None => get_param_importances_with(study, evaluator, params, None, true),
+        Some(objective) => {
+            // A target is minimized.
+            let direction = study.directions()[objective];
+            let target = |trial: &FrozenTrial| {
+                trial
+                    .values
+                    .as_ref()
+                    .and_then(|values| values.get(objective))
+                    .map_or(f64::NAN, |value| direction.loss(*value))
+            };
+            get_param_importances_with(study, evaluator, params, Some(&target), true)
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! Tables, CSV and JSON.
+
+use std::io::{self, Write};
+
+use clap::ValueEnum;
+use serde_json::{Value, json};
+
+use crate::error::Result;
+use crate::json::Json;
+use crate::study::Study;
+use crate::trial::{Attrs, FrozenTrial, Timestamp};
+
+/// The layout of a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// Columns for reading
+    Table,
+    /// Comma-separated values (RFC 4180)
+    Csv,
+    /// A JSON array
+    Json,
+}
+
+/// Prints JSON on lines of its own.
+pub(super) fn print_json(out: &mut dyn Write, value: &Value) -> io::Result<()> {
+    writeln!(out, "{value:#}")
+}
+
+/// Rows under a header, in columns that are as wide as they need to be.
+pub(super) fn print_table(
+    out: &mut dyn Write,
+    header: &[String],
+    rows: &[Vec<String>],
+) -> io::Result<()> {
+    let width = |text: &str| text.chars().count();
+    let widths: Vec<usize> = header
+        .iter()
+        .enumerate()
+        .map(|(i, name)| {
+            rows.iter()
+                .map(|row| width(&row[i]))
+                .chain([width(name)])
+                .max()
+                .unwrap_or(0)
+        })
+        .collect();
+    // Numbers line up on the right.
+    let right: Vec<bool> = (0..header.len())
+        .map(|i| {
+            rows.iter()
+                .all(|row| row[i].is_empty() || row[i].parse::<f64>().is_ok())
+        })
+        .collect();
+    for row in std::iter::once(header).chain(rows.iter().map(Vec::as_slice)) {
+        let mut line = String::new();
+        for ((cell, &columns), &right) in row.iter().zip(&widths).zip(&right) {
+            let padding = " ".repeat(columns - width(cell));
+            line.push_str(&if right {
+                format!("{padding}{cell}  ")
+            } else {
+                format!("{cell}{padding}  ")
+            });
+        }
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+/// Rows under a header as CSV.
+pub(super) fn print_csv(
+    out: &mut dyn Write,
+    header: &[String],
+    rows: &[Vec<String>],
+) -> io::Result<()> {
+    let quote = |cell: &String| {
+        if cell.contains([',', '"', '\n', '\r']) {
+            format!("\"{}\"", cell.replace('"', "\"\""))
+        } else {
+            cell.clone()
+        }
+    };
+    for row in std::iter::once(header).chain(rows.iter().map(Vec::as_slice)) {
+        writeln!(
+            out,
+            "{}",
+            row.iter().map(quote).collect::<Vec<_>>().join(",")
+        )?;
+    }
+    Ok(())
+}
+
+/// A float with all its digits, as in JSON but for non-finite values.
+pub(super) fn number(value: f64) -> Value {
+    Json::Float(value).to_strict()
+}
+
+/// A moment as text: date, time and UTC offset for JSON.
+pub(super) fn time_json(time: Option<Timestamp>) -> Value {
+    time.map_or(Value::Null, |time| {
+        time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
+            .into()
+    })
+}
+
+/// A moment for a table.
+pub(super) fn time_text(time: Option<Timestamp>) -> String {
+    time.map_or_else(String::new, |time| {
+        time.format("%Y-%m-%d %H:%M:%S").to_string()
+    })
+}
+
+/// Attributes as a JSON object.
+pub(super) fn attrs_json(attrs: &Attrs) -> Value {
+    Value::Object(
+        attrs
+            .iter()
+            .map(|(key, value)| (key.clone(), value.to_strict()))
+            .collect(),
+    )
+}
+
+/// Parameters as a JSON object, in suggest order.
+pub(super) fn params_json(trial: &FrozenTrial) -> Value {
+    Value::Object(
+        trial
+            .params
+            .iter()
+            .map(|param| (param.name.to_string(), param.value().to_json().to_strict()))
+            .collect(),
+    )
+}
+
+/// A trial as a JSON object.
+pub(super) fn trial_json(trial: &FrozenTrial) -> Value {
+    let values = trial.values.as_ref().map(|values| {
+        values
+            .iter()
+            .map(|value| number(*value))
+            .collect::<Vec<_>>()
+    });
+    let reports: serde_json::Map<_, _> = trial
+        .intermediate_values
+        .iter()
+        .map(|(step, value)| (step.to_string(), number(*value)))
+        .collect();
+    let constraints: serde_json::Map<_, _> = trial
+        .constraints()
+        .into_iter()
+        .map(|(key, value)| (key, number(value)))
+        .collect();
+    let distributions: serde_json::Map<_, _> = trial
+        .params
+        .iter()
+        .map(|param| {
+            (
+                param.name.to_string(),
+                param.distribution.to_json().to_strict(),
+            )
+        })
+        .collect();
+    let mut object = json!({
+        "number": trial.number,
+        "state": trial.state.name(),
+        "value": trial.value().map(number),
+        "values": values,
+        "params": params_json(trial),
+        "distributions": distributions,
+        "user_attrs": attrs_json(&trial.user_attrs),
+        "system_attrs": attrs_json(&trial.system_attrs),
+        "intermediate_values": reports,
+        "constraints": constraints,
+        "datetime_start": time_json(trial.datetime_start),
+        "datetime_complete": time_json(trial.datetime_complete),
+        "duration_seconds": trial.duration().map(|time| time.as_seconds_f64()),
+    });
+    if trial
+        .values
+        .as_ref()
+        .is_some_and(|values| values.len() != 1)
+    {
+        object["value"] = Value::Null;
+    }
+    object
+}
+
+/// `lr=0.01, optimizer=adam`.
+pub(super) fn params_text(trial: &FrozenTrial) -> String {
+    let params: Vec<String> = trial
+        .params
+        .iter()
+        .map(|param| format!("{}={}", param.name, param.value()))
+        .collect();
+    params.join(", ")
+}
+
+/// `0.25`, or `[0.25, 3.0]` for several objectives.
+pub(super) fn values_text(values: Option<&[f64]>) -> String {
+    match values {
+        None => "none".to_owned(),
+        Some([value]) => value.to_string(),
+        Some(values) => format!("{values:?}"),
+    }
+}
+
+/// The columns of Optuna's `trials_dataframe` without system attributes.
+pub(super) fn trial_table(
+    study: &Study,
+    trials: &[impl AsRef<FrozenTrial>],
+) -> Result<(Vec<String>, Vec<Vec<String>>)> {
+    let sorted = |names: &dyn Fn(&FrozenTrial) -> Vec<String>| -> Vec<String> {
+        let mut names: Vec<String> = trials
+            .iter()
+            .flat_map(|trial| names(trial.as_ref()))
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    };
+    let params = sorted(&|trial| {
+        trial
+            .params
+            .iter()
+            .map(|param| param.name.to_string())
+            .collect()
+    });
+    let attrs = sorted(&|trial| trial.user_attrs.keys().cloned().collect());
+    let n_values = study.directions().len();
+    let values: Vec<String> = match study.metric_names()? {
+        Some(names) if names.len() == n_values => names
+            .iter()
+            .map(|name| {
+                if n_values == 1 {
+                    name.clone()
+                } else {
+                    format!("values_{name}")
+                }
+            })
+            .collect(),
+        _ if n_values == 1 => vec!["value".to_owned()],
+        _ => (0..n_values).map(|i| format!("values_{i}")).collect(),
+    };
+    let mut header = vec!["number".to_owned()];
+    header.extend(values);
+    header.extend(["datetime_start", "datetime_complete", "duration"].map(str::to_owned));
+    header.extend(params.iter().map(|name| format!("params_{name}")));
+    header.extend(attrs.iter().map(|name| format!("user_attrs_{name}")));
+    header.push("state".to_owned());
+    let rows = trials.iter().map(AsRef::as_ref).map(|trial: &FrozenTrial| {
+        let mut row = vec![trial.number.to_string()];
+        let value = |i: usize| {
+            trial
+                .values
+                .as_ref()
+                .and_then(|values| values.get(i))
+                .map_or_else(String::new, f64::to_string)
+        };
+        row.extend((0..n_values).map(value));
+        row.extend([
+            time_text(trial.datetime_start),
+            time_text(trial.datetime_complete),
+        ]);
+        row.push(
+            trial
+                .duration()
+                .map_or_else(String::new, |time| format!("{:.3}", time.as_seconds_f64())),
+        );
+        row.extend(params.iter().map(|name| {
+            trial
+                .params
+                .value(name)
+                .map_or_else(String::new, |value| value.to_string())
+        }));
+        let attr = |name: &String| {
+            trial
+                .user_attrs
+                .get(name)
+                .map_or_else(String::new, |value| {
+                    value
+                        .as_str()
+                        .map_or_else(|| value.to_string(), str::to_owned)
+                })
+        };
+        row.extend(attrs.iter().map(attr));
+        row.push(trial.state.name().to_owned());
+        row
+    });
+    Ok((header, rows.collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cells(row: &[&str]) -> Vec<String> {
+        row.iter().map(|cell| (*cell).to_owned()).collect()
+    }
+
+    #[test]
+    fn numbers_line_up_on_the_right_and_text_on_the_left() {
+        let mut out = Vec::new();
+        print_table(
+            &mut out,
+            &cells(&["n", "name"]),
+            &[cells(&["1", "ä"]), cells(&["10", "long"])],
+        )
+        .unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            " n  name\n 1  ä\n10  long\n"
+        );
+    }
+
+    #[test]
+    fn csv_quotes_what_needs_it() {
+        let mut out = Vec::new();
+        print_csv(
+            &mut out,
+            &cells(&["a", "b"]),
+            &[cells(&["x,y", "say \"hi\"\nthere"])],
+        )
+        .unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "a,b\n\"x,y\",\"say \"\"hi\"\"\nthere\"\n"
+        );
+    }
+}

@@ -1,0 +1,170 @@
+//! plot: one figure, or all of them on one page.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::importance::assess;
+use super::{CliResult, Failure, StudyArgs};
+use crate::error::{Error, Result};
+use crate::importance::PedAnovaEvaluator;
+use crate::plot::{self as plots, Figure};
+use crate::study::Study;
+
+/// Settings of `plot`.
+#[derive(Debug, Args)]
+pub struct Plot {
+    /// What to draw
+    #[arg(value_enum, default_value_t = Kind::All)]
+    kind: Kind,
+    #[command(flatten)]
+    study: StudyArgs,
+    /// File to write: .html is interactive and works offline; .svg and .png are pictures
+    #[arg(long, short, value_name = "FILE")]
+    out: PathBuf,
+    /// Which objective of several, from 0
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    objective: usize,
+    /// Only these parameters [default: all of up to 5, otherwise the first 5 by name]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    params: Vec<String>,
+}
+
+/// A plot by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// Every plot that the study has data for, on one page
+    All,
+    /// Value of each trial and best value so far
+    #[value(alias = "optimization-history")]
+    History,
+    /// Reported values of each trial
+    #[value(alias = "intermediate-values")]
+    Intermediate,
+    /// Value over each parameter
+    Slice,
+    /// Value over each pair of parameters
+    Contour,
+    /// One line per trial through its parameters
+    #[value(alias = "parallel-coordinate")]
+    Parallel,
+    /// Importance of each parameter
+    #[value(alias = "param-importances", alias = "importances")]
+    Importance,
+    /// Share of trials at most as large as a value
+    Edf,
+    /// Rank of the value over each pair of parameters
+    Rank,
+    /// When each trial ran
+    Timeline,
+    /// Values of several objectives
+    #[value(alias = "pareto-front")]
+    Pareto,
+}
+
+impl Plot {
+    pub(super) fn execute(self, out: &mut dyn Write) -> CliResult {
+        let study = self.study.load()?;
+        let ending = self
+            .out
+            .extension()
+            .and_then(|ending| ending.to_str())
+            .unwrap_or_default()
+            .to_ascii_lowercase();
+        let allowed: &[&str] = if self.kind == Kind::All {
+            &["html", "htm"]
+        } else {
+            &["html", "htm", "svg", "png"]
+        };
+        if !allowed.contains(&ending.as_str()) {
+            let allowed = if self.kind == Kind::All {
+                "all plots are saved as one .html page"
+            } else {
+                "a plot is saved as .html, .svg or .png"
+            };
+            return Err(Failure::Usage(format!(
+                "{allowed}, but --out is {}",
+                self.out.display()
+            )));
+        }
+        let n = study.directions().len();
+        if self.objective >= n {
+            return Err(Failure::Usage(format!(
+                "--objective must be less than {n}, the number of objectives, but got {}",
+                self.objective
+            )));
+        }
+        let params = self.params(&study)?;
+        let params: Vec<&str> = params.iter().map(String::as_str).collect();
+        if self.kind == Kind::All {
+            let mut figures = Vec::new();
+            for kind in Kind::value_variants() {
+                // What has no data yet is left out.
+                match draw(*kind, &study, self.objective, &params) {
+                    Ok(figure) => figures.push(figure),
+                    Err(Error::NoTrials(_) | Error::InvalidArgument(_)) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            if figures.is_empty() {
+                return Err(Error::NoTrials(format!(
+                    "study {:?} has no trial to draw yet",
+                    study.name()
+                ))
+                .into());
+            }
+            plots::save_report(&format!("Study {}", study.name()), &figures, &self.out)?;
+        } else {
+            draw(self.kind, &study, self.objective, &params)?.save(&self.out)?;
+        }
+        writeln!(out, "{}", self.out.display())?;
+        Ok(())
+    }
+
+    /// Plots of pairs grow with the square of the number of parameters.
+    fn params(&self, study: &Study) -> Result<Vec<String>> {
+        if !self.params.is_empty() {
+            return Ok(self.params.clone());
+        }
+        let mut names: Vec<String> = study
+            .trials()?
+            .iter()
+            .flat_map(|trial| {
+                trial
+                    .params
+                    .iter()
+                    .map(|param| param.name.to_string())
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names.truncate(5);
+        Ok(names)
+    }
+}
+
+fn draw(kind: Kind, study: &Study, objective: usize, params: &[&str]) -> Result<Figure> {
+    match kind {
+        Kind::All => Err(Error::invalid("all plots are not one figure")),
+        Kind::History => plots::optimization_history(&[study], objective),
+        Kind::Intermediate => plots::intermediate_values(study),
+        Kind::Slice => plots::slice(study, objective, params),
+        Kind::Contour => plots::contour(study, objective, params),
+        Kind::Parallel => plots::parallel_coordinate(study, objective, params),
+        Kind::Importance => {
+            let several = study.is_multi_objective().then_some(objective);
+            plots::param_importances(&assess(
+                study,
+                &PedAnovaEvaluator::default(),
+                None,
+                several,
+            )?)
+        }
+        Kind::Edf => plots::edf(&[study], objective),
+        Kind::Rank => plots::rank(study, objective, params),
+        Kind::Timeline => plots::timeline(study),
+        Kind::Pareto => plots::pareto_front(study),
+    }
+}

@@ -1,0 +1,172 @@
+//! Search spaces on the command line.
+
+use crate::distribution::{
+    CategoricalDistribution, Distribution, FloatDistribution, IntDistribution, ParamValue,
+};
+use crate::json::Json;
+use crate::trial::ParamSpace;
+
+/// How a parameter is written, for help and errors.
+pub(super) const FORM: &str =
+    "NAME=float:LOW..HIGH[:log|:step=S], NAME=int:LOW..HIGH[:log|:step=S] or NAME=choice:A,B,C";
+
+/// One `--param`.
+#[derive(Debug, Clone)]
+pub(super) struct ParamSpec {
+    pub(super) name: String,
+    pub(super) distribution: Distribution,
+}
+
+/// Reads `lr=float:1e-5..1e-1:log`, `n=int:1..9:step=2`, `opt=choice:adam,sgd`.
+pub(super) fn parse_param(text: &str) -> Result<ParamSpec, String> {
+    let refuse = |reason: &str| format!("{reason}; write {FORM}");
+    let (name, rest) = text
+        .split_once('=')
+        .ok_or_else(|| refuse("there is no '=' after the name"))?;
+    if name.is_empty() {
+        return Err(refuse("the name is empty"));
+    }
+    let (kind, rest) = rest
+        .split_once(':')
+        .ok_or_else(|| refuse("there is no ':' after the kind"))?;
+    let distribution: Distribution = match kind {
+        "float" => {
+            let (low, high, log, step) = range::<f64>(rest).map_err(|reason| refuse(&reason))?;
+            FloatDistribution::build(low, high, log, step)
+                .map_err(|error| error.to_string())?
+                .into()
+        }
+        "int" => {
+            let (low, high, log, step) = range::<i64>(rest).map_err(|reason| refuse(&reason))?;
+            IntDistribution::build(low, high, log, step.unwrap_or(1))
+                .map_err(|error| error.to_string())?
+                .into()
+        }
+        "choice" | "categorical" | "cat" => {
+            CategoricalDistribution::new(rest.split(',').map(|choice| parse_value(choice.trim())))
+                .map_err(|error| error.to_string())?
+                .into()
+        }
+        other => {
+            return Err(refuse(&format!(
+                "the kind must be float, int or choice, but got {other:?}"
+            )));
+        }
+    };
+    Ok(ParamSpec {
+        name: name.to_owned(),
+        distribution,
+    })
+}
+
+fn range<T: std::str::FromStr>(text: &str) -> Result<(T, T, bool, Option<T>), String> {
+    let mut parts = text.split(':');
+    let bounds = parts.next().unwrap_or_default();
+    let (low, high) = bounds
+        .split_once("..")
+        .ok_or_else(|| format!("{bounds:?} is not LOW..HIGH"))?;
+    let number = |text: &str| {
+        text.trim()
+            .parse::<T>()
+            .map_err(|_| format!("{text:?} is not a number of this kind"))
+    };
+    let (low, high) = (number(low)?, number(high)?);
+    let (mut log, mut step) = (false, None);
+    for part in parts {
+        match part.split_once('=') {
+            None if part == "log" => log = true,
+            Some(("step", value)) => step = Some(number(value)?),
+            _ => return Err(format!("{part:?} is neither log nor step=S")),
+        }
+    }
+    Ok((low, high, log, step))
+}
+
+/// A value as a person writes it: `0.1`, `3`, `true`, `null`, `"1"` for a string that looks like a number, `adam`.
+pub(super) fn parse_value(text: &str) -> ParamValue {
+    match Json::parse(text) {
+        Ok(json @ (Json::Null | Json::Bool(_) | Json::Int(_) | Json::Float(_) | Json::Str(_))) => {
+            ParamValue::from_json(&json).unwrap_or_else(|_| text.into())
+        }
+        _ => text
+            .parse::<f64>()
+            .map_or_else(|_| text.into(), ParamValue::from),
+    }
+}
+
+/// The parameters as a space, each name once.
+pub(super) fn space(params: &[ParamSpec]) -> Result<ParamSpace, String> {
+    let mut space = ParamSpace::new();
+    for param in params {
+        if space.contains(&param.name) {
+            return Err(format!("parameter {:?} is given twice", param.name));
+        }
+        space.insert(param.name.as_str(), param.distribution.clone());
+    }
+    Ok(space)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_parameter_is_read() {
+        for (text, expected) in [
+            (
+                "lr=float:1e-5..1e-1:log",
+                "FloatDistribution(high=0.1, log=True, low=1e-05, step=None)",
+            ),
+            (
+                "x=float:-1..1",
+                "FloatDistribution(high=1.0, log=False, low=-1.0, step=None)",
+            ),
+            (
+                "x=float:0..1:step=0.25",
+                "FloatDistribution(high=1.0, log=False, low=0.0, step=0.25)",
+            ),
+            (
+                "n=int:-3..9:step=2",
+                "IntDistribution(high=9, log=False, low=-3, step=2)",
+            ),
+            (
+                "n=int:1..1000:log",
+                "IntDistribution(high=1000, log=True, low=1, step=1)",
+            ),
+            (
+                "c=choice:adam,sgd,1,2.5,true,null,\"1\"",
+                "CategoricalDistribution(choices=('adam', 'sgd', 1, 2.5, True, None, '1'))",
+            ),
+        ] {
+            assert_eq!(
+                parse_param(text).unwrap().distribution.to_string(),
+                expected,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_parameter_that_cannot_be_read_says_why() {
+        for (text, reason) in [
+            ("lr", "no '='"),
+            ("=float:0..1", "name is empty"),
+            ("lr=0..1", "no ':'"),
+            ("lr=normal:0..1", "float, int or choice"),
+            ("lr=float:0", "LOW..HIGH"),
+            ("lr=float:a..1", "\"a\" is not a number"),
+            ("n=int:0.5..1", "\"0.5\" is not a number"),
+            ("lr=float:0..1:log", "log"),
+            ("lr=float:2..1", "low"),
+            ("lr=float:0..1:sqrt", "neither log nor step"),
+        ] {
+            let error = parse_param(text).unwrap_err();
+            assert!(error.contains(reason), "{text}: {error}");
+        }
+        let twice = [
+            parse_param("a=int:0..1").unwrap(),
+            parse_param("a=int:0..2").unwrap(),
+        ];
+        assert!(space(&twice).unwrap_err().contains("twice"));
+    }
+}

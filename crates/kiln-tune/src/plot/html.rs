@@ -1,0 +1,46 @@
+//! Pages that need nothing but a browser.
+
+use super::figure::Figure;
+use super::render::escape;
+use super::{layout, render};
+
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &str = include_str!("page.js");
+
+/// A page with some figures, one below the other.
+pub(super) fn page(title: &str, figures: &[Figure]) -> String {
+    let sections: String = figures.iter().map(section).collect();
+    let several = figures.len() > 1;
+    let heading = if several {
+        format!("<h1>{}</h1>", escape(title))
+    } else {
+        String::new()
+    };
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n\
+         <title>{}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n{heading}{sections}<div id=\"tip\"></div>\n\
+         <script>\n{SCRIPT}</script>\n</body>\n</html>\n",
+        escape(title)
+    )
+}
+
+fn section(figure: &Figure) -> String {
+    let scene = layout::scene(figure);
+    let hovers: Vec<serde_json::Value> = scene
+        .hovers
+        .iter()
+        .map(|hover| serde_json::json!([round(hover.x), round(hover.y), hover.group, hover.text]))
+        .collect();
+    // Names may hold what would end the script element.
+    let hovers = serde_json::Value::Array(hovers)
+        .to_string()
+        .replace('<', "\\u003c");
+    format!(
+        "<figure>\n{}<script type=\"application/json\">{hovers}</script>\n</figure>\n",
+        render::interactive_svg(&scene)
+    )
+}
+
+fn round(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}

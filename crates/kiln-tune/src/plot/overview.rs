@@ -1,0 +1,519 @@
+//! Plots of values, times and importances.
+
+use super::figure::{
+    Axis, Color, Figure, Marks, Panel, Point, Rectangle, Scale, Side, Trace, Word,
+};
+use super::layout::number;
+use super::{describe, finite_trials, no_trials, objective_name};
+use crate::analysis;
+use crate::error::{Error, Result};
+use crate::study::{Study, StudyDirection};
+use crate::trial::TrialState;
+
+/// The value of each trial and the best one so far, of one or several studies.
+///
+/// # Errors
+/// [`Error::NoTrials`] when there is nothing to show, [`Error::InvalidArgument`] for an objective that does not exist.
+pub fn optimization_history(studies: &[&Study], objective: usize) -> Result<Figure> {
+    let mut traces = Vec::new();
+    let mut label = "Objective value".to_owned();
+    for (i, study) in studies.iter().enumerate() {
+        label = objective_name(study, objective)?;
+        let prefix = if studies.len() > 1 {
+            format!("{}: ", study.name())
+        } else {
+            String::new()
+        };
+        let (points_color, line_color) = if studies.len() > 1 {
+            (Color::nth(i), Color::nth(i))
+        } else {
+            (Color::BLUE, Color::RED)
+        };
+        let direction = study.directions()[objective];
+        let (mut feasible, mut infeasible, mut best_line, mut hovers) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut best: Option<f64> = None;
+        for (trial, value) in finite_trials(study, objective)? {
+            let x = trial.number as f64;
+            if trial.is_feasible() {
+                feasible.push(Point {
+                    x,
+                    y: value,
+                    color: points_color,
+                    hover: describe(&trial),
+                });
+                let so_far = best.map_or(value, |best| {
+                    if direction == StudyDirection::Minimize {
+                        best.min(value)
+                    } else {
+                        best.max(value)
+                    }
+                });
+                // The best value holds until the next trial.
+                if let Some(before) = best.filter(|before| *before != so_far) {
+                    best_line.push((x, before));
+                    hovers.push(String::new());
+                }
+                best = Some(so_far);
+                best_line.push((x, so_far));
+                hovers.push(format!(
+                    "{prefix}best value {} up to trial {}",
+                    number(so_far),
+                    trial.number
+                ));
+            } else {
+                infeasible.push(Point {
+                    x,
+                    y: value,
+                    color: Color::GREY,
+                    hover: describe(&trial),
+                });
+            }
+        }
+        traces.push(Trace::points(
+            format!("{prefix}trials"),
+            points_color,
+            feasible,
+        ));
+        if !infeasible.is_empty() {
+            traces.push(Trace::points(
+                format!("{prefix}infeasible"),
+                Color::GREY,
+                infeasible,
+            ));
+        }
+        traces.push(Trace::line(
+            format!("{prefix}best so far"),
+            line_color,
+            best_line,
+            hovers,
+        ));
+    }
+    let points = traces.iter().flat_map(|trace| match &trace.marks {
+        Marks::Points(points) => points.iter().map(|point| (point.x, point.y)).collect(),
+        _ => Vec::new(),
+    });
+    let points: Vec<(f64, f64)> = points.collect();
+    if points.is_empty() {
+        return Err(no_trials("the optimization history"));
+    }
+    let panel = Panel {
+        x: Axis::over("Trial", Scale::Linear, points.iter().map(|point| point.0)),
+        y: Axis::over(label, Scale::Linear, points.iter().map(|point| point.1)),
+        traces,
+        color_bar: None,
+    };
+    Ok(Figure::single("Optimization history", panel))
+}
+
+/// What each complete, pruned or running trial reported, one line per trial.
+///
+/// # Errors
+/// [`Error::NoTrials`] when no trial has reported a finite value.
+pub fn intermediate_values(study: &Study) -> Result<Figure> {
+    let trials = study.trials_in(&[
+        TrialState::Complete,
+        TrialState::Pruned,
+        TrialState::Running,
+    ])?;
+    let mut traces = Vec::new();
+    for trial in &trials {
+        let points: Vec<(f64, f64)> = trial
+            .intermediate_values
+            .iter()
+            .filter(|(_, value)| value.is_finite())
+            .map(|(step, value)| (*step as f64, *value))
+            .collect();
+        if points.is_empty() {
+            continue;
+        }
+        let state = if trial.state == TrialState::Complete {
+            String::new()
+        } else {
+            format!(" ({})", trial.state.name().to_lowercase())
+        };
+        let hover = points
+            .iter()
+            .map(|(step, value)| {
+                format!(
+                    "Trial {}{state}\nstep {step}: {}",
+                    trial.number,
+                    number(*value)
+                )
+            })
+            .collect();
+        let color = if trial.is_feasible() {
+            Color::nth(traces.len())
+        } else {
+            Color::GREY
+        };
+        let marks = Marks::Line {
+            points,
+            width: 1.6,
+            dotted: false,
+            hover,
+        };
+        traces.push(Trace {
+            name: format!("trial {}", trial.number),
+            color,
+            in_legend: true,
+            marks,
+        });
+    }
+    let points: Vec<(f64, f64)> = traces
+        .iter()
+        .flat_map(|trace| {
+            if let Marks::Line { points, .. } = &trace.marks {
+                points.clone()
+            } else {
+                Vec::new()
+            }
+        })
+        .collect();
+    if points.is_empty() {
+        return Err(Error::NoTrials(
+            "no trial has reported a finite intermediate value yet".to_owned(),
+        ));
+    }
+    if traces.len() > 18 {
+        for trace in &mut traces {
+            trace.in_legend = false;
+        }
+    }
+    let panel = Panel {
+        x: Axis::over("Step", Scale::Linear, points.iter().map(|point| point.0)),
+        y: Axis::over(
+            "Intermediate value",
+            Scale::Linear,
+            points.iter().map(|point| point.1),
+        ),
+        traces,
+        color_bar: None,
+    };
+    Ok(Figure::single("Intermediate values", panel))
+}
+
+/// The share of trials whose value is at most x, of one or several studies (empirical distribution function).
+///
+/// # Errors
+/// [`Error::NoTrials`] when there is nothing to show, [`Error::InvalidArgument`] for an objective that does not exist.
+pub fn edf(studies: &[&Study], objective: usize) -> Result<Figure> {
+    let mut label = String::new();
+    let mut values = Vec::new();
+    for study in studies {
+        label = objective_name(study, objective)?;
+        values.push(
+            finite_trials(study, objective)?
+                .into_iter()
+                .map(|(_, value)| value)
+                .collect::<Vec<f64>>(),
+        );
+    }
+    let curves = analysis::empirical_distribution(&values);
+    if curves.x.is_empty() {
+        return Err(no_trials("the empirical distribution function"));
+    }
+    let traces = studies
+        .iter()
+        .zip(&curves.y)
+        .enumerate()
+        .filter(|(_, (_, y))| y.iter().all(|y| y.is_finite()))
+        .map(|(i, (study, y))| {
+            let points: Vec<(f64, f64)> = curves.x.iter().copied().zip(y.iter().copied()).collect();
+            let hover = points
+                .iter()
+                .map(|(x, y)| {
+                    format!(
+                        "{}\n{:.1} % of the trials are at most {}",
+                        study.name(),
+                        100.0 * y,
+                        number(*x)
+                    )
+                })
+                .collect();
+            Trace::line(study.name(), Color::nth(i), points, hover)
+        });
+    let panel = Panel {
+        x: Axis::over(label, Scale::Linear, curves.x.iter().copied()),
+        y: Axis {
+            label: "Cumulative probability".to_owned(),
+            scale: Scale::Linear,
+            range: (0.0, 1.04),
+        },
+        traces: traces.collect(),
+        color_bar: None,
+    };
+    Ok(Figure::single("Empirical distribution function", panel))
+}
+
+/// One bar per parameter for importances that were computed before, largest on top.
+///
+/// `importances` holds names and shares.
+///
+/// # Errors
+/// [`Error::NoTrials`] when there is no importance.
+pub fn param_importances(importances: &[(String, f64)]) -> Result<Figure> {
+    if importances.is_empty() {
+        return Err(Error::NoTrials(
+            "there is no parameter whose importance could be shown".to_owned(),
+        ));
+    }
+    let mut sorted = importances.to_vec();
+    sorted.sort_by(|a, b| a.1.total_cmp(&b.1));
+    let names: Vec<String> = sorted.iter().map(|(name, _)| name.clone()).collect();
+    let bars = sorted
+        .iter()
+        .enumerate()
+        .map(|(i, (name, share))| Rectangle {
+            x: (0.0, *share),
+            y: (i as f64 - 0.36, i as f64 + 0.36),
+            color: Color::BLUE,
+            hover: format!("{name}\nimportance {share:.4}"),
+        });
+    let words = sorted.iter().enumerate().map(|(i, (_, share))| Word {
+        x: *share,
+        y: i as f64,
+        text: if *share >= 0.01 {
+            format!("{share:.2}")
+        } else {
+            "<0.01".to_owned()
+        },
+        side: Side::Right,
+    });
+    let most = sorted.last().map_or(1.0, |(_, share)| share.max(1e-9));
+    let traces = vec![
+        Trace {
+            name: "importance".to_owned(),
+            color: Color::BLUE,
+            in_legend: false,
+            marks: Marks::Boxes(bars.collect()),
+        },
+        Trace {
+            name: "importance".to_owned(),
+            color: Color::BLUE,
+            in_legend: false,
+            marks: Marks::Words(words.collect()),
+        },
+    ];
+    let panel = Panel {
+        x: Axis {
+            label: "Importance".to_owned(),
+            scale: Scale::Linear,
+            range: (0.0, most * 1.12),
+        },
+        y: Axis::over("", Scale::Category(names), []),
+        traces,
+        color_bar: None,
+    };
+    let mut figure = Figure::single("Hyperparameter importances", panel);
+    figure.panel_size.1 = (34.0 * importances.len() as f64 + 30.0).clamp(160.0, 900.0);
+    Ok(figure)
+}
+
+/// When each trial ran and how it ended.
+///
+/// # Errors
+/// [`Error::NoTrials`] when no trial has started.
+pub fn timeline(study: &Study) -> Result<Figure> {
+    let seconds = |time: crate::trial::Timestamp| time.timestamp_micros() as f64 / 1e6;
+    let now = seconds(crate::trial::now());
+    let mut traces: Vec<(&str, Color, Vec<Rectangle>)> = vec![
+        ("complete", Color::BLUE, Vec::new()),
+        ("pruned", Color::ORANGE, Vec::new()),
+        ("fail", Color::RED, Vec::new()),
+        ("running", Color::GREEN, Vec::new()),
+        ("infeasible", Color::GREY, Vec::new()),
+    ];
+    let trials = study.trials()?;
+    for trial in &trials {
+        let Some(start) = trial.datetime_start.map(seconds) else {
+            continue;
+        };
+        let end = trial.datetime_complete.map_or(now, seconds).max(start);
+        let kind = match trial.state {
+            TrialState::Complete if !trial.is_feasible() => 4,
+            TrialState::Complete => 0,
+            TrialState::Pruned => 1,
+            TrialState::Fail => 2,
+            TrialState::Running | TrialState::Waiting => 3,
+        };
+        let y = trial.number as f64;
+        let reason = trial
+            .fail_reason()
+            .map_or_else(String::new, |reason| format!("\n{reason}"));
+        let hover = format!("{}\n{:.3} s{reason}", describe(trial), end - start);
+        let color = traces[kind].1;
+        traces[kind].2.push(Rectangle {
+            x: (start, end),
+            y: (y - 0.38, y + 0.38),
+            color,
+            hover,
+        });
+    }
+    let boxes: Vec<&Rectangle> = traces.iter().flat_map(|trace| &trace.2).collect();
+    if boxes.is_empty() {
+        return Err(Error::NoTrials("no trial has started yet".to_owned()));
+    }
+    let x = Axis::over(
+        "Time (UTC)",
+        Scale::Time,
+        boxes.iter().flat_map(|each| [each.x.0, each.x.1]),
+    );
+    let y = Axis::over(
+        "Trial",
+        Scale::Linear,
+        boxes.iter().flat_map(|each| [each.y.0, each.y.1]),
+    );
+    let traces =
+        traces
+            .into_iter()
+            .filter(|trace| !trace.2.is_empty())
+            .map(|(name, color, boxes)| Trace {
+                name: name.to_owned(),
+                color,
+                in_legend: true,
+                marks: Marks::Boxes(boxes),
+            });
+    Ok(Figure::single(
+        "Timeline",
+        Panel {
+            x,
+            y,
+            traces: traces.collect(),
+            color_bar: None,
+        },
+    ))
+}
+
+/// The trials of a study with several objectives, with the Pareto front. More than two objectives give one panel for
+/// each pair.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] for a study with one objective, [`Error::NoTrials`] when there is nothing to show.
+pub fn pareto_front(study: &Study) -> Result<Figure> {
+    let n = study.directions().len();
+    if n < 2 {
+        return Err(Error::invalid(
+            "the Pareto front needs a study with several objectives; use the optimization history for one",
+        ));
+    }
+    let names = (0..n)
+        .map(|objective| objective_name(study, objective))
+        .collect::<Result<Vec<_>>>()?;
+    let front: Vec<u64> = study
+        .best_trials()?
+        .iter()
+        .map(|trial| trial.number)
+        .collect();
+    let mut trials = study.trials_in(&[TrialState::Complete])?;
+    trials.retain(|trial| {
+        trial
+            .values
+            .as_ref()
+            .is_some_and(|values| values.len() == n && values.iter().all(|value| value.is_finite()))
+    });
+    if trials.is_empty() {
+        return Err(no_trials("the Pareto front"));
+    }
+    let mut panels = Vec::new();
+    for (a, b) in (0..n).flat_map(|a| (a + 1..n).map(move |b| (a, b))) {
+        let mut kinds = [
+            ("infeasible", Color::GREY, Vec::new()),
+            ("dominated", Color::BLUE, Vec::new()),
+            ("Pareto front", Color::RED, Vec::new()),
+        ];
+        for trial in &trials {
+            let Some(values) = &trial.values else {
+                continue;
+            };
+            let kind = if front.contains(&trial.number) {
+                2
+            } else {
+                usize::from(trial.is_feasible())
+            };
+            let color = kinds[kind].1;
+            kinds[kind].2.push(Point {
+                x: values[a],
+                y: values[b],
+                color,
+                hover: describe(trial),
+            });
+        }
+        let all = || kinds.iter().flat_map(|kind| &kind.2);
+        let x = Axis::over(&names[a], Scale::Linear, all().map(|point| point.x));
+        let y = Axis::over(&names[b], Scale::Linear, all().map(|point| point.y));
+        let traces = kinds
+            .into_iter()
+            .filter(|kind| !kind.2.is_empty())
+            .map(|(name, color, points)| Trace::points(name, color, points));
+        panels.push(Panel {
+            x,
+            y,
+            traces: traces.collect(),
+            color_bar: None,
+        });
+    }
+    if let [panel] = &panels[..] {
+        return Ok(Figure::single("Pareto front", panel.clone()));
+    }
+    Ok(Figure {
+        title: "Pareto front".to_owned(),
+        columns: panels.len().min(3),
+        panels,
+        panel_size: (300.0, 280.0),
+    })
+}
+
+/// The hypervolume that the feasible trials so far dominate, up to a reference point in the signs of the study.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] for a study with one objective or a reference point of another length,
+/// [`Error::NoTrials`] when there is nothing to show.
+pub fn hypervolume_history(study: &Study, reference_point: &[f64]) -> Result<Figure> {
+    let n = study.directions().len();
+    if n < 2 || reference_point.len() != n {
+        return Err(Error::invalid(format!(
+            "the hypervolume needs several objectives and a reference point of as many values, but got {n} and {}",
+            reference_point.len()
+        )));
+    }
+    let trials = study.trials_in(&[TrialState::Complete])?;
+    let rows: Vec<(Vec<f64>, bool)> = trials
+        .iter()
+        .map(|trial| {
+            (
+                trial.values.clone().unwrap_or_default(),
+                trial.is_feasible(),
+            )
+        })
+        .collect();
+    let maximize: Vec<bool> = study
+        .directions()
+        .iter()
+        .map(|direction| *direction == StudyDirection::Maximize)
+        .collect();
+    let volumes = analysis::hypervolume_history(&rows, &maximize, reference_point);
+    if volumes.is_empty() {
+        return Err(no_trials("the hypervolume history"));
+    }
+    let points: Vec<(f64, f64)> = trials
+        .iter()
+        .map(|trial| trial.number as f64)
+        .zip(volumes)
+        .collect();
+    let hover = points
+        .iter()
+        .map(|(trial, volume)| format!("Trial {trial}\nhypervolume {}", number(*volume)))
+        .collect();
+    let panel = Panel {
+        x: Axis::over("Trial", Scale::Linear, points.iter().map(|point| point.0)),
+        y: Axis::over(
+            "Hypervolume",
+            Scale::Linear,
+            points.iter().map(|point| point.1),
+        ),
+        traces: vec![Trace::line("hypervolume", Color::BLUE, points, hover)],
+        color_bar: None,
+    };
+    Ok(Figure::single("Hypervolume history", panel))
+}

@@ -1,0 +1,757 @@
+//! The program `kiln-study`, run as a user runs it.
+#![cfg(all(feature = "cli", unix))]
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+struct Place {
+    directory: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kiln-study"));
+        command
+            .args(arguments)
+            .current_dir(self.path())
+            .env("OPTUNA_STORAGE", "sqlite:///study.db");
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// The standard output of a command that must succeed.
+    fn ok(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.ok(arguments)).unwrap()
+    }
+
+    /// The standard error of a command that must fail with `code` and print nothing.
+    fn fails(&self, code: i32, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {error}");
+        assert!(
+            output.stdout.is_empty(),
+            "{arguments:?} printed {}",
+            String::from_utf8_lossy(&output.stdout)
+        );
+        assert!(!error.contains("panicked"), "{error}");
+        error
+    }
+}
+
+#[test]
+fn studies_are_created_listed_shown_and_deleted() {
+    let place = Place::new();
+    assert_eq!(place.ok(&["create", "--study", "a b"]), "a b\n");
+    assert!(place.ok(&["create"]).starts_with("no-name-"));
+    let created = place.json(&[
+        "create",
+        "--study",
+        "two",
+        "--direction",
+        "minimize",
+        "maximize",
+        "--metric-name",
+        "loss",
+        "--metric-name",
+        "size",
+        "--json",
+    ]);
+    assert_eq!(
+        created["directions"],
+        serde_json::json!(["minimize", "maximize"])
+    );
+    let list = place.json(&["list", "--json"]);
+    assert_eq!(
+        (
+            list.as_array().unwrap().len(),
+            &list[0]["name"],
+            &list[0]["n_trials"]
+        ),
+        (3, &"a b".into(), &0.into())
+    );
+    assert!(place.ok(&["list"]).contains("minimize, maximize"));
+    assert!(
+        place
+            .ok(&["show", "--study", "a b"])
+            .contains("trials     0\n")
+    );
+    assert_eq!(
+        place.json(&["show", "--study", "two", "--json"])["metric_names"],
+        serde_json::json!(["loss", "size"])
+    );
+    place.ok(&["create", "--study", "a b", "--skip-if-exists"]);
+    assert!(
+        place
+            .fails(1, &["create", "--study", "a b"])
+            .contains("--skip-if-exists")
+    );
+    place.ok(&["delete", "--study", "a b"]);
+    assert!(
+        place
+            .fails(1, &["show", "--study", "a b"])
+            .contains("\"two\"")
+    );
+}
+
+#[test]
+fn trials_are_enqueued_asked_for_and_told() {
+    let place = Place::new();
+    place.ok(&["create", "--study", "s"]);
+    place.ok(&[
+        "enqueue",
+        "--set",
+        "x=0.5",
+        "--set",
+        "c=b",
+        "--user-attr",
+        "note=hi",
+    ]);
+    assert!(
+        place
+            .ok(&[
+                "enqueue",
+                "--params",
+                r#"{"x": 0.5, "c": "b"}"#,
+                "--skip-if-exists"
+            ])
+            .contains("exists already")
+    );
+    let space = [
+        "--param",
+        "x=float:0..1",
+        "--param",
+        "c=choice:a,b",
+        "--param",
+        "n=int:1..3",
+    ];
+    let asked = place.json(&[&["ask"][..], &space].concat());
+    assert_eq!(
+        (
+            &asked["number"],
+            &asked["params"]["x"],
+            &asked["params"]["c"]
+        ),
+        (&0.into(), &0.5.into(), &"b".into())
+    );
+    assert!((1..=3).contains(&asked["params"]["n"].as_i64().unwrap()));
+    let space = r#"{"x": {"name": "FloatDistribution", "attributes": {"low": 0, "high": 1, "step": null, "log": false}}}"#;
+    assert_eq!(place.json(&["ask", "--search-space", space])["number"], 1);
+    let told = place.json(&["tell", "--trial", "0", "--value", "-2.5", "--json"]);
+    assert_eq!(
+        (&told["state"], &told["value"], &told["user_attrs"]["note"]),
+        (&"COMPLETE".into(), &(-2.5).into(), &"hi".into())
+    );
+    place.ok(&["tell", "--trial", "1", "--state", "fail"]);
+    place.ok(&[
+        "tell",
+        "--trial",
+        "1",
+        "--state",
+        "fail",
+        "--skip-if-finished",
+    ]);
+    assert!(
+        place
+            .fails(1, &["tell", "--trial", "1", "--value", "1"])
+            .contains("trial 1")
+    );
+    assert!(
+        place
+            .fails(1, &["tell", "--trial", "9", "--value", "1"])
+            .contains('9')
+    );
+    assert!(
+        place
+            .fails(2, &["tell", "--trial", "1"])
+            .contains("--value")
+    );
+    assert_eq!(place.json(&["best", "--json"])["number"], 0);
+    let csv = place.ok(&["trials", "--format", "csv"]);
+    assert!(csv.starts_with("number,value,datetime_start,datetime_complete,duration,params_c,params_n,params_x,user_attrs_note,state\n0,-2.5,"), "{csv}");
+    assert_eq!(csv.lines().count(), 3);
+    assert_eq!(
+        place
+            .json(&["trials", "--json", "--state", "fail"])
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+    assert!(place.ok(&["trials"]).contains("COMPLETE"));
+}
+
+#[test]
+fn a_program_is_tuned_by_its_last_number() {
+    let place = Place::new();
+    let run = [
+        "run",
+        "--study",
+        "s",
+        "--param",
+        "x=float:-2..2",
+        "--param",
+        "k=choice:a,b",
+        "--trials",
+        "12",
+        "--jobs",
+        "2",
+        "--seed",
+        "3",
+        "--json",
+        "--",
+    ];
+    let script = r#"echo "loss was 99 before"; echo "$KILN_TRIAL $KILN_STUDY $KILN_PARAM_k $1"; awk "BEGIN {{ print \"loss:\", {x} * {x} }}""#;
+    let best = place.json(&[&run[..], &["sh", "-c", script, "sh", "{k}"]].concat());
+    let trials = place.json(&["trials", "--json"]);
+    let trials = trials.as_array().unwrap();
+    assert_eq!(trials.len(), 12);
+    let values: Vec<f64> = trials
+        .iter()
+        .map(|trial| trial["value"].as_f64().unwrap())
+        .collect();
+    assert_eq!(
+        best["value"].as_f64().unwrap(),
+        values.iter().copied().fold(f64::INFINITY, f64::min)
+    );
+    for trial in trials {
+        let x = trial["params"]["x"].as_f64().unwrap();
+        assert!(
+            (trial["value"].as_f64().unwrap() - x * x).abs() < 1e-4 * x.abs().max(1.0),
+            "{trial}"
+        );
+    }
+    let importance = place.json(&["importance", "--json"]);
+    assert_eq!(importance.as_object().unwrap().len(), 2);
+    assert!(
+        place
+            .ok(&["importance", "--evaluator", "fanova"])
+            .starts_with("parameter")
+    );
+}
+
+#[test]
+fn json_lines_give_values_constraints_and_notes() {
+    let place = Place::new();
+    place.ok(&[
+        "create",
+        "--study",
+        "s",
+        "--direction",
+        "minimize",
+        "maximize",
+    ]);
+    let line = r#"echo '{{"values": [1, 2.5], "constraints": {{"memory": 0.5}}, "user_attrs": {{"who": "me"}}}}'; echo 7"#;
+    place.ok(&[
+        "run",
+        "--study",
+        "s",
+        "--param",
+        "x=int:0..1",
+        "--trials",
+        "1",
+        "--quiet",
+        "--",
+        "sh",
+        "-c",
+        line,
+    ]);
+    let trial = &place.json(&["trials", "--json"])[0];
+    assert_eq!(
+        (
+            &trial["values"],
+            &trial["constraints"]["memory"],
+            &trial["user_attrs"]["who"]
+        ),
+        (&serde_json::json!([1.0, 2.5]), &0.5.into(), &"me".into())
+    );
+}
+
+#[test]
+fn a_pruned_program_is_ended_with_everything_it_started() {
+    let place = Place::new();
+    // Trial 0 to 4 are good; later ones are bad at once, and would sleep with a child for a minute.
+    let script = "if [ {trial} -lt 5 ]; then for s in 0 1 2; do echo step $s: 0.1; done; else echo step 0: 9; sleep 61 & echo $! > child.{trial}; wait; fi";
+    let start = Instant::now();
+    place.ok(&[
+        "run",
+        "--study",
+        "s",
+        "--param",
+        "x=float:0..1",
+        "--trials",
+        "7",
+        "--quiet",
+        "--",
+        "sh",
+        "-c",
+        script,
+    ]);
+    assert!(start.elapsed() < Duration::from_secs(30));
+    let trials = place.json(&["trials", "--json"]);
+    let states: Vec<&str> = trials
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|trial| trial["state"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        states,
+        [
+            "COMPLETE", "COMPLETE", "COMPLETE", "COMPLETE", "COMPLETE", "PRUNED", "PRUNED"
+        ]
+    );
+    assert_eq!(
+        (&trials[5]["value"], &trials[5]["intermediate_values"]["0"]),
+        (&9.0.into(), &9.0.into())
+    );
+    assert_gone(&place.path().join("child.6"));
+}
+
+/// The process whose id is in the file must end soon, or not have been started.
+fn assert_gone(file: &Path) {
+    let Ok(id) = std::fs::read_to_string(file) else {
+        return;
+    };
+    let status = format!("/proc/{}/stat", id.trim());
+    for _ in 0..100 {
+        // A zombie has ended, too.
+        if std::fs::read_to_string(&status).map_or(true, |stat| stat.contains(") Z ")) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("process {} still runs", id.trim());
+}
+
+#[test]
+fn programs_that_fail_or_hang_fail_their_trial_with_the_reason() {
+    let place = Place::new();
+    let script = "case {trial} in 0) exit 3;; 1) echo no number;; 2) echo nan;; 3) sleep 62 & echo $! > child; wait;; *) echo 1;; esac";
+    let output = place.run(&[
+        "run",
+        "--study",
+        "s",
+        "--param",
+        "x=float:0..1",
+        "--trials",
+        "5",
+        "--trial-timeout",
+        "700ms",
+        "--log-dir",
+        "logs",
+        "--",
+        "sh",
+        "-c",
+        script,
+    ]);
+    assert!(output.status.success());
+    let progress = String::from_utf8(output.stderr).unwrap();
+    for reason in [
+        "exit status: 3",
+        "0 of 1 values",
+        "NaN",
+        "timed out after 0.7 s",
+        "value 1",
+    ] {
+        assert!(
+            progress.contains(reason),
+            "{reason} is missing in {progress}"
+        );
+    }
+    assert_eq!(
+        place
+            .json(&["trials", "--json", "--state", "fail"])
+            .as_array()
+            .unwrap()
+            .len(),
+        4
+    );
+    assert_eq!(
+        std::fs::read_to_string(place.path().join("logs/trial-1.log")).unwrap(),
+        "no number\n"
+    );
+    assert_gone(&place.path().join("child"));
+    let error = String::from_utf8(
+        place
+            .run(&[
+                "run",
+                "--study",
+                "t",
+                "--param",
+                "x=float:0..1",
+                "--trials",
+                "2",
+                "--quiet",
+                "--",
+                "false",
+            ])
+            .stderr,
+    )
+    .unwrap();
+    assert!(
+        error.contains("no trial of this run is complete"),
+        "{error}"
+    );
+    let error = place.fails(
+        1,
+        &[
+            "run",
+            "--study",
+            "u",
+            "--param",
+            "x=float:0..1",
+            "--trials",
+            "3",
+            "--quiet",
+            "--",
+            "./no-such-program",
+        ],
+    );
+    assert!(error.contains("no-such-program"), "{error}");
+    assert_eq!(
+        place
+            .json(&["trials", "--study", "u", "--json"])
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+}
+
+#[test]
+fn a_program_that_closes_its_output_still_has_its_time_limit() {
+    let place = Place::new();
+    let script = "echo 1; exec >&-; sleep 64 & echo $! > child; wait";
+    let start = Instant::now();
+    let output = place.run(&[
+        "run",
+        "--study",
+        "s",
+        "--param",
+        "x=float:0..1",
+        "--trials",
+        "1",
+        "--trial-timeout",
+        "500ms",
+        "--",
+        "sh",
+        "-c",
+        script,
+    ]);
+    assert!(start.elapsed() < Duration::from_secs(30));
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("timed out after 0.5 s")
+    );
+    assert_gone(&place.path().join("child"));
+}
+
+#[test]
+fn an_interrupt_ends_the_programs_and_fails_their_trials() {
+    let place = Place::new();
+    let script = "sleep 63 & echo $! > child; wait";
+    let mut run = place
+        .command(&[
+            "run",
+            "--study",
+            "s",
+            "--param",
+            "x=float:0..1",
+            "--trials",
+            "9",
+            "--",
+            "sh",
+            "-c",
+            script,
+        ])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while std::fs::read_to_string(place.path().join("child"))
+        .unwrap_or_default()
+        .is_empty()
+    {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let kill = Command::new("kill")
+        .args(["-INT", &run.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(kill.success());
+    assert_eq!(run.wait().unwrap().code(), Some(1));
+    assert_gone(&place.path().join("child"));
+    let trials = place.json(&["trials", "--json"]);
+    assert_eq!(
+        (trials.as_array().unwrap().len(), &trials[0]["state"]),
+        (1, &"FAIL".into())
+    );
+}
+
+#[test]
+fn plots_are_written_as_html_svg_and_png() {
+    let place = Place::new();
+    let script = "echo step 0: {x}; echo step 1: {n}; awk 'BEGIN {{ print {x} + {n} }}'";
+    place.ok(&[
+        "run",
+        "--study",
+        "<s> & co",
+        "--param",
+        "x=float:1e-3..1:log",
+        "--param",
+        "n=int:0..5",
+        "--trials",
+        "8",
+        "--sampler",
+        "random",
+        "--seed",
+        "1",
+        "--quiet",
+        "--",
+        "sh",
+        "-c",
+        script,
+    ]);
+    assert_eq!(place.ok(&["plot", "--out", "report.html"]), "report.html\n");
+    let report = std::fs::read_to_string(place.path().join("report.html")).unwrap();
+    for title in [
+        "Optimization history",
+        "Intermediate values",
+        "Slice",
+        "Contour",
+        "Parallel coordinate",
+        "Hyperparameter importances",
+        "Empirical distribution function",
+        "Rank",
+        "Timeline",
+    ] {
+        assert!(report.contains(title), "{title} is missing");
+    }
+    assert!(report.contains("&lt;s&gt; &amp; co") && !report.contains("<s> & co"));
+    assert!(
+        !report.contains("src=") && !report.contains("href="),
+        "the page must not load anything"
+    );
+    for kind in [
+        "history",
+        "intermediate",
+        "slice",
+        "contour",
+        "parallel",
+        "importance",
+        "edf",
+        "rank",
+        "timeline",
+    ] {
+        place.ok(&["plot", kind, "--out", "p.svg"]);
+        let svg = std::fs::read_to_string(place.path().join("p.svg")).unwrap();
+        assert!(
+            svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>") && !svg.contains("NaN"),
+            "{kind}"
+        );
+    }
+    for kind in ["history", "contour"] {
+        place.ok(&["plot", kind, "--out", "p.png"]);
+        assert_eq!(
+            std::fs::read(place.path().join("p.png")).unwrap()[..8],
+            *b"\x89PNG\r\n\x1a\n"
+        );
+    }
+    assert!(
+        place
+            .fails(2, &["plot", "history", "--out", "p.jpeg"])
+            .contains(".png")
+    );
+    assert!(
+        place
+            .fails(1, &["plot", "pareto", "--out", "p.svg"])
+            .contains("several objectives")
+    );
+    assert!(
+        place
+            .fails(1, &["plot", "slice", "--params", "lr", "--out", "p.svg"])
+            .contains("there are n, x")
+    );
+    place.ok(&["create", "--study", "empty"]);
+    assert!(
+        place
+            .fails(1, &["plot", "--study", "empty", "--out", "e.html"])
+            .contains("no trial to draw")
+    );
+    assert!(!place.path().join("e.html").exists());
+}
+
+#[test]
+fn a_command_line_that_makes_no_sense_ends_with_2_and_says_what_to_write() {
+    let place = Place::new();
+    for (arguments, hint) in [
+        (&["lst"][..], "list"),
+        (&["ask", "--param", "lr=0..1"], "NAME=float:LOW..HIGH"),
+        (
+            &["run", "--param", "x=float:0..1", "--trials", "1"],
+            "COMMAND",
+        ),
+        (
+            &[
+                "run",
+                "--param",
+                "x=float:0..1",
+                "--trials",
+                "1",
+                "--",
+                "echo",
+                "{y}",
+            ],
+            "{x}",
+        ),
+        (
+            &["run", "--param", "x=float:0..1", "--", "echo", "{x}"],
+            "--trials",
+        ),
+        (&["create", "--direction", "up"], "minimize or maximize"),
+        (&["trials", "--state", "done"], "RUNNING"),
+        (&["tell", "--trial", "x"], "--trial"),
+        (
+            &[
+                "run",
+                "--param",
+                "x=float:0..1",
+                "--trials",
+                "1",
+                "--timeout",
+                "soon",
+                "--",
+                "true",
+            ],
+            "90s",
+        ),
+    ] {
+        let error = place.fails(2, arguments);
+        assert!(error.contains(hint), "{arguments:?}: {error}");
+    }
+    let output = place
+        .command(&["list"])
+        .env_remove("OPTUNA_STORAGE")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("--storage sqlite:///study.db")
+    );
+}
+
+#[test]
+fn storages_that_cannot_be_opened_are_named_and_not_made_by_readers() {
+    let place = Place::new();
+    assert!(place.fails(1, &["list"]).contains("study.db"));
+    assert!(!place.path().join("study.db").exists());
+    assert!(
+        place
+            .fails(1, &["list", "--storage", "study.db"])
+            .contains("sqlite:///PATH")
+    );
+    std::fs::write(
+        place.path().join("text.db"),
+        "just some text, which is not a database".repeat(30),
+    )
+    .unwrap();
+    assert!(
+        place
+            .fails(1, &["list", "--storage", "sqlite:///text.db"])
+            .contains("not an SQLite database")
+    );
+    assert!(
+        place
+            .fails(1, &["list", "--storage", "journal:text.db"])
+            .contains("line 1")
+    );
+    #[cfg(not(feature = "postgres"))]
+    assert!(
+        place
+            .fails(1, &["list", "--storage", "postgresql://localhost/x"])
+            .contains("feature `postgres`")
+    );
+    place.ok(&["create", "--storage", "journal:s.log", "--study", "j"]);
+    assert!(
+        place
+            .ok(&["list", "--storage", "journal:s.log"])
+            .contains('j')
+    );
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_error() {
+    let place = Place::new();
+    place.ok(&["create", "--study", "s"]);
+    for i in 0..30 {
+        place.ok(&["enqueue", "--set", &format!("x{i}={}", "9".repeat(200))]);
+    }
+    let mut child = place
+        .command(&["trials", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
+    std::io::stdout().flush().unwrap();
+}
+
+#[test]
+fn every_command_has_an_example_in_its_help() {
+    let place = Place::new();
+    let help = place.ok(&["--help"]);
+    for command in [
+        "create",
+        "list",
+        "show",
+        "best",
+        "trials",
+        "importance",
+        "plot",
+        "delete",
+        "enqueue",
+        "ask",
+        "tell",
+        "run",
+    ] {
+        assert!(help.contains(&format!("\n  {command} ")), "{command}");
+        let help = place.ok(&[command, "--help"]);
+        assert!(
+            help.contains("Example") && help.contains(&format!("kiln-study {command} ")),
+            "{help}"
+        );
+    }
+}
