@@ -36,6 +36,9 @@ pub enum Command {
     /// List, fetch and describe data sets
     #[command(subcommand)]
     Data(Data),
+    /// Work with hyperparameter studies: create, run, plot, share with Optuna
+    #[command(subcommand)]
+    Study(kiln_tune::cli::Command),
 }
 
 #[derive(ClapArgs)]

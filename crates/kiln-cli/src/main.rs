@@ -8,6 +8,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+/// On the CPU a step allocates and frees every activation: the system's allocator gives such blocks back and
+/// pays a page fault for each page of the next step (a third of a step; see benches/README.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     quiet_graphics_drivers();
     let args = args::Args::parse();

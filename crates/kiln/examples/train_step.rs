@@ -18,6 +18,10 @@ use burn::tensor::activation::log_softmax;
 use kiln::data::{Batch, DeviceDataset, DeviceLoader, Digits, Split};
 use kiln::train::{OptimizerRecipe, optimizer};
 
+/// The allocator of the `kiln` program.
+#[global_allocator]
+//static: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (mut device, mut batch, mut steps, mut name) =
         (String::from("flex"), 64, 100, String::from("cnn"));
