@@ -79,7 +79,7 @@ impl Default for Recipe {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "EpochsText", into = "EpochsText")]
 pub enum Epochs {
-    /// As many as show the model about 200,000 images, at least 3 and at most 30.
+    /// As many as show the model about 120,000 images, at least 2 and at most 30.
     Auto,
     /// This many.
     Count(usize),
@@ -90,16 +90,16 @@ impl Epochs {
     ///
     /// ```
     /// use kiln_train::Epochs;
-    /// assert_eq!(Epochs::Auto.resolve(60_000), 3);
-    /// assert_eq!(Epochs::Auto.resolve(7_000), 29);
+    /// assert_eq!(Epochs::Auto.resolve(60_000), 2);
+    /// assert_eq!(Epochs::Auto.resolve(7_000), 17);
     /// assert_eq!(Epochs::Count(5).resolve(7_000), 5);
     /// ```
     pub fn resolve(self, len: usize) -> usize {
         match self {
-            Self::Auto => (200_000 + len / 2)
+            Self::Auto => (120_000 + len / 2)
                 .checked_div(len)
                 .unwrap_or(30)
-                .clamp(3, 30),
+                .clamp(2, 30),
             Self::Count(epochs) => epochs,
         }
     }

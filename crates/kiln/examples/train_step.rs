@@ -20,7 +20,7 @@ use kiln::train::{OptimizerRecipe, optimizer};
 
 /// The allocator of the `kiln` program.
 #[global_allocator]
-//static: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (mut device, mut batch, mut steps, mut name) =

@@ -26,7 +26,7 @@ const fn field(key: &'static str, meaning: &'static str, allowed: &'static str) 
 pub const FIELDS: &[Field] = &[
     field("seed", "seed of the weights, the order of the data, augmentation and dropout", "a whole number from 0 to 9223372036854775807"),
     field("device", "where to train", "auto, or a device as `kiln devices` lists it"),
-    field("epochs", "passes over the training data", "a whole number from 1 to 1000000, or auto: as many as show about 200,000 images, 3 to 30"),
+    field("epochs", "passes over the training data", "a whole number from 1 to 1000000, or auto: as many as show about 120,000 images, 2 to 30"),
     field("batch_size", "images in a training step", "a whole number from 1 to 1048576"),
     field("log_every", "steps between two entries of metrics", "a whole number from 1 to 1000000"),
     field("data.name", "data set", "auto, or a data set as `kiln data list` lists it"),
