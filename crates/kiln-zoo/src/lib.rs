@@ -11,7 +11,7 @@
 //! let model = kiln_zoo::create("cnn", &settings, &device)?;
 //! let logits = model.forward(Tensor::zeros([2, 1, 28, 28], &device));
 //! assert_eq!(logits.dims(), [2, 10]);
-//! assert_eq!(kiln_zoo::num_params(&model), 421_834);
+//! assert_eq!(kiln_zoo::num_params(&model), 421_738);
 //! # Ok::<(), kiln_zoo::ZooError>(())
 //! ```
 

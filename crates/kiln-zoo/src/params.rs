@@ -3,8 +3,8 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 
-/// The number of trainable values in a model, as PyTorch counts them: running statistics are
-/// buffers, not parameters (Burn's `num_params` includes them).
+/// The number of values in a model's parameters, frozen or not, as PyTorch counts them: running
+/// statistics are buffers, not parameters (Burn's `num_params` includes them).
 ///
 /// ```
 /// # let device = kiln_testing::devices().remove(0);
@@ -14,15 +14,32 @@ use burn::tensor::Tensor;
 /// assert_eq!(kiln_zoo::num_params(&norm), 2 * 8);
 /// ```
 pub fn num_params<M: Module>(model: &M) -> usize {
-    struct Count(usize);
+    #[derive(Default)]
+    struct Count {
+        path: Vec<String>,
+        parameters: usize,
+    }
     impl ModuleVisitor for Count {
+        fn enter_module(&mut self, name: &str, _container_type: &str) {
+            self.path.push(name.into());
+        }
+
+        fn exit_module(&mut self, _name: &str, _container_type: &str) {
+            self.path.pop();
+        }
+
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if param.is_require_grad() {
-                self.0 += param.shape().num_elements();
+            // Burn visits buffers as it visits parameters; their names are PyTorch's.
+            let buffer = self
+                .path
+                .last()
+                .is_some_and(|name| name.starts_with("running_"));
+            if !buffer {
+                self.parameters += param.shape().num_elements();
             }
         }
     }
-    let mut count = Count(0);
+    let mut count = Count::default();
     model.visit(&mut count);
-    count.0
+    count.parameters
 }
