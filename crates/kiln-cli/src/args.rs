@@ -52,31 +52,31 @@ pub struct Train {
     /// Change a key of the recipe, such as optimizer.lr=0.01; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub settings: Vec<String>,
-    /// Data set: auto, mnist, fashion-mnist, kmnist or digits [data.name]
+    /// Data set: auto, mnist, fashion-mnist, kmnist or digits (recipe: data.name)
     #[arg(long, value_name = "NAME")]
     pub data: Option<String>,
-    /// Read the data set's files from this folder [data.dir]
+    /// Read the data set's files from this folder (recipe: data.dir)
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Never download; use what is on the disk [data.download=false]
+    /// Never download; use what is on the disk (recipe: data.download=false)
     #[arg(long)]
     pub offline: bool,
-    /// Model: cnn or mlp [model.name]
+    /// Model: cnn or mlp (recipe: model.name)
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
-    /// Device: auto, or one as `kiln devices` lists it [device]
+    /// Device: auto, or one as `kiln devices` lists it (recipe: device)
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
-    /// Passes over the training data, or auto [epochs]
+    /// Passes over the training data, or auto (recipe: epochs)
     #[arg(long, value_name = "N")]
     pub epochs: Option<String>,
-    /// Images in a training step [batch_size]
+    /// Images in a training step (recipe: batch_size)
     #[arg(long, value_name = "N")]
     pub batch_size: Option<String>,
-    /// Learning rate [optimizer.lr]
+    /// Learning rate (recipe: optimizer.lr)
     #[arg(long, value_name = "LR")]
     pub lr: Option<String>,
-    /// Seed of weights, order, augmentation and dropout [seed]
+    /// Seed of weights, order, augmentation and dropout (recipe: seed)
     #[arg(long, value_name = "N")]
     pub seed: Option<String>,
     /// Folder for this run; it must not exist [default: a new one under --runs]
