@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 /// On the CPU a step allocates and frees every activation: the system's allocator gives such blocks back and
-/// pays a page fault for each page of the next step (a third of a step; see benches/README.md).
+/// pays a page fault for each page of the next step (see benches/README.md).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
