@@ -7,6 +7,7 @@
 //! - [`DeviceDataset`] and [`DeviceLoader`] keep a data set in device memory and form shuffled,
 //!   augmented batches there.
 //! - [`images`] reads a picture from a file as a model wants it.
+//! - [`scale`] scales features as scikit-learn does.
 //! - [`info`] says what is in a data set, in numbers and as a picture.
 //! - [`fetch`] brings files from the network, verified or not at all.
 //!
@@ -26,6 +27,7 @@ pub mod idx;
 pub mod images;
 pub mod info;
 mod labeled;
+pub mod scale;
 
 pub use catalog::{DATA_SETS, DataError, DataSet, Load, Loaded, Origin};
 pub use device::{
