@@ -22,6 +22,9 @@ pub enum TrainError {
     /// The model could not be created.
     #[error(transparent)]
     Model(#[from] kiln_zoo::ZooError),
+    /// The weights could not be read, or do not fit the model.
+    #[error(transparent)]
+    Weights(#[from] kiln_zoo::weights::WeightsError),
     /// Too few images to hold some out for validation.
     #[error(
         "data.valid_fraction = {fraction} of {images} training images leaves nothing to train on or to validate on; give more images, or 0 to validate on the test images"

@@ -1,73 +1,23 @@
-//! Weights in `model.safetensors`, named and laid out as PyTorch's.
+//! Weights in `model.safetensors`: those of [`kiln_zoo::weights`], in a file that is whole or not there.
 
 use std::path::Path;
 
-use burn::store::{
-    BurnToPyTorchAdapter, ModuleSnapshot, PathFilter, PyTorchToBurnAdapter, SafetensorsStore,
-};
 use kiln_zoo::Classifier;
+use kiln_zoo::weights::{self, Load};
 
 use crate::error::TrainError;
 use crate::files::write_atomically;
 
-/// Burn keeps in each norm layer whether it is frozen; PyTorch's files know nothing of it.
-const FLAG: &str = ".training";
-
-fn damaged(path: &Path, problem: impl ToString) -> TrainError {
-    TrainError::Damaged {
-        path: path.into(),
-        problem: problem.to_string(),
-    }
-}
-
 /// Writes the weights; the file is whole or not there.
 pub(crate) fn save_weights(model: &Classifier, path: &Path) -> Result<(), TrainError> {
-    let weights = PathFilter::new().with_predicate(|path, _| !path.ends_with(FLAG));
-    let mut store = SafetensorsStore::from_bytes(None)
-        .filter(weights)
-        // One key, as PyTorch's own writer has it: several would be written in a random order, and the
-        // same run would give another file.
-        .clear_metadata()
-        .metadata("format", "pt")
-        .skip_enum_variants(true)
-        .with_to_adapter(BurnToPyTorchAdapter);
-    model
-        .save_into(&mut store)
-        .map_err(|error| damaged(path, error))?;
-    let bytes = store.get_bytes().map_err(|error| damaged(path, error))?;
+    let mut bytes = Vec::new();
+    weights::write(model, &mut bytes).map_err(|error| TrainError::io("write", path, error))?;
     write_atomically(path, &bytes)
 }
 
 /// Reads weights into a model of the same architecture.
-pub(crate) fn load_weights(mut model: Classifier, path: &Path) -> Result<Classifier, TrainError> {
-    let bytes = std::fs::read(path).map_err(|error| TrainError::io("read", path, error))?;
-    let mut store = SafetensorsStore::from_bytes(Some(bytes))
-        .skip_enum_variants(true)
-        .allow_partial(true)
-        .validate(false)
-        .with_from_adapter(PyTorchToBurnAdapter);
-    let result = model
-        .load_from(&mut store)
-        .map_err(|error| damaged(path, error))?;
-    let missing: Vec<&str> = result
-        .missing
-        .iter()
-        .map(|(name, _)| name.as_str())
-        .filter(|name| !name.ends_with(FLAG))
-        .collect();
-    if !missing.is_empty() {
-        return Err(damaged(path, format!("it lacks {}", missing.join(", "))));
-    }
-    if let Some(error) = result.errors.first() {
-        return Err(damaged(path, error));
-    }
-    if !result.unused.is_empty() {
-        let unused = result.unused.join(", ");
-        return Err(damaged(
-            path,
-            format!("the model has no place for {unused}"),
-        ));
-    }
+pub(crate) fn load_weights(model: Classifier, path: &Path) -> Result<Classifier, TrainError> {
+    let (model, _) = Load::new().into_model(model, path)?;
     Ok(model)
 }
 
@@ -97,41 +47,29 @@ mod tests {
     #[test]
     fn names_and_layouts_are_pytorchs() {
         let device = kiln_testing::devices().remove(0);
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("model.safetensors");
-        save_weights(
-            &kiln_zoo::create("cnn", &Default::default(), &device).unwrap(),
-            &path,
-        )
-        .unwrap();
-        let bytes = std::fs::read(&path).unwrap();
-        let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-        let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
-        let mut names: Vec<String> = header
-            .as_object()
-            .unwrap()
-            .iter()
-            .filter(|(name, _)| *name != "__metadata__")
-            .map(|(name, tensor)| format!("{name} {}", tensor["shape"]))
+        let model = kiln_zoo::create("cnn", &Default::default(), &device).unwrap();
+        let names: Vec<String> = weights::names(&model)
+            .into_iter()
+            .filter(|(name, _)| !name.ends_with("num_batches_tracked"))
+            .map(|(name, shape)| format!("{name} {shape:?}"))
             .collect();
-        names.sort();
         assert_eq!(
             names,
             [
+                "conv1.weight [32, 1, 3, 3]",
+                "bn1.weight [32]",
                 "bn1.bias [32]",
                 "bn1.running_mean [32]",
                 "bn1.running_var [32]",
-                "bn1.weight [32]",
+                "conv2.weight [64, 32, 3, 3]",
+                "bn2.weight [64]",
                 "bn2.bias [64]",
                 "bn2.running_mean [64]",
                 "bn2.running_var [64]",
-                "bn2.weight [64]",
-                "conv1.weight [32,1,3,3]",
-                "conv2.weight [64,32,3,3]",
+                "fc1.weight [128, 3136]",
                 "fc1.bias [128]",
-                "fc1.weight [128,3136]",
+                "fc2.weight [10, 128]",
                 "fc2.bias [10]",
-                "fc2.weight [10,128]",
             ]
         );
     }
@@ -145,7 +83,7 @@ mod tests {
         save_weights(&create("mlp"), &path).unwrap();
         let error = load_weights(create("cnn"), &path).unwrap_err().to_string();
         assert!(
-            error.contains("it lacks") && error.contains("conv1.weight"),
+            error.contains("the file lacks") && error.contains("conv1.weight"),
             "{error}"
         );
 
@@ -157,7 +95,7 @@ mod tests {
         ] {
             std::fs::write(&path, damage).unwrap();
             let error = load_weights(create("mlp"), &path).unwrap_err();
-            assert!(matches!(error, TrainError::Damaged { .. }), "{error}");
+            assert!(matches!(error, TrainError::Weights(_)), "{error}");
         }
     }
 }

@@ -19,6 +19,7 @@ mod cnn;
 mod mlp;
 mod params;
 mod registry;
+pub mod weights;
 
 pub use cnn::{Cnn, CnnConfig};
 pub use mlp::{Mlp, MlpConfig};

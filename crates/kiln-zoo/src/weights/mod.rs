@@ -1,0 +1,252 @@
+//! Weights: PyTorch's `.pth`, `.safetensors` and Burn's burnpack, by name, into any Burn module.
+//!
+//! [`Load`] reads a file into a model and checks that the two fit: every parameter and buffer is found, in its shape, and
+//! nothing is left over. [`save`] writes safetensors that PyTorch takes with `load_state_dict(strict=True)`.
+//! [`StateDict`] is the file alone, for a look inside.
+//!
+//! Names and layouts are PyTorch's. A Burn module has them by its fields' names; what Burn does otherwise is
+//! translated: `gamma` and `beta` of its norm layers are `weight` and `bias`, a linear weight is
+//! `[out, in]`, the variants of an enum have no part in a name.
+//!
+//! ```
+//! use kiln_zoo::weights::{self, Load};
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("model.safetensors");
+//! # let device = kiln_testing::devices().remove(0);
+//! let trained = kiln_zoo::create("mlp", &Default::default(), &device)?;
+//! weights::save(&trained, &path)?;
+//!
+//! let fresh = kiln_zoo::create("mlp", &Default::default(), &device)?;
+//! let (model, report) = Load::new().into_model(fresh, &path)?;
+//! assert_eq!(report.loaded, 4); // two layers, each with weight and bias
+//! # let _ = model;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod error;
+mod file;
+mod module;
+mod names;
+mod pickle;
+mod pth;
+mod safetensors;
+mod source;
+mod zip;
+
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use burn::module::Module;
+
+pub use error::{Mismatch, Misshapen, Missing, Unexpected, WeightsError};
+pub use file::{Element, Entry, Format, StateDict};
+use module::Style;
+
+/// Turns the name of a module's parameter into PyTorch's.
+type Rename<'a> = &'a dyn Fn(&str) -> String;
+
+/// Loads weights into a model.
+///
+/// | setting | default | purpose |
+/// |---|---|---|
+/// | [`strict`](Self::strict) | yes | an error for entries that the file lacks or the model does not know |
+/// | [`allow_head_mismatch`](Self::allow_head_mismatch) | no | another number of classes: the last layer keeps its own values |
+/// | [`head`](Self::head) | the model's last layer | which layer that is |
+/// | [`key`](Self::key) | the usual ones | where the weights lie in a checkpoint |
+/// | [`rename`](Self::rename) | none | PyTorch's name for a parameter whose field is named otherwise |
+///
+/// Numbers of any type (`f64`, `f16`, `bf16`, integers) are converted to the model's. Understood in names: the prefixes of
+/// `DataParallel` and `torch.compile` (`module.`, `_orig_mod.`), one that stands before every name of the file
+/// (`model.`, `backbone.`), and the names of old DenseNet files (`norm.1` for `norm1`). The counter
+/// `num_batches_tracked`, which old files lack, may be on one side only.
+#[derive(Clone, Debug)]
+pub struct Load {
+    strict: bool,
+    allow_head_mismatch: bool,
+    head: Option<String>,
+    key: Option<String>,
+    rename: fn(&str) -> String,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What was loaded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Entries taken from the file.
+    pub loaded: usize,
+    /// Parameters of the head that kept their own values ([`Load::allow_head_mismatch`]).
+    pub head_kept: Vec<String>,
+    /// With [`Load::strict`] off: parameters that kept their own values because the file lacks them.
+    pub missing: Vec<String>,
+    /// With [`Load::strict`] off: entries of the file that were left aside.
+    pub unexpected: Vec<String>,
+}
+
+impl Load {
+    /// Strict, with no exception.
+    pub fn new() -> Self {
+        Self {
+            strict: true,
+            allow_head_mismatch: false,
+            head: None,
+            key: None,
+            rename: str::to_owned,
+        }
+    }
+
+    /// Whether entries that only one side has are an error; if not, they are left alone and [reported](Report).
+    /// An entry of another shape is an error in any case.
+    pub fn strict(mut self, strict: bool) -> Self {
+        self.strict = strict;
+        self
+    }
+
+    /// Whether the head may be for another number of classes, or absent: it keeps its own, freshly drawn values
+    /// then. Its input must agree.
+    pub fn allow_head_mismatch(mut self, allow: bool) -> Self {
+        self.allow_head_mismatch = allow;
+        self
+    }
+
+    /// The head by name, such as `fc`; the model's last layer if not set.
+    pub fn head(mut self, layer: impl Into<String>) -> Self {
+        self.head = Some(layer.into());
+        self
+    }
+
+    /// The key of a checkpoint below which the weights lie.
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// How a parameter that the model calls by the given name is called in PyTorch.
+    pub fn rename(mut self, rename: fn(&str) -> String) -> Self {
+        self.rename = rename;
+        self
+    }
+
+    /// Loads a file into a model, which it gives back. Which parameters are trained stays as it was.
+    ///
+    /// # Errors
+    ///
+    /// [`WeightsError::Mismatch`] if they do not fit each other, and all errors of [`StateDict::open`]. On an error the
+    /// model is lost; clone it before (a cheap operation) if it is still needed.
+    pub fn into_model<M: Module>(
+        &self,
+        model: M,
+        path: impl AsRef<Path>,
+    ) -> Result<(M, Report), WeightsError> {
+        let file = match &self.key {
+            Some(key) => StateDict::open_key(path, key)?,
+            None => StateDict::open(path)?,
+        };
+        self.from_state_dict(model, &file)
+    }
+
+    /// As [`into_model`](Self::into_model), from a file that is open.
+    ///
+    /// # Errors
+    ///
+    /// As [`into_model`](Self::into_model).
+    pub fn from_state_dict<M: Module>(
+        &self,
+        model: M,
+        file: &StateDict,
+    ) -> Result<(M, Report), WeightsError> {
+        let style = match file.format() {
+            Format::Burnpack => burn_style(&model, file),
+            _ => Style::PyTorch(&self.rename),
+        };
+        let slots = module::slots(&model, style);
+        let rules = names::Rules {
+            allow_head_mismatch: self.allow_head_mismatch,
+            head: self.head.as_deref(),
+        };
+        let plan = names::plan(&slots, file.entries(), &rules);
+        let mut mismatch = plan.mismatch;
+        let mut report = Report {
+            loaded: plan.entries.len(),
+            head_kept: plan.head_kept,
+            ..Report::default()
+        };
+        if !self.strict {
+            let names = mismatch.missing.drain(..).map(|entry| entry.name);
+            report.missing = names.collect();
+            let names = mismatch.unexpected.drain(..).map(|entry| entry.name);
+            report.unexpected = names.collect();
+        }
+        if !mismatch.is_empty() {
+            return Err(WeightsError::Mismatch {
+                path: file.path().into(),
+                mismatch: mismatch.into(),
+            });
+        }
+        let model = module::apply(model, file, &plan.entries, style)?;
+        Ok((model, report))
+    }
+}
+
+/// A record of an enum names its variant, one of the module inside does not; both fit the enum.
+fn burn_style<M: Module>(model: &M, file: &StateDict) -> Style<'static> {
+    let found = |variants| {
+        let slots = module::slots(model, Style::Burn { variants });
+        slots
+            .iter()
+            .filter(|slot| file.entry(&slot.name).is_some())
+            .count()
+    };
+    Style::Burn {
+        variants: found(true) >= found(false),
+    }
+}
+
+/// Writes a model's parameters and buffers as safetensors under PyTorch's names and in its layouts. The same weights give
+/// the same bytes.
+///
+/// # Errors
+///
+/// [`WeightsError::Io`] if the file cannot be written; what was there before is lost then.
+pub fn save<M: Module>(model: &M, path: impl AsRef<Path>) -> Result<(), WeightsError> {
+    let path = path.as_ref();
+    let write = || {
+        let mut file = BufWriter::new(std::fs::File::create(path)?);
+        write(model, &mut file)?;
+        file.flush()
+    };
+    write().map_err(|source| WeightsError::Io {
+        action: "write",
+        path: path.into(),
+        source,
+    })
+}
+
+/// As [`save`], to anything that can be written.
+///
+/// # Errors
+///
+/// Those of the writer.
+pub fn write<M: Module>(model: &M, out: impl Write) -> std::io::Result<()> {
+    safetensors::write(&module::outputs(model, Style::PyTorch(&str::to_owned)), out)
+}
+
+/// Names and shapes of a model's parameters and buffers as PyTorch's `state_dict()` lists them; empty shapes are scalars.
+///
+/// ```
+/// # let device = kiln_testing::devices().remove(0);
+/// let norm = burn::nn::BatchNormConfig::new(8).init(&device);
+/// let names: Vec<String> = kiln_zoo::weights::names(&norm).into_iter().map(|(name, _)| name).collect();
+/// assert_eq!(names, ["weight", "bias", "running_mean", "running_var"]);
+/// ```
+pub fn names<M: Module>(model: &M) -> Vec<(String, Vec<usize>)> {
+    let slots = module::slots(model, Style::PyTorch(&str::to_owned));
+    slots
+        .into_iter()
+        .map(|slot| (slot.name, slot.shape))
+        .collect()
+}
