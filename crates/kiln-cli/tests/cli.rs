@@ -355,7 +355,7 @@ fn damaged_runs_are_refused_with_the_file_that_is_damaged() {
     std::fs::write(&weights, &bytes[..bytes.len() / 2]).unwrap();
     fails(
         &sandbox.run(&["eval", "run", "--device", "flex"]),
-        "model.safetensors is damaged",
+        "model.safetensors is not a usable weight file",
     );
     std::fs::write(sandbox.path("run").join("run.json"), "{").unwrap();
     fails(&sandbox.run(&["eval", "run"]), "run.json is damaged");
@@ -381,6 +381,39 @@ fn devices_and_data_are_listed_for_people_and_for_scripts() {
     assert!(sandbox.path("sheet.png").exists());
     let list = sandbox.run(&["data", "list"]);
     assert!(String::from_utf8_lossy(&list.stdout).contains("fashion-mnist"));
+}
+
+#[test]
+fn pixels_are_scaled_in_evaluation_exactly_as_in_training() {
+    let sandbox = Sandbox::new();
+    for (run, scale) in [
+        ("a", "standard"),
+        ("b", "minmax:-1,1"),
+        ("c", "normalize-l2"),
+        ("d", "none"),
+    ] {
+        let setting = format!("scale={scale}");
+        let output = sandbox.train(run, &["--json", "--set", &setting]).output();
+        let summary = succeeds(&output.unwrap());
+        let file = sandbox.path(run).join("scaler.json");
+        assert_eq!(file.exists(), scale != "none");
+        let seen = succeeds(&sandbox.run(&["eval", run, "--json", "--device", "flex"]));
+        assert_eq!(seen["loss"], summary["test_loss"], "{scale}");
+    }
+    assert!(sandbox.weights("a") != sandbox.weights("d"));
+    // The file is what counts: another mean gives another loss.
+    let file = sandbox.path("a").join("scaler.json");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let mut scaler: Value = serde_json::from_str(&text).unwrap();
+    let before = succeeds(&sandbox.run(&["eval", "a", "--json", "--device", "flex"]));
+    scaler["state"]["mean"][0] = 0.9.into();
+    std::fs::write(&file, scaler.to_string()).unwrap();
+    let after = succeeds(&sandbox.run(&["eval", "a", "--json", "--device", "flex"]));
+    assert_ne!(before["loss"], after["loss"]);
+    std::fs::write(&file, "mean = 3").unwrap();
+    fails(&sandbox.run(&["eval", "a"]), "scaler.json holds no scaler");
+    let wrong = sandbox.train("e", &["--set", "scale=standart"]).output();
+    fails(&wrong.unwrap(), "scale = \"standart\" is not allowed");
 }
 
 #[test]

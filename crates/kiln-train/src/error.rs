@@ -19,6 +19,9 @@ pub enum TrainError {
     /// The data do not fit on the device or in a batch.
     #[error(transparent)]
     DeviceData(#[from] kiln_data::DeviceDatasetError),
+    /// The pixels could not be scaled.
+    #[error(transparent)]
+    Scale(#[from] kiln_data::scale::ScaleError),
     /// The model could not be created.
     #[error(transparent)]
     Model(#[from] kiln_zoo::ZooError),

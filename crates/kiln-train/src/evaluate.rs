@@ -5,13 +5,14 @@ use std::path::Path;
 
 use burn::tensor::{DType, Device, Int, Tensor};
 use kiln_data::DeviceDataset;
+use kiln_data::scale::Scaler;
 use kiln_zoo::Classifier;
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
 use crate::files::write_json;
 use crate::plot;
-use crate::prepare::Prepared;
+use crate::prepare::{Prepared, put};
 use crate::recipe::DataRecipe;
 use crate::run_dir::{RunDir, RunInfo};
 use crate::task::cross_entropy;
@@ -191,6 +192,8 @@ impl Evaluation {
 pub struct TrainedModel {
     pub(crate) model: Classifier,
     pub(crate) device: Device,
+    /// As fitted on the training images.
+    pub(crate) scaler: Option<Scaler>,
     info: RunInfo,
     data: DataRecipe,
 }
@@ -216,6 +219,7 @@ impl TrainedModel {
         Ok(Self {
             model,
             device,
+            scaler: run.scaler()?,
             data: run.recipe()?.data,
             info,
         })
@@ -231,7 +235,7 @@ impl TrainedModel {
         &self.data
     }
 
-    /// Evaluates on the test images of some data, normalized as the training data were.
+    /// Evaluates on the test images of some data, scaled as the training data were.
     ///
     /// # Errors
     ///
@@ -249,8 +253,7 @@ impl TrainedModel {
                 data: describe(data.shape(), theirs.classes.len()),
             });
         }
-        let test = DeviceDataset::new(data.test(), &self.device)?
-            .normalized(&ours.data.mean, &ours.data.std)?;
+        let test = put(data.test(), &self.device, self.scaler.as_ref())?;
         Evaluation::of(&self.model, &test, &ours.data.classes)
     }
 }

@@ -4,12 +4,13 @@ use std::path::Path;
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{Int, Tensor};
+use kiln_data::LabeledImages;
 use kiln_data::images::{self, Framing, Invert};
-use kiln_data::{DeviceDataset, LabeledImages};
 use serde::Serialize;
 
 use crate::error::TrainError;
 use crate::evaluate::TrainedModel;
+use crate::prepare::put;
 
 /// What a model takes a picture for.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -83,7 +84,7 @@ impl TrainedModel {
             model: format!("{} pixels", shape.iter().product::<usize>()),
             data: format!("{} pixels", pixels.len()),
         })?;
-        let image = DeviceDataset::new(&image, &self.device)?.normalized(&data.mean, &data.std)?;
+        let image = put(&image, &self.device, self.scaler.as_ref())?;
         let batch = image.batch(Tensor::<1, Int>::zeros([1], &self.device), None);
         let probabilities = softmax(self.model.forward(batch.images), 1)
             .try_into_vec_as::<f32>()

@@ -1,6 +1,7 @@
 //! From a recipe's data to images on the device.
 
 use burn::tensor::Device;
+use kiln_data::scale::Scaler;
 use kiln_data::{DeviceDataset, LabeledImages, Load, holdout};
 
 use crate::error::TrainError;
@@ -108,16 +109,41 @@ impl Prepared {
         &self.test
     }
 
-    pub(crate) fn on_device(&self, device: &Device) -> Result<OnDevice, TrainError> {
-        let put = |data: &LabeledImages| {
-            DeviceDataset::new(data, device)?.normalized(&self.info.mean, &self.info.std)
-        };
+    /// The scaler that a recipe names, fitted on the training images alone; none for `none`.
+    pub(crate) fn fit_scaler(&self, name: &str) -> Result<Option<Scaler>, TrainError> {
+        if name == "none" {
+            return Ok(None);
+        }
+        let mut scaler: Scaler = name.parse()?;
+        scaler.fit(&self.train)?;
+        Ok(Some(scaler))
+    }
+
+    pub(crate) fn on_device(
+        &self,
+        device: &Device,
+        scaler: Option<&Scaler>,
+    ) -> Result<OnDevice, TrainError> {
+        let put = |data: &LabeledImages| put(data, device, scaler);
         Ok(OnDevice {
             train: put(&self.train)?,
             valid: put(&self.valid)?,
             test: put(&self.test)?,
         })
     }
+}
+
+/// Images on a device, scaled as in training.
+pub(crate) fn put(
+    data: &LabeledImages,
+    device: &Device,
+    scaler: Option<&Scaler>,
+) -> Result<DeviceDataset, TrainError> {
+    let data = DeviceDataset::new(data, device)?;
+    Ok(match scaler {
+        Some(scaler) => data.scaled(scaler)?,
+        None => data,
+    })
 }
 
 pub(crate) struct OnDevice {

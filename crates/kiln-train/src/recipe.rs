@@ -40,6 +40,9 @@ pub struct Recipe {
     pub batch_size: usize,
     /// Steps between two entries of metrics.
     pub log_every: usize,
+    /// How pixels are scaled, fitted on the training images alone: `none`, or a [`kiln_data::scale::Scaler`] by
+    /// name, such as `standard`. A feature is a channel, its values are scaled to `[0, 1]` before.
+    pub scale: String,
     /// The data.
     pub data: DataRecipe,
     /// The model.
@@ -64,6 +67,7 @@ impl Default for Recipe {
             epochs: Epochs::Auto,
             batch_size: 64,
             log_every: 10,
+            scale: "standard".into(),
             data: DataRecipe::default(),
             model: ModelRecipe::default(),
             optimizer: OptimizerRecipe::default(),

@@ -4,6 +4,7 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use kiln_data::scale::Scaler;
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
@@ -13,6 +14,7 @@ use crate::train::Summary;
 
 const RECIPE: &str = "recipe.toml";
 const INFO: &str = "run.json";
+const SCALER: &str = "scaler.json";
 const SUMMARY: &str = "summary.json";
 const LOCK: &str = "run.lock";
 
@@ -68,6 +70,7 @@ pub struct DataInfo {
 /// |---|---|
 /// | `recipe.toml` | the recipe, every default written out |
 /// | `run.json` | versions, device, data, model ([`RunInfo`]) |
+/// | `scaler.json` | how pixels are scaled, as fitted on the training images; not there for `scale = "none"` |
 /// | `metrics.jsonl` | a line for every entry of metrics |
 /// | `checkpoints/` | the last states, each a folder that is complete or not there |
 /// | `model.safetensors` | the trained weights, named and laid out as PyTorch's |
@@ -85,6 +88,7 @@ impl RunDir {
         place: &Place,
         recipe: &Recipe,
         info: &RunInfo,
+        scaler: Option<&Scaler>,
     ) -> Result<Self, TrainError> {
         let parent = place.parent();
         fs::create_dir_all(parent).map_err(|e| TrainError::io("create", parent, e))?;
@@ -102,6 +106,9 @@ impl RunDir {
         let fill = || -> Result<File, TrainError> {
             write_atomically(&building.join(RECIPE), recipe.to_toml().as_bytes())?;
             write_json(&building.join(INFO), info)?;
+            if let Some(scaler) = scaler {
+                write_json(&building.join(SCALER), scaler)?;
+            }
             let checkpoints = building.join("checkpoints");
             fs::create_dir(&checkpoints).map_err(|e| TrainError::io("create", checkpoints, e))?;
             lock(&building)
@@ -178,6 +185,20 @@ impl RunDir {
     /// If the file was damaged.
     pub fn info(&self) -> Result<RunInfo, TrainError> {
         read_json(&self.path.join(INFO))
+    }
+
+    /// The scaler as fitted on the training images; none for `scale = "none"`.
+    ///
+    /// # Errors
+    ///
+    /// If the file was damaged or is missing.
+    pub fn scaler(&self) -> Result<Option<Scaler>, TrainError> {
+        if self.recipe()?.scale == "none" {
+            return Ok(None);
+        }
+        Scaler::load(self.path.join(SCALER))
+            .map(Some)
+            .map_err(Into::into)
     }
 
     /// The result, if the run is finished.

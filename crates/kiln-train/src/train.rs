@@ -244,7 +244,8 @@ impl Trainer {
                 name: run_name(&info),
             },
         };
-        let run = RunDir::create(&place, &recipe, &info)?;
+        let scaler = data.fit_scaler(&recipe.scale)?;
+        let run = RunDir::create(&place, &recipe, &info, scaler.as_ref())?;
         self.train(run, &recipe, &info, &data, model)
     }
 
@@ -319,7 +320,7 @@ impl Trainer {
         task: Task,
     ) -> Result<Outcome, TrainError> {
         let device = self.device.device.clone().autodiff();
-        let on_device = data.on_device(&device)?;
+        let on_device = data.on_device(&device, run.scaler()?.as_ref())?;
         let augment = Affine {
             shift: recipe.augment.shift,
             rotate: recipe.augment.rotate,

@@ -1,10 +1,13 @@
 //! [`DeviceDataset`]: images and labels in device memory.
 
+use std::sync::Arc;
+
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use thiserror::Error;
 
 use super::augment::Affine;
 use crate::LabeledImages;
+use crate::scale::{ScaleError, Scaler};
 
 /// Images and labels that belong together, as a training step takes them.
 #[derive(Clone, Debug)]
@@ -66,6 +69,8 @@ pub struct DeviceDataset {
     shape: [usize; 3],
     mean: Vec<f32>,
     std: Vec<f32>,
+    /// What mean and standard deviation cannot say, after them.
+    scaler: Option<Arc<Scaler>>,
 }
 
 impl DeviceDataset {
@@ -107,6 +112,7 @@ impl DeviceDataset {
             shape,
             mean: vec![0.0; shape[0]],
             std: vec![1.0; shape[0]],
+            scaler: None,
         })
     }
 
@@ -128,6 +134,42 @@ impl DeviceDataset {
         }
         self.mean = mean.to_vec();
         self.std = std.to_vec();
+        Ok(self)
+    }
+
+    /// Scales every batch by a scaler that was fitted on pixels scaled to `[0, 1]`, one feature for each channel.
+    ///
+    /// ```
+    /// use burn::tensor::{Int, Tensor};
+    /// use kiln_data::scale::Scaler;
+    /// use kiln_data::{DeviceDataset, Digits, Split};
+    /// # let device = kiln_testing::devices().remove(0);
+    /// let digits = Digits::new(1).generate(Split::Train, 20);
+    /// let mut scaler: Scaler = "minmax:-1,1".parse()?;
+    /// scaler.fit(&digits)?;
+    /// let data = DeviceDataset::new(&digits, &device)?.scaled(&scaler)?;
+    /// let batch = data.batch(Tensor::<1, Int>::from_ints([0], &device), None);
+    /// let lowest = batch.images.min().into_scalar::<f32>();
+    /// assert!((lowest + 1.0).abs() < 1e-6);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the scaler is not fitted, or was fitted on another number of channels.
+    pub fn scaled(mut self, scaler: &Scaler) -> Result<Self, ScaleError> {
+        let channels = self.shape[0];
+        scaler.check(channels)?;
+        let to_f32 = |values: Vec<f64>| values.into_iter().map(|v| v as f32).collect();
+        // One multiplication and one subtraction, where that is all it does.
+        (self.mean, self.std, self.scaler) = match scaler.mean_and_std() {
+            Some((mean, std)) => (to_f32(mean), to_f32(std), None),
+            None => (
+                vec![0.0; channels],
+                vec![1.0; channels],
+                Some(Arc::new(scaler.clone())),
+            ),
+        };
         Ok(self)
     }
 
@@ -216,10 +258,14 @@ impl DeviceDataset {
             Some(affine) => Affine::apply(images, affine),
             None => images,
         };
-        Batch {
-            images: self.normalize(images),
-            labels,
-        }
+        let images = self.normalize(images);
+        let images = match &self.scaler {
+            Some(scaler) => scaler
+                .transform(&images)
+                .expect("it was checked against the channels, and tensors are not looked at"),
+            None => images,
+        };
+        Batch { images, labels }
     }
 
     fn normalize(&self, images: Tensor<4>) -> Tensor<4> {

@@ -32,6 +32,19 @@ impl Linear {
         }
     }
 
+    /// The same map as `(x - mean) / std`; none if it clips.
+    pub(super) fn mean_and_std(&self) -> Option<(Vec<f64>, Vec<f64>)> {
+        if self.clip.is_some() {
+            return None;
+        }
+        if !self.multiplies {
+            return Some((self.center.clone(), self.scale.clone()));
+        }
+        let pairs = std::iter::zip(&self.center, &self.scale);
+        let mean = pairs.map(|(center, scale)| center - self.low / scale);
+        Some((mean.collect(), self.scale.iter().map(|s| 1.0 / s).collect()))
+    }
+
     /// One value, by scikit-learn's own operations in their order.
     pub(super) fn apply(&self, direction: Direction, column: usize, x: f64) -> f64 {
         let (center, scale) = (self.center[column], self.scale[column]);

@@ -115,6 +115,13 @@ impl Scaler {
         each!(self, scaler => fitted(scaler, features), _ => Ok(()))
     }
 
+    /// Means and deviations such that `(x - mean) / std` is what it does, per feature; none for one that clips or
+    /// looks at a whole sample, or is not fitted.
+    pub(crate) fn mean_and_std(&self) -> Option<(Vec<f64>, Vec<f64>)> {
+        let linear = each!(self, scaler => scaler.linear(), _ => None)?;
+        linear.mean_and_std()
+    }
+
     /// Writes it as JSON, under another name first, so that the file is whole or not there.
     ///
     /// # Errors

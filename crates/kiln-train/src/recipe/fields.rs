@@ -29,6 +29,7 @@ pub const FIELDS: &[Field] = &[
     field("epochs", "passes over the training data", "a whole number from 1 to 1000000, or auto: as many as show about 120,000 images, 2 to 30"),
     field("batch_size", "images in a training step", "a whole number from 1 to 1048576"),
     field("log_every", "steps between two entries of metrics", "a whole number from 1 to 1000000"),
+    field("scale", "scaling of the pixels, fitted on the training images alone", "none, standard, minmax, minmax:LOW,HIGH, robust, maxabs, normalize-l1, normalize-l2 or normalize-max"),
     field("data.name", "data set", "auto, or a data set as `kiln data list` lists it"),
     field("data.dir", "folder to read the files from", "a path; default: the cache, or a download"),
     field("data.download", "whether missing files may be downloaded", "true or false"),
@@ -135,6 +136,12 @@ pub(super) fn validate(recipe: &Recipe) -> Result<(), RecipeError> {
     }
     count("batch_size", recipe.batch_size, 1, 1 << 20)?;
     count("log_every", recipe.log_every, 1, 1_000_000)?;
+    let scaler = recipe.scale.parse::<kiln_data::scale::Scaler>();
+    check(
+        "scale",
+        recipe.scale == "none" || scaler.is_ok(),
+        &recipe.scale,
+    )?;
 
     let data = &recipe.data;
     count("data.train_len", data.train_len.unwrap_or(2), 2, usize::MAX)?;
