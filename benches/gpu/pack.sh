@@ -13,8 +13,7 @@ out="$target/gpu-pack"
 cargo build --release -p kiln-cli --no-default-features --features "$features"
 cargo build --release -p kiln --example train_step --no-default-features --features "$features"
 # The numeric tests, for every backend of the build.
-tests=$(cargo test --release --no-run --message-format=json -p kiln-data -p kiln-train -p kiln-zoo \
-    --features kiln-testing/wgpu --lib |
+tests=$(cargo test --release --no-run --message-format=json -p kiln-data -p kiln-train -p kiln-zoo --lib |
     python3 -c 'import json,sys
 for line in sys.stdin:
     m = json.loads(line)

@@ -1,34 +1,42 @@
 //! The devices that Kiln's numeric tests run on: every backend compiled into the test build.
 //!
-//! A new backend is one line in [`devices`].
+//! A new backend is one line in [`device`].
 
-use burn::tensor::Device;
+use burn::tensor::{Device, DeviceType};
 
-/// One device for every backend that this build has and this machine can run.
+/// Names the backends to test on, separated by commas: `flex`, `ndarray`, `wgpu`.
 ///
-/// `flex` is always there with the default features. With the feature `wgpu`, the first adapter
-/// of the machine joins, a software one too (that is what CI has); a machine without any adapter
-/// tests the other backends only, and says so.
-#[allow(deprecated)] // Burn deprecates ndarray; it stays supported here.
+/// `wgpu` is the first adapter of the machine, a software one too (that is what CI has); it is not among the defaults
+/// because a software adapter needs a second or more for every kernel that it compiles.
+pub const VARIABLE: &str = "KILN_TEST_DEVICES";
+
+/// One device for every backend that `KILN_TEST_DEVICES` names, by default `flex,ndarray`.
+///
+/// A machine without any adapter tests the other backends only, and says so.
+///
+/// # Panics
+///
+/// If the variable names something else, or nothing that this machine has.
 pub fn devices() -> Vec<Device> {
-    let devices = [
-        #[cfg(feature = "flex")]
-        Some(Device::flex()),
-        #[cfg(feature = "ndarray")]
-        Some(Device::ndarray()),
-        #[cfg(feature = "wgpu")]
-        wgpu_device(),
-    ];
-    devices.into_iter().flatten().collect()
+    let names = std::env::var(VARIABLE).unwrap_or_else(|_| "flex,ndarray".into());
+    let devices: Vec<Device> = names.split(',').filter_map(|n| device(n.trim())).collect();
+    assert!(!devices.is_empty(), "no device to test on: {VARIABLE}={names}");
+    devices
 }
 
-#[cfg(feature = "wgpu")]
-fn wgpu_device() -> Option<Device> {
-    use burn::tensor::DeviceType;
-    // Enumeration asks the driver and returns an empty list where there is none.
-    let device = Device::enumerate(DeviceType::Wgpu).into_iter().next();
-    if device.is_none() {
-        eprintln!("no wgpu adapter on this machine: its tests are skipped");
+#[allow(deprecated)] // Burn deprecates ndarray; it stays supported here.
+fn device(name: &str) -> Option<Device> {
+    match name {
+        "flex" => Some(Device::flex()),
+        "ndarray" => Some(Device::ndarray()),
+        // Enumeration asks the driver and returns an empty list where there is none.
+        "wgpu" => match Device::enumerate(DeviceType::Wgpu).into_iter().next() {
+            None => {
+                eprintln!("no wgpu adapter on this machine: its tests are skipped");
+                None
+            }
+            device => device,
+        },
+        other => panic!("{VARIABLE} names '{other}'; allowed are flex, ndarray and wgpu"),
     }
-    device
 }
