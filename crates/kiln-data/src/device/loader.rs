@@ -31,6 +31,8 @@ use super::random::permutation;
 pub struct DeviceLoader {
     data: DeviceDataset,
     batch_size: usize,
+    /// Batches of an epoch at most.
+    limit: usize,
     seed: Option<u64>,
     augment: Affine,
     /// Whether batches join the autodiff graph: true on the device of a training run.
@@ -56,6 +58,7 @@ impl DeviceLoader {
         Self {
             data,
             batch_size,
+            limit: usize::MAX,
             seed: None,
             augment: Affine::default(),
             autodiff: false,
@@ -76,9 +79,30 @@ impl DeviceLoader {
         self
     }
 
+    /// Ends every epoch after this many batches; with [`shuffled`](Self::shuffled), each epoch sees others.
+    ///
+    /// # Panics
+    ///
+    /// If `batches` is zero.
+    pub fn limited(mut self, batches: usize) -> Self {
+        assert!(
+            batches > 0,
+            "an epoch needs at least 1 batch, but got a limit of 0"
+        );
+        self.limit = batches;
+        self
+    }
+
     /// Number of batches in an epoch.
     pub fn num_batches(&self) -> usize {
-        self.data.len().div_ceil(self.batch_size)
+        self.data.len().div_ceil(self.batch_size).min(self.limit)
+    }
+
+    /// Number of images in an epoch.
+    fn epoch_len(&self) -> usize {
+        self.data
+            .len()
+            .min(self.limit.saturating_mul(self.batch_size))
     }
 
     /// The data set.
@@ -134,7 +158,7 @@ impl DataLoader<Batch> for DeviceLoader {
     }
 
     fn num_items(&self) -> usize {
-        self.data.len()
+        self.epoch_len()
     }
 
     fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<Batch>> {
@@ -165,7 +189,7 @@ impl Iterator for Epoch<'_> {
     type Item = Result<Batch, DatasetError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let len = self.loader.data.len();
+        let len = self.loader.epoch_len();
         if self.start >= len {
             return None;
         }
@@ -190,8 +214,8 @@ impl Iterator for Epoch<'_> {
 impl DataLoaderIterator<Batch> for Epoch<'_> {
     fn progress(&self) -> Progress {
         Progress::new(
-            self.start.min(self.loader.data.len()),
-            self.loader.data.len(),
+            self.start.min(self.loader.epoch_len()),
+            self.loader.epoch_len(),
             Some("images".into()),
         )
     }

@@ -105,7 +105,7 @@ impl Ask {
         }
         let study = self
             .study
-            .load_with(self.search.apply(StudyBuilder::new())?)?;
+            .load_with(self.search.apply(StudyBuilder::new()))?;
         let trial = study.ask_space(&space)?;
         Ok(print_json(
             out,

@@ -14,6 +14,8 @@ mod space;
 mod studies;
 mod trials;
 
+pub use run::{SearchArgs, parse_time};
+
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;

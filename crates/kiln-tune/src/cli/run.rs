@@ -86,7 +86,8 @@ enum PrunerName {
 
 impl SearchArgs {
     /// The builder with this sampler and this pruner.
-    pub(super) fn apply(&self, builder: StudyBuilder) -> CliResult<StudyBuilder> {
+    #[must_use]
+    pub fn apply(&self, builder: StudyBuilder) -> StudyBuilder {
         let builder = match self.sampler {
             SamplerName::Tpe => builder.sampler(
                 self.seed
@@ -100,12 +101,12 @@ impl SearchArgs {
             SamplerName::Nsgaii => builder.sampler(NsgaIiSampler::new(self.seed)),
             SamplerName::Nsgaiii => builder.sampler(NsgaIiiSampler::new(self.seed)),
         };
-        Ok(match self.pruner {
+        match self.pruner {
             PrunerName::None => builder.pruner(NopPruner),
             PrunerName::Median => builder.pruner(MedianPruner::new()),
             PrunerName::Asha => builder.pruner(SuccessiveHalvingPruner::new()),
             PrunerName::Hyperband => builder.pruner(HyperbandPruner::new()),
-        })
+        }
     }
 }
 
@@ -270,7 +271,7 @@ impl Run {
         let storage_studies = storage.get_all_studies()?;
         let mut builder = self
             .search
-            .apply(StudyBuilder::new())?
+            .apply(StudyBuilder::new())
             .shared_storage(storage.clone())
             .load_if_exists(true);
         let name = match (&self.study.study, &storage_studies[..]) {
@@ -508,7 +509,11 @@ fn pieces(argument: &str, space: &ParamSpace) -> Result<Vec<Piece>, String> {
 }
 
 /// `90`, `90s`, `15m`, `2h`, `1.5h`.
-fn parse_time(text: &str) -> Result<Duration, String> {
+/// Reads `90s`, `15m`, `2h`; a number alone is seconds.
+///
+/// # Errors
+/// Says how to write a time.
+pub fn parse_time(text: &str) -> Result<Duration, String> {
     let (number, unit) = match text
         .trim()
         .char_indices()
