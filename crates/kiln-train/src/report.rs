@@ -117,7 +117,8 @@ fn metrics(mut page: Page, path: &Path) -> Result<Page, TrainError> {
         let (low, high) = values.fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), value| {
             (low.min(value), high.max(value))
         });
-        let log = low > 0.0 && high / low > 30.0;
+        let spans = name.contains("loss") || name.contains("norm");
+        let log = spans && low > 0.0 && high / low > 30.0;
         page = page.figure(&curves(&words(&name), "step", &words(&name), log, &lines));
     }
     Ok(page)
