@@ -25,6 +25,7 @@ mod mlp;
 mod network;
 mod params;
 pub mod pass;
+mod pretrained;
 mod registry;
 mod resnet;
 mod skip;
@@ -42,11 +43,12 @@ pub use kiln_norm::{Norm, NormLayer};
 pub use mlp::{Mlp, MlpConfig};
 pub use network::{Classifier, Segmenter};
 pub use params::num_params;
+pub use pretrained::Pretrained;
 pub use registry::{
     ModelInfo, Settings, Task, ZooError, create, create_segmenter, model_info, models,
 };
 pub use resnet::{
-    BlockKind, ResNet, ResNetConfig, ShortcutKind, SmallResNet, SmallResNetConfig, Stem,
+    BlockKind, ResNet, ResNetConfig, ShortcutKind, SmallResNet, SmallResNetConfig, Stem, UnknownStem,
 };
 pub use skip::{Branch, DenseSkip, LongSkip, Residual};
 pub use summary::{LayerRow, Summary};

@@ -1,5 +1,8 @@
 //! ResNet, ResNeXt, Wide ResNet, and the residual networks for small images.
 
+use std::fmt;
+use std::str::FromStr;
+
 use burn::module::Module;
 use burn::nn::conv::Conv2d;
 use burn::nn::pool::MaxPool2d;
@@ -7,6 +10,7 @@ use burn::nn::{Dropout, Linear};
 use burn::tensor::{Device, Tensor};
 use kiln_norm::{Norm, NormError, NormLayer};
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::Activation;
 use crate::layers::{Builder, Init, dropout, folded, stem_pool};
@@ -24,6 +28,35 @@ pub enum Stem {
     /// A 3×3 convolution of stride 1 alone: the stages begin at full size. For images of 28×28 or 32×32.
     Cifar,
 }
+
+impl FromStr for Stem {
+    type Err = UnknownStem;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.to_lowercase().as_str() {
+            "imagenet" => Ok(Self::ImageNet),
+            "cifar" => Ok(Self::Cifar),
+            _ => Err(UnknownStem(text.into())),
+        }
+    }
+}
+
+impl fmt::Display for Stem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ImageNet => "imagenet",
+            Self::Cifar => "cifar",
+        })
+    }
+}
+
+/// A name that is no stem's.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("'{0}' is no stem; write imagenet or cifar")]
+pub struct UnknownStem(
+    /// What was given.
+    pub String,
+);
 
 /// The kind of block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
