@@ -239,7 +239,10 @@ pub struct FetchModel {
 
 /// `3x224x224`
 fn image_size(text: &str) -> Result<[usize; 3], String> {
-    let axes: Option<Vec<usize>> = text.split(['x', 'X', '×']).map(|n| n.parse().ok()).collect();
+    let axes: Option<Vec<usize>> = text
+        .split(['x', 'X', '×'])
+        .map(|n| n.parse().ok())
+        .collect();
     let axes = axes.and_then(|axes| <[usize; 3]>::try_from(axes).ok());
     match axes {
         Some(axes) if !axes.contains(&0) => Ok(axes),

@@ -48,7 +48,8 @@ pub use registry::{
     ModelInfo, Settings, Task, ZooError, create, create_segmenter, model_info, models,
 };
 pub use resnet::{
-    BlockKind, ResNet, ResNetConfig, ShortcutKind, SmallResNet, SmallResNetConfig, Stem, UnknownStem,
+    BlockKind, ResNet, ResNetConfig, ShortcutKind, SmallResNet, SmallResNetConfig, Stem,
+    UnknownStem,
 };
 pub use skip::{Branch, DenseSkip, LongSkip, Residual};
 pub use summary::{LayerRow, Summary};

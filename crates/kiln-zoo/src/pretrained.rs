@@ -42,7 +42,9 @@ impl Pretrained {
     /// The weights that there are for a model, in whatever spelling of its name; none for many.
     pub fn of(model: &str) -> Vec<&'static Pretrained> {
         let model = plain(model);
-        ALL.iter().filter(|weights| plain(weights.model) == model).collect()
+        ALL.iter()
+            .filter(|weights| plain(weights.model) == model)
+            .collect()
     }
 
     /// The file's name.

@@ -2,12 +2,11 @@
 
 use kiln::data::catalog::cache_dir;
 use kiln::data::fetch::{Fetcher, FileSpec};
-use kiln::burn::tensor::Device;
+use kiln::device::{Chosen, auto, select};
 use kiln::zoo::{
     LayerRow, ModelInfo, Pretrained, Settings, Summary, Task, create, create_segmenter, model_info,
     models,
 };
-use kiln::device::{auto, select};
 use serde::Serialize;
 
 use super::Result;
@@ -42,10 +41,10 @@ struct Line {
 }
 
 impl Line {
-    fn new(info: &'static ModelInfo, input: Option<[usize; 3]>, device: &Device) -> Self {
+    fn new(info: &'static ModelInfo, input: Option<[usize; 3]>, on: &Chosen) -> Self {
         let input = input.unwrap_or(info.input);
         // An image may be too small for one of them.
-        let summary = info.summarize(input, device).ok();
+        let summary = info.summarize(input, &on.device).ok();
         Self {
             name: info.name,
             summary: info.summary,
@@ -56,27 +55,38 @@ impl Line {
             macs: summary.as_ref().map(Summary::macs),
             source: info.source,
             url: info.url,
-            weights: Pretrained::of(info.name).iter().map(|weights| weights.name).collect(),
+            weights: Pretrained::of(info.name)
+                .iter()
+                .map(|weights| weights.name)
+                .collect(),
         }
     }
 }
 
 /// Shapes and counts need no device, but a model lies on one: the CPU where there is that choice.
-fn on_paper() -> Result<Device> {
+fn on_paper() -> Result<Chosen> {
     let cpu = select("flex").or_else(|_| select("ndarray"));
-    Ok(cpu.or_else(|_| auto())?.device)
+    Ok(cpu.or_else(|_| auto())?)
 }
 
 fn list(args: &Models) -> Result<()> {
-    let device = on_paper()?;
-    let lines = models().iter().map(|info| Line::new(info, args.input, &device));
+    let on = on_paper()?;
+    let lines = models().iter().map(|info| Line::new(info, args.input, &on));
     if args.json {
         output::json(&Listing {
             models: lines.collect(),
         })?;
         return Ok(());
     }
-    let header = ["name", "parameters", "multiply-adds", "input", "classes", "what", "from"];
+    let header = [
+        "name",
+        "parameters",
+        "multiply-adds",
+        "input",
+        "classes",
+        "what",
+        "from",
+    ];
     let mut rows = vec![header.map(String::from).to_vec()];
     for line in lines {
         rows.push(vec![
@@ -117,8 +127,14 @@ struct Described<'a> {
 fn show(name: &str, args: &Models) -> Result<()> {
     // A name that is no line of the list, such as densenet-bc-64-12, has no source to ask.
     let info = model_info(name).ok();
-    let input = args.input.or(info.map(|info| info.input)).unwrap_or([3, 32, 32]);
-    let num_classes = args.classes.or(info.map(|info| info.num_classes)).unwrap_or(10);
+    let input = args
+        .input
+        .or(info.map(|info| info.input))
+        .unwrap_or([3, 32, 32]);
+    let num_classes = args
+        .classes
+        .or(info.map(|info| info.num_classes))
+        .unwrap_or(10);
     let settings = Settings {
         input,
         num_classes,
@@ -126,7 +142,7 @@ fn show(name: &str, args: &Models) -> Result<()> {
         stem: args.stem.as_deref().map(str::parse).transpose()?,
         ..Settings::default()
     };
-    let device = on_paper()?;
+    let device = on_paper()?.device;
     let summary = match create(name, &settings, &device) {
         Ok(model) => model.summary(input),
         Err(kiln::zoo::ZooError::OtherTask { .. }) => {
@@ -148,7 +164,10 @@ fn show(name: &str, args: &Models) -> Result<()> {
     let image = input.map(|axis| axis.to_string()).join("x");
     let mut text = format!("{name}, one image of {image}, {num_classes} classes\n");
     if let Some(info) = info {
-        text.push_str(&format!("{}; {}: {}\n", info.summary, info.source, info.url));
+        text.push_str(&format!(
+            "{}; {}: {}\n",
+            info.summary, info.source, info.url
+        ));
     }
     text.push_str(&format!("\n{summary}"));
     for weights in Pretrained::of(name) {
@@ -173,7 +192,9 @@ fn fetch(args: &FetchModel) -> Result<()> {
     let known = Pretrained::of(info.name);
     let chosen = match &args.weights {
         None => known.last(),
-        Some(name) => known.iter().find(|weights| weights.name.eq_ignore_ascii_case(name)),
+        Some(name) => known
+            .iter()
+            .find(|weights| weights.name.eq_ignore_ascii_case(name)),
     };
     let Some(chosen) = chosen else {
         let names: Vec<&str> = known.iter().map(|weights| weights.name).collect();
@@ -184,7 +205,11 @@ fn fetch(args: &FetchModel) -> Result<()> {
                     .map(|model| model.name)
                     .filter(|name| !Pretrained::of(name).is_empty())
                     .collect();
-                format!("no weights are published for {}; there are for {}", info.name, with.join(", "))
+                format!(
+                    "no weights are published for {}; there are for {}",
+                    info.name,
+                    with.join(", ")
+                )
             }
             false => format!(
                 "{} has no weights named '{}'; there are {}",
@@ -197,9 +222,15 @@ fn fetch(args: &FetchModel) -> Result<()> {
     };
     let folder = match &args.dir {
         Some(folder) => folder.clone(),
-        None => cache_dir().ok_or("there is no cache folder; name one with --dir")?.join("models"),
+        None => cache_dir()
+            .ok_or("there is no cache folder; name one with --dir")?
+            .join("models"),
     };
-    let address = args.mirror.as_deref().unwrap_or(Pretrained::ADDRESS).trim_end_matches('/');
+    let address = args
+        .mirror
+        .as_deref()
+        .unwrap_or(Pretrained::ADDRESS)
+        .trim_end_matches('/');
     let file = FileSpec {
         name: chosen.file_name(),
         urls: vec![format!("{address}/{}", chosen.file_name())],

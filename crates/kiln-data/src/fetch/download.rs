@@ -268,7 +268,9 @@ const LARGEST: u64 = 8 << 30;
 
 /// The size that the server announces.
 fn size(url: &str) -> Result<u64, Failure> {
-    let request = agent(url, 0).head(url).header("Accept-Encoding", "identity");
+    let request = agent(url, 0)
+        .head(url)
+        .header("Accept-Encoding", "identity");
     let response = request.call().map_err(failure)?;
     match response.status().as_u16() {
         200 => {}
