@@ -2,6 +2,8 @@
 //!
 //! A new backend is one line in [`device`].
 
+pub mod formula;
+
 use burn::tensor::{Device, DeviceType};
 
 /// Names the backends to test on, separated by commas: `flex`, `ndarray`, `wgpu`.
