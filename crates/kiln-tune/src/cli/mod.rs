@@ -10,6 +10,7 @@ mod output;
 mod plot;
 mod process;
 mod run;
+mod search;
 mod space;
 mod studies;
 mod trials;
