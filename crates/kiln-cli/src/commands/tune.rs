@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use kiln::train::tune::{RUN_ATTR, study_report};
 use kiln::train::{Objective, OnDiverged, RecipeSpace, TuneEnd, Tuner};
 use kiln::tune::importance::get_param_importances;
-use kiln::tune::{FrozenTrial, ParamValue, Study, StudyBuilder, TrialState, storage};
+use kiln::tune::{FrozenTrial, ParamValue, Study, StudyBuilder, StudyDirection, TrialState, storage};
 use serde::Serialize;
 
 use super::Result;
@@ -45,7 +45,7 @@ pub fn run(args: Tune) -> Result<ExitCode> {
     let space = RecipeSpace::from_file(&args.space)?;
     space.check(&recipe)?;
     let metric = metric(args.metric);
-    let study = open_study(&args, metric.direction())?;
+    let study = open_study(&args, &space, metric.direction())?;
     let device = kiln::device::select(&recipe.device)?;
     output::note(&format!("device: {}", device.reason));
     let mut tuner = Tuner::new(recipe, space, device.into())
@@ -98,10 +98,10 @@ fn metric(choice: MetricChoice) -> Objective {
     }
 }
 
-fn open_study(args: &Tune, direction: kiln::tune::StudyDirection) -> Result<Study> {
+fn open_study(args: &Tune, space: &RecipeSpace, direction: StudyDirection) -> Result<Study> {
     let mut builder = args
         .search
-        .apply(StudyBuilder::new())
+        .study_builder(StudyBuilder::new(), &space.param_space())?
         .name(&args.study)
         .direction(direction)
         .load_if_exists(true);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use kiln_tune::{
-    CategoricalDistribution, Distribution, FloatDistribution, IntDistribution, ParamValue, Suggest,
+    CategoricalDistribution, Distribution, FloatDistribution, IntDistribution, ParamSpace, ParamValue, Suggest,
 };
 use serde::Deserialize;
 use thiserror::Error;
@@ -207,6 +207,25 @@ impl RecipeSpace {
             }
         }
         Ok(())
+    }
+
+    /// Every parameter that a trial may have, those under a condition and those of the largest `repeat` included.
+    pub fn param_space(&self) -> ParamSpace {
+        let mut space = ParamSpace::new();
+        for param in &self.params {
+            let most = param.repeat.as_ref().map(|count| {
+                let counts = self.params.iter().find(|other| other.name == *count);
+                let ends = counts.map_or(Vec::new(), Param::ends);
+                ends.iter().filter_map(Value::as_integer).max().unwrap_or(0)
+            });
+            match most {
+                None => space.insert(param.name.as_str(), param.distribution.clone()),
+                Some(most) => (0..most).for_each(|i| {
+                    space.insert(format!("{}{i}", param.name), param.distribution.clone());
+                }),
+            }
+        }
+        space
     }
 
     /// Asks a trial for every parameter and returns the recipe with them.
@@ -507,6 +526,10 @@ mod tests {
         )
         .unwrap();
         assert_eq!(recipe.model.hidden, Some(vec![100, 5]));
+        let space = RecipeSpace::from_toml(CLASSIC).unwrap().param_space();
+        let names: Vec<&str> = space.iter().map(|(name, _)| &**name).collect();
+        assert_eq!(names.len(), 3 + 1 + 2 * 3);
+        assert!(names.contains(&"n_units_l2") && !names.contains(&"n_units_l3"));
         assert_eq!(recipe.model.dropout, Some(vec![0.25, 0.5]));
     }
 
