@@ -1,38 +1,17 @@
 //! The program as its users meet it: exit codes, what goes to stdout and what to stderr, and what is
 //! left behind when it is killed.
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+mod common;
+
+use std::path::Path;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use common::{Sandbox, fails, stderr, succeeds};
 use serde_json::Value;
 
-/// A folder of its own for each test, and the program run in it.
-struct Sandbox(tempfile::TempDir);
-
+/// Runs that the tests here start and look into.
 impl Sandbox {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
-        command
-            .args(args)
-            .current_dir(self.0.path())
-            .env("KILN_DATA_DIR", self.path("cache"))
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap()
-    }
-
     /// A small run that takes a second or two: 24 steps in 3 epochs, a checkpoint every 3 steps.
     fn train(&self, run: &str, more: &[&str]) -> Command {
         let mut args = vec![
@@ -72,24 +51,6 @@ impl Sandbox {
             })
             .collect()
     }
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-#[track_caller]
-fn fails(output: &Output, message: &str) {
-    assert_eq!(output.status.code(), Some(1), "{}", stderr(output));
-    assert!(stderr(output).contains(message), "{}", stderr(output));
-    assert!(output.stdout.is_empty());
-    assert!(!stderr(output).contains("panicked"), "{}", stderr(output));
-}
-
-#[track_caller]
-fn succeeds(output: &Output) -> Value {
-    assert!(output.status.success(), "{}", stderr(output));
-    serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
 }
 
 /// Waits until the run has taken at least this many steps.
