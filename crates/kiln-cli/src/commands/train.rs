@@ -80,6 +80,7 @@ fn settings(args: &Train) -> Vec<String> {
         ("batch_size", args.batch_size.clone()),
         ("optimizer.lr", args.lr.clone()),
         ("seed", args.seed.clone()),
+        ("grad_health", args.grad_health.clone()),
     ];
     let flags = flags.into_iter();
     let given = flags.filter_map(|(key, value)| Some(format!("{key}={}", value?)));
@@ -146,7 +147,28 @@ fn report(summary: &Summary) -> String {
         ),
         ("run", summary.run.display().to_string()),
     ];
-    let rows: Vec<Vec<String>> = rows.map(|(name, value)| vec![name.into(), value]).into();
+    let mut rows: Vec<Vec<String>> = rows.map(|(name, value)| vec![name.into(), value]).into();
+    let gradients = [
+        (
+            "gradient norm",
+            summary
+                .grad_norm
+                .map(|norm| format!("{norm:.4} (mean of the last epoch, before clipping)")),
+        ),
+        (
+            "skipped steps",
+            summary.skipped_steps.map(|n| n.to_string()),
+        ),
+        (
+            "gradient health",
+            summary.grad_health.as_ref().map(|d| d.verdict.to_string()),
+        ),
+    ];
+    let known = gradients
+        .into_iter()
+        .filter_map(|(name, value)| Some(vec![name.into(), value?]));
+    let place = rows.len() - 1;
+    rows.splice(place..place, known);
     output::table(&rows)
 }
 

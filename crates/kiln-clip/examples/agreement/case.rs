@@ -298,7 +298,11 @@ impl Array {
         let shape: Option<Vec<usize>> = shape.iter().map(size).collect();
         Ok(Self {
             shape: shape.ok_or("a shape with something else than sizes in it")?,
-            data: data.iter().map(number).collect::<Outcome<_>>()?,
+            // Arrays are f32: the text is the shortest that reads back to the same f32, and may be another f64.
+            data: data
+                .iter()
+                .map(|value| number(value).map(|number| f64::from(number as f32)))
+                .collect::<Outcome<_>>()?,
         })
     }
 
