@@ -152,6 +152,3 @@ mod meta {
         (x.clone(), affine.clone())
     }
 }
-
-#[cfg(feature = "cubecl")]
-impl NormOps for burn_cubecl::CubeBackend {}
