@@ -19,6 +19,8 @@
 //! accumulated in `f32` or wider, also for `f16` and `bf16` inputs, in a way that survives a large mean with a small
 //! variance.
 
+#[cfg(feature = "flex")]
+mod flex;
 mod norm;
 
 pub use norm::{

@@ -153,8 +153,5 @@ mod meta {
     }
 }
 
-#[cfg(feature = "flex")]
-impl NormOps for burn::backend::Flex {}
-
 #[cfg(feature = "cubecl")]
 impl NormOps for burn_cubecl::CubeBackend {}
