@@ -3,10 +3,10 @@
 use burn::module::{Module, Param, ParamGroup, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, FloatDType, Tensor};
+use kiln_kernels::multi_tensor::plain::{norm, unit, widen};
 
+use crate::ClipError;
 use crate::grads::{Each, Place, walk};
-use crate::multi::{norm, unit, widen};
-use crate::{ClipError, NormType};
 
 /// Adaptive gradient clipping (AGC), [Brock et al. 2021](https://arxiv.org/abs/2102.06171), equation 3.
 ///
@@ -177,7 +177,7 @@ fn last_layer<M: Module>(module: &M) -> Option<String> {
 pub(crate) fn unit_norms<const D: usize>(tensor: Tensor<D>, axis: usize) -> Tensor<D> {
     if D < 2 {
         let values = tensor.shape().num_elements();
-        return norm(tensor.reshape([values]), NormType::L2).reshape([1; D]);
+        return norm(tensor.reshape([values]), 2.0).reshape([1; D]);
     }
     let units = tensor.dims()[axis];
     let mut shape = [1; D];

@@ -5,12 +5,12 @@ mod diagnosis;
 use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, FloatDType, Tensor};
+use kiln_kernels::multi_tensor::plain::{norm, widen};
 use serde::{Deserialize, Serialize};
 
+use crate::ClipError;
 use crate::agc::rows;
 use crate::grads::{Each, Place, walk};
-use crate::multi::{norm, widen};
-use crate::{ClipError, NormType};
 
 pub use diagnosis::{Diagnosis, Verdict};
 
@@ -43,7 +43,7 @@ pub struct GradHealth {
 /// The gradient of one parameter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LayerHealth {
-    /// The parameter, as PyTorch names it: `layers.0.weight`.
+    /// The path of the module's fields to the parameter: `layers.0.weight`.
     pub name: String,
     /// Its axes. Biases and the weights of norms have one; the diagnosis looks at weights with two or more.
     pub rank: usize,
@@ -194,8 +194,8 @@ fn numbers<const D: usize>(weight: Tensor<D>, grad: Tensor<D>, axis: usize) -> T
     };
     Tensor::cat(
         vec![
-            norm(flat, NormType::L2),
-            norm(weight, NormType::L2),
+            norm(flat, 2.0),
+            norm(weight, 2.0),
             zero.float().mean(),
             tiny.float().mean(),
             finite.bool_not().float().mean(),

@@ -40,7 +40,6 @@ mod config;
 mod error;
 mod grads;
 mod health;
-mod multi;
 mod norm;
 mod norm_type;
 mod skip;

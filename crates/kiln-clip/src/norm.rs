@@ -6,7 +6,9 @@ use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, FloatDType, Tensor};
 
 use crate::grads::{self, Grad};
-use crate::{ClipError, NormType, multi};
+use kiln_kernels::multi_tensor::{self, plain};
+
+use crate::{ClipError, NormType};
 
 /// The norm of all gradients together, `[1]`: `torch.nn.utils.get_total_norm`.
 ///
@@ -240,7 +242,7 @@ pub(crate) fn coefficient(norms: &Tensor<1>, max_norm: f64) -> Tensor<1> {
 
 /// The norm of all gradients, `[1]`; none without gradients.
 pub(crate) fn norm_of(list: &[Grad], p: NormType) -> Option<Tensor<1>> {
-    Some(multi::norm(norms_of(list, p)?, p))
+    Some(plain::norm(norms_of(list, p)?, p.p()))
 }
 
 /// The norm of each gradient, `[list.len()]`, on the first one's device; none without gradients.
@@ -258,7 +260,7 @@ pub(crate) fn norms_of(list: &[Grad], p: NormType) -> Option<Tensor<1>> {
         let tensors: Vec<DispatchTensor> =
             members.iter().map(|&i| list[i].tensor.clone()).collect();
         wide &= tensors.iter().all(|t| t.dtype() == DType::F64);
-        let part = multi::norms(&tensors, p);
+        let part = multi_tensor::norms(&tensors, p.p());
         if members.len() == list.len() {
             return Some(part);
         }
@@ -302,7 +304,7 @@ pub(crate) fn scale_all(list: Vec<Grad>, factors: &Tensor<1>, zero: bool) -> Vec
             .filter_map(|&i| slots[i].take())
             .map(Grad::split)
             .unzip();
-        let scaled = multi::scale(tensors, &own, zero);
+        let scaled = multi_tensor::scale(tensors, &own, zero);
         for ((i, head), tensor) in members.into_iter().zip(heads).zip(scaled) {
             slots[i] = Some(head.with(tensor));
         }

@@ -4,7 +4,9 @@ use burn::backend::TensorMetadata;
 use burn::module::Module;
 use burn::optim::GradientsParams;
 
-use crate::{grads, multi};
+use kiln_kernels::multi_tensor::plain;
+
+use crate::grads;
 
 /// Clips every value of every gradient into `[-clip_value, clip_value]`: `torch.nn.utils.clip_grad_value_`.
 ///
@@ -36,7 +38,7 @@ pub fn clip_grad_value<M: Module>(grads: &mut GradientsParams, module: &M, clip_
     for grad in grads::take(grads, module) {
         let (head, mut tensor) = grad.split();
         if tensor.shape().num_elements() > 0 {
-            tensor = multi::clamp(tensor, clip_value);
+            tensor = plain::clamp(tensor, clip_value);
         }
         head.with(tensor).give(grads);
     }

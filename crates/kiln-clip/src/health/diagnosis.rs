@@ -17,7 +17,7 @@ pub enum Verdict {
     Exploding,
     /// The gradient shrinks over a thousandfold on its way from the loss to the first layer.
     Vanishing,
-    /// Half of the units of a layer, or more, have no gradient at all.
+    /// Nine of ten units of a layer, or more, have no gradient at all.
     Dead,
     /// None of these.
     Fine,
@@ -56,8 +56,8 @@ const ACROSS_LAYERS: f64 = 1e3;
 const BESIDE_WEIGHTS: f64 = 100.0;
 /// The largest norm of a run beside its median.
 const LEAP: f64 = 100.0;
-/// Share of units without a gradient.
-const DEAD: f64 = 0.5;
+/// Share of units without a gradient. Half of them and more are common with ReLU, small batches and dropout.
+const DEAD: f64 = 0.9;
 
 impl Diagnosis {
     /// Judges the measurements of a run, in their order: by the medians over its second half, since first steps are
@@ -216,7 +216,7 @@ fn dead(layers: &[Layer]) -> Option<String> {
     let worst = dead.iter().max_by(|a, b| a.dead.total_cmp(&b.dead))?;
     let others = match dead.len() {
         1 => String::new(),
-        n => format!(" ({} more layers have over half)", n - 1),
+        n => format!(" ({} more layers are as bad)", n - 1),
     };
     Some(format!(
         "{:.0} % of the units of {} have no gradient{others}; try a lower learning rate, leaky ReLU or GELU, or \
