@@ -202,19 +202,19 @@ pub enum Data {
     /// Download a data set into the cache
     #[command(after_help = "Example:\n  kiln data fetch fashion-mnist")]
     Fetch {
-        /// mnist, fashion-mnist or kmnist
+        /// mnist, fashion-mnist, kmnist, cifar10 or cifar100
         name: String,
     },
     /// Counts, class balance, mean and standard deviation
     #[command(
-        after_help = "Examples:\n  kiln data info digits --sheet digits.png\n  kiln data info mnist --data-dir ~/mnist --json"
+        after_help = "Examples:\n  kiln data info digits --sheet digits.png\n  kiln data info mnist --data-dir ~/mnist --json\n  kiln data info mask-folder --data-dir cells --sheet cells.png"
     )]
     Info(Info),
 }
 
 #[derive(ClapArgs)]
 pub struct Info {
-    /// auto, mnist, fashion-mnist, kmnist or digits
+    /// auto, or a data set as `kiln data list` lists it
     pub name: String,
     /// Read the files from this folder
     #[arg(long, value_name = "DIR")]
@@ -222,10 +222,13 @@ pub struct Info {
     /// Never download; use what is on the disk
     #[arg(long)]
     pub offline: bool,
-    /// Seed of the digits that Kiln draws
+    /// Seed of the digits or shapes that Kiln draws
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// Write a picture of the first images of the training split
+    /// Scale the pictures of a folder to this size
+    #[arg(long, value_name = "HEIGHT,WIDTH", value_delimiter = ',')]
+    pub size: Option<Vec<usize>>,
+    /// Write a picture of the first images of the training split; masks beside their images
     #[arg(long, value_name = "PNG")]
     pub sheet: Option<PathBuf>,
     /// Print the numbers as one JSON object
