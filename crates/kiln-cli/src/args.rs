@@ -31,7 +31,7 @@ pub enum Command {
     Predict(Predict),
     /// List the devices of this machine
     Devices(Devices),
-    /// List the models of the zoo
+    /// List the models of the zoo, show one layer by layer, fetch trained weights
     Models(Models),
     /// List, fetch and describe data sets
     #[command(subcommand)]
@@ -183,11 +183,71 @@ pub struct Devices {
 }
 
 #[derive(ClapArgs)]
-#[command(after_help = "Example:\n  kiln models")]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  kiln models\n  kiln models resnet50 --input 3x224x224\n  kiln models resnet18 --input 3x32x32 --stem cifar --classes 10 --json\n  kiln models fetch resnet18"
+)]
 pub struct Models {
-    /// Print the list as one JSON object
+    #[command(subcommand)]
+    pub command: Option<ModelsCommand>,
+    /// Show this model layer by layer
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+    /// Channels, height and width of an image [default: those of the model's source]
+    #[arg(long, value_name = "CxHxW", value_parser = image_size)]
+    pub input: Option<[usize; 3]>,
+    /// Number of classes [default: that of the model's source]
+    #[arg(long, value_name = "N", requires = "name")]
+    pub classes: Option<usize>,
+    /// Normalization: batch, layer, instance, group:N, group-size:N, rms or none
+    #[arg(long, value_name = "NORM", requires = "name")]
+    pub norm: Option<String>,
+    /// Stem of a ResNet or DenseNet: imagenet or cifar
+    #[arg(long, value_name = "STEM", requires = "name")]
+    pub stem: Option<String>,
+    /// Print the list or the layers as one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Subcommand)]
+pub enum ModelsCommand {
+    /// Download weights that were trained on ImageNet
+    #[command(
+        after_help = "Examples:\n  kiln models fetch resnet18\n  kiln models fetch resnet50 --weights IMAGENET1K_V1 --dir weights"
+    )]
+    Fetch(FetchModel),
+}
+
+#[derive(ClapArgs)]
+pub struct FetchModel {
+    /// The model
+    pub name: String,
+    /// Which weights, by torchvision's name [default: the latest]
+    #[arg(long, value_name = "WEIGHTS")]
+    pub weights: Option<String>,
+    /// Put the file into this folder [default: models in Kiln's cache]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Fetch from this address instead of https://download.pytorch.org/models
+    #[arg(long, value_name = "URL")]
+    pub mirror: Option<String>,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `3x224x224`
+fn image_size(text: &str) -> Result<[usize; 3], String> {
+    let axes: Option<Vec<usize>> = text
+        .split(['x', 'X', '×'])
+        .map(|n| n.parse().ok())
+        .collect();
+    let axes = axes.and_then(|axes| <[usize; 3]>::try_from(axes).ok());
+    match axes {
+        Some(axes) if !axes.contains(&0) => Ok(axes),
+        _ => Err("give channels, height and width, such as 3x224x224".into()),
+    }
 }
 
 #[derive(Subcommand)]

@@ -2,6 +2,8 @@
 //!
 //! A new backend is one line in [`device`].
 
+pub mod formula;
+
 use burn::tensor::{Device, DeviceType};
 
 /// Names the backends to test on, separated by commas: `flex`, `ndarray`, `wgpu`.
@@ -20,7 +22,10 @@ pub const VARIABLE: &str = "KILN_TEST_DEVICES";
 pub fn devices() -> Vec<Device> {
     let names = std::env::var(VARIABLE).unwrap_or_else(|_| "flex,ndarray".into());
     let devices: Vec<Device> = names.split(',').filter_map(|n| device(n.trim())).collect();
-    assert!(!devices.is_empty(), "no device to test on: {VARIABLE}={names}");
+    assert!(
+        !devices.is_empty(),
+        "no device to test on: {VARIABLE}={names}"
+    );
     devices
 }
 

@@ -515,6 +515,7 @@ fn settings(model: &ModelRecipe, data: &Prepared) -> Settings {
         hidden: model.hidden.clone(),
         channels: model.channels.clone(),
         dropout: model.dropout.clone(),
+        ..Settings::default()
     }
 }
 

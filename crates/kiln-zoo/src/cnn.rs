@@ -1,11 +1,15 @@
 //! A LeNet-like convolutional network.
 
 use burn::module::Module;
-use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
-use burn::nn::{BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Linear, LinearConfig};
-use burn::nn::{PaddingConfig2d, Relu};
+use burn::nn::conv::Conv2d;
+use burn::nn::pool::MaxPool2d;
+use burn::nn::{Dropout, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
+use kiln_norm::{Norm, NormError, NormLayer};
+
+use crate::Activation;
+use crate::layers::{Builder, Init, dropout, folded, max_pool_2};
+use crate::pass::{Forward, Pass};
 
 /// Configuration of a [`Cnn`].
 ///
@@ -16,6 +20,8 @@ use burn::tensor::{Device, Tensor};
 /// | `channels` | `[32, 64]` | output channels of the two convolutions |
 /// | `hidden` | 128 | units of the hidden fully connected layer |
 /// | `dropout` | 0.25 | probability in `[0, 1)`, after the hidden layer |
+/// | `norm` | batch | any [`Norm`] |
+/// | `activation` | ReLU | any [`Activation`] |
 #[derive(Clone, Debug, PartialEq)]
 pub struct CnnConfig {
     /// Channels, height and width of an image.
@@ -28,6 +34,10 @@ pub struct CnnConfig {
     pub hidden: usize,
     /// Dropout probability after the hidden layer.
     pub dropout: f64,
+    /// The normalization after each convolution.
+    pub norm: Norm,
+    /// The nonlinearity.
+    pub activation: Activation,
 }
 
 impl CnnConfig {
@@ -39,45 +49,49 @@ impl CnnConfig {
             channels: [32, 64],
             hidden: 128,
             dropout: 0.25,
+            norm: Norm::Batch,
+            activation: Activation::Relu,
         }
     }
 
     /// Initializes the network on `device`, its weights drawn as PyTorch's layers draw theirs
     /// (uniform within `1 / sqrt(fan_in)`).
     ///
+    /// # Errors
+    ///
+    /// If the normalization cannot take one of the widths.
+    ///
     /// # Panics
     ///
     /// If the image is smaller than 4×4 or a size is zero; [`create`](crate::create) returns an
     /// error instead.
-    pub fn init(&self, device: &Device) -> Cnn {
+    pub fn init(&self, device: &Device) -> Result<Cnn, NormError> {
         let [channels, height, width] = self.input;
         assert!(
             height >= 4 && width >= 4,
             "the CNN halves an image twice, so it needs at least 4x4 pixels, but got {height}x{width}"
         );
         let [c1, c2] = self.channels;
-        let conv = |from, to| {
-            Conv2dConfig::new([from, to], [3, 3])
-                .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
-                // A bias is lost in the normalization that follows.
-                .with_bias(false)
-                .init(device)
+        let build = Builder {
+            norm: &self.norm,
+            init: Init::Default,
+            device,
         };
-        Cnn {
-            conv1: conv(channels, c1),
-            bn1: BatchNormConfig::new(c1).init(device),
-            conv2: conv(c1, c2),
-            bn2: BatchNormConfig::new(c2).init(device),
-            pool: MaxPool2dConfig::new([2, 2]).with_strides([2, 2]).init(),
-            fc1: LinearConfig::new(c2 * (height / 4) * (width / 4), self.hidden).init(device),
-            dropout: DropoutConfig::new(self.dropout).init(),
-            fc2: LinearConfig::new(self.hidden, self.num_classes).init(device),
-            relu: Relu::new(),
-        }
+        Ok(Cnn {
+            conv1: build.conv([channels, c1], 3, 1),
+            bn1: build.norm(c1)?,
+            conv2: build.conv([c1, c2], 3, 1),
+            bn2: build.norm(c2)?,
+            pool: max_pool_2(),
+            fc1: build.linear(c2 * (height / 4) * (width / 4), self.hidden),
+            dropout: dropout(self.dropout),
+            fc2: build.linear(self.hidden, self.num_classes),
+            activation: self.activation,
+        })
     }
 }
 
-/// Two blocks of convolution 3×3, batch normalization, ReLU and 2×2 max pooling, then a hidden
+/// Two blocks of convolution 3×3, normalization, activation and 2×2 max pooling, then a hidden
 /// layer with dropout and a linear classifier.
 ///
 /// It is LeNet-5 ([LeCun et al. 1998](http://yann.lecun.com/exdb/publis/pdf/lecun-98.pdf)) with
@@ -89,20 +103,21 @@ impl CnnConfig {
 /// use burn::tensor::Tensor;
 /// use kiln_zoo::CnnConfig;
 /// # let device = kiln_testing::devices().remove(0);
-/// let model = CnnConfig::new([1, 28, 28], 10).init(&device);
+/// let model = CnnConfig::new([1, 28, 28], 10).init(&device)?;
 /// assert_eq!(model.forward(Tensor::zeros([4, 1, 28, 28], &device)).dims(), [4, 10]);
+/// # Ok::<(), kiln_norm::NormError>(())
 /// ```
 #[derive(Module, Debug)]
 pub struct Cnn {
     conv1: Conv2d,
-    bn1: BatchNorm,
+    bn1: NormLayer,
     conv2: Conv2d,
-    bn2: BatchNorm,
+    bn2: NormLayer,
     pool: MaxPool2d,
     fc1: Linear,
     dropout: Dropout,
     fc2: Linear,
-    relu: Relu,
+    activation: Activation,
 }
 
 impl Cnn {
@@ -113,12 +128,66 @@ impl Cnn {
     /// - `images`: `[batch, channels, height, width]`
     /// - output: `[batch, num_classes]`
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        // Pooling before the ReLU gives the same values and rectifies a quarter as many.
-        let x = self.bn1.forward(self.conv1.forward(images));
-        let x = self.relu.forward(self.pool.forward(x));
-        let x = self.bn2.forward(self.conv2.forward(x));
-        let x = self.relu.forward(self.pool.forward(x));
-        let x = self.fc1.forward(x.flatten(1, 3));
-        self.fc2.forward(self.dropout.forward(self.relu.forward(x)))
+        self.pass(&mut Forward, images)
+    }
+
+    /// One [pass](Pass) over the network.
+    pub fn pass<P: Pass>(&self, p: &mut P, images: P::Maps) -> P::Vectors {
+        let x = self.features(p, images).pop().expect("two blocks");
+        let x = p.flatten(x);
+        let x = p.linear("fc1", &self.fc1, x);
+        let x = p.vectors(x, |x| self.dropout.forward(self.activation.forward(x)));
+        p.linear("fc2", &self.fc2, x)
+    }
+
+    /// The outputs of the two blocks.
+    pub fn features<P: Pass>(&self, p: &mut P, images: P::Maps) -> Vec<P::Maps> {
+        let x = p.conv("conv1", &self.conv1, images);
+        let first = self.rest(p, "bn1", &self.bn1, x);
+        let x = p.conv("conv2", &self.conv2, first.clone());
+        let second = self.rest(p, "bn2", &self.bn2, x);
+        vec![first, second]
+    }
+
+    /// A block after its convolution.
+    fn rest<P: Pass>(&self, p: &mut P, name: &str, norm: &NormLayer, x: P::Maps) -> P::Maps {
+        let x = p.norm(name, norm, x);
+        if self.activation == Activation::Relu {
+            // Pooling before the ReLU gives the same values and rectifies a quarter as many.
+            let x = p.max_pool("pool", &self.pool, x);
+            return p.activation(self.activation, x);
+        }
+        let x = p.activation(self.activation, x);
+        p.max_pool("pool", &self.pool, x)
+    }
+
+    /// The same network for inference, each batch normalization folded into the convolution before it.
+    pub fn fold(self) -> Self {
+        let (conv1, bn1) = folded(self.conv1, self.bn1);
+        let (conv2, bn2) = folded(self.conv2, self.bn2);
+        Self {
+            conv1,
+            bn1,
+            conv2,
+            bn2,
+            ..self
+        }
+    }
+
+    /// All but the last layer frozen, running statistics included.
+    pub fn freeze_backbone(self) -> Self {
+        let fc2 = self.fc2.clone();
+        Self {
+            fc2,
+            ..self.freeze()
+        }
+    }
+
+    /// The same network with a freshly drawn last layer for another number of classes.
+    pub fn with_new_head(self, num_classes: usize) -> Self {
+        let weight = &self.fc2.weight;
+        let fc2 = LinearConfig::new(weight.lazy_shape()[0], num_classes);
+        let fc2 = fc2.init(&weight.lazy_device());
+        Self { fc2, ..self }
     }
 }

@@ -15,13 +15,42 @@
 //! # Ok::<(), kiln_zoo::ZooError>(())
 //! ```
 
+mod activation;
+mod architecture;
+mod backbone;
 mod cnn;
+mod densenet;
+mod layers;
 mod mlp;
+mod network;
 mod params;
+pub mod pass;
+mod pretrained;
 mod registry;
+mod resnet;
+mod skip;
+mod summary;
+mod table;
+mod unet;
+mod upsample;
 pub mod weights;
 
+pub use activation::{Activation, UnknownActivation};
+pub use backbone::{Backbone, BackboneUNet, BackboneUNetConfig};
 pub use cnn::{Cnn, CnnConfig};
+pub use densenet::{CifarDenseNet, CifarDenseNetConfig, DenseNet, DenseNetConfig};
+pub use kiln_norm::{Norm, NormLayer};
 pub use mlp::{Mlp, MlpConfig};
+pub use network::{Classifier, Segmenter};
 pub use params::num_params;
-pub use registry::{Classifier, ModelInfo, Settings, ZooError, create, models};
+pub use pretrained::Pretrained;
+pub use registry::{
+    ModelInfo, Settings, Task, ZooError, create, create_segmenter, model_info, models,
+};
+pub use resnet::{
+    BlockKind, ResNet, ResNetConfig, ShortcutKind, SmallResNet, SmallResNetConfig, Stem,
+    UnknownStem,
+};
+pub use skip::{Branch, DenseSkip, LongSkip, Residual};
+pub use summary::{LayerRow, Summary};
+pub use unet::{UNet, UNetConfig};

@@ -1,8 +1,11 @@
 //! A multilayer perceptron.
 
 use burn::module::Module;
-use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig, Relu};
+use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
+
+use crate::Activation;
+use crate::pass::{Forward, Pass};
 
 /// Configuration of an [`Mlp`].
 ///
@@ -12,6 +15,7 @@ use burn::tensor::{Device, Tensor};
 /// | `num_classes` | | at least 1 |
 /// | `hidden` | `[128]` | units of each hidden layer; empty makes it logistic regression |
 /// | `dropout` | `[0.25]` | probability in `[0, 1)` after each hidden layer; the last one given serves the layers left |
+/// | `activation` | ReLU | any [`Activation`] |
 #[derive(Clone, Debug, PartialEq)]
 pub struct MlpConfig {
     /// Values in one sample.
@@ -22,6 +26,8 @@ pub struct MlpConfig {
     pub hidden: Vec<usize>,
     /// Dropout probability after each hidden layer.
     pub dropout: Vec<f64>,
+    /// The nonlinearity.
+    pub activation: Activation,
 }
 
 impl MlpConfig {
@@ -32,6 +38,7 @@ impl MlpConfig {
             num_classes,
             hidden: vec![128],
             dropout: vec![0.25],
+            activation: Activation::Relu,
         }
     }
 
@@ -50,12 +57,12 @@ impl MlpConfig {
             layers,
             dropouts,
             output: LinearConfig::new(inputs, self.num_classes).init(device),
-            relu: Relu::new(),
+            activation: self.activation,
         }
     }
 }
 
-/// Fully connected layers, each followed by ReLU and dropout, and a linear classifier.
+/// Fully connected layers, each followed by an activation and dropout, and a linear classifier.
 ///
 /// ```
 /// use burn::tensor::Tensor;
@@ -70,7 +77,7 @@ pub struct Mlp {
     layers: Vec<Linear>,
     dropouts: Vec<Dropout>,
     output: Linear,
-    relu: Relu,
+    activation: Activation,
 }
 
 impl Mlp {
@@ -81,10 +88,45 @@ impl Mlp {
     /// - `images`: `[batch, channels, height, width]`
     /// - output: `[batch, num_classes]`
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        let mut x: Tensor<2> = images.flatten(1, 3);
-        for (layer, dropout) in self.layers.iter().zip(&self.dropouts) {
-            x = dropout.forward(self.relu.forward(layer.forward(x)));
+        self.pass(&mut Forward, images)
+    }
+
+    /// One [pass](Pass) over the network.
+    pub fn pass<P: Pass>(&self, p: &mut P, images: P::Maps) -> P::Vectors {
+        let x = p.flatten(images);
+        let x = self.hidden(p, x);
+        p.linear("output", &self.output, x)
+    }
+
+    fn hidden<P: Pass>(&self, p: &mut P, x: P::Vectors) -> P::Vectors {
+        let layers = self.layers.iter().zip(&self.dropouts).enumerate();
+        layers.fold(x, |x, (i, (layer, dropout))| {
+            let x = p.linear(&format!("layers.{i}"), layer, x);
+            p.vectors(x, |x| dropout.forward(self.activation.forward(x)))
+        })
+    }
+
+    /// The output of the hidden layers, as maps of 1×1.
+    pub fn features(&self, images: Tensor<4>) -> Tensor<4> {
+        let x = self.hidden(&mut Forward, images.flatten(1, 3));
+        let [batch, units] = x.dims();
+        x.reshape([batch, units, 1, 1])
+    }
+
+    /// All but the last layer frozen.
+    pub fn freeze_backbone(self) -> Self {
+        let output = self.output.clone();
+        Self {
+            output,
+            ..self.freeze()
         }
-        self.output.forward(x)
+    }
+
+    /// The same network with a freshly drawn last layer for another number of classes.
+    pub fn with_new_head(self, num_classes: usize) -> Self {
+        let weight = &self.output.weight;
+        let output = LinearConfig::new(weight.lazy_shape()[0], num_classes);
+        let output = output.init(&weight.lazy_device());
+        Self { output, ..self }
     }
 }

@@ -35,7 +35,7 @@ pub fn num_params<M: Module>(model: &M) -> usize {
                 .last()
                 .is_some_and(|name| name.starts_with("running_"));
             if !buffer {
-                self.parameters += param.shape().num_elements();
+                self.parameters += param.lazy_shape().num_elements();
             }
         }
     }

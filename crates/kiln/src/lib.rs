@@ -22,6 +22,7 @@
 pub mod device;
 
 pub use kiln_data as data;
+pub use kiln_norm as norm;
 pub use kiln_train as train;
 pub use kiln_tune as tune;
 pub use kiln_zoo as zoo;

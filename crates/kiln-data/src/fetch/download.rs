@@ -164,7 +164,10 @@ impl Fetcher {
             return ProgressBar::hidden();
         }
         if !io::stderr().is_terminal() {
-            eprintln!("fetching {} ({} bytes)", spec.name, spec.size);
+            match spec.size {
+                FileSpec::UNKNOWN_SIZE => eprintln!("fetching {}", spec.name),
+                size => eprintln!("fetching {} ({size} bytes)", spec.name),
+            }
             return ProgressBar::hidden();
         }
         let style = ProgressStyle::with_template(
@@ -185,6 +188,21 @@ fn transfer(
     part: &Part,
     bar: &ProgressBar,
 ) -> Result<Result<(), Failure>, FetchError> {
+    let sized;
+    let spec = match spec.size {
+        FileSpec::UNKNOWN_SIZE => match size(url) {
+            Ok(size) => {
+                bar.set_length(size);
+                sized = FileSpec {
+                    size,
+                    ..spec.clone()
+                };
+                &sized
+            }
+            Err(failure) => return Ok(Err(failure)),
+        },
+        _ => spec,
+    };
     // What an earlier try left may be of another file; then a fresh start at once tells.
     let resumed = part.len() > 0;
     let mut result = transfer_once(url, spec, part, bar)?;
@@ -218,7 +236,7 @@ fn transfer_once(
         part.open(have)?
     };
     let found = sha256(&part.path).map_err(|source| part.error("read", source))?;
-    if found != spec.sha256 {
+    if !spec.is_sha256(&found) {
         part.discard()?;
         return Ok(Err(Failure::WrongChecksum {
             found,
@@ -229,20 +247,49 @@ fn transfer_once(
     Ok(Ok(()))
 }
 
-/// Asks for the bytes from `have` on; gives the body and the offset it really begins at.
-fn request(url: &str, spec: &FileSpec, have: u64) -> Result<(impl Read, u64), Failure> {
+/// What will be asked of `url`, with time for `size` bytes.
+fn agent(url: &str, size: u64) -> ureq::Agent {
     let mut config = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .user_agent(concat!("kiln/", env!("CARGO_PKG_VERSION")))
         .timeout_resolve(Some(REACH))
         .timeout_connect(Some(REACH))
         .timeout_recv_response(Some(ANSWER))
-        .timeout_recv_body(Some(ANSWER + Duration::from_secs(spec.size / SLOWEST)));
+        .timeout_recv_body(Some(ANSWER + Duration::from_secs(size / SLOWEST)));
     // A proxy from the environment serves the world, not this machine.
     if url.starts_with("http://127.0.0.1") || url.starts_with("http://localhost") {
         config = config.proxy(None);
     }
-    let agent = ureq::Agent::from(config.build());
+    ureq::Agent::from(config.build())
+}
+
+/// The largest file that a server may offer where no size is known.
+const LARGEST: u64 = 8 << 30;
+
+/// The size that the server announces.
+fn size(url: &str) -> Result<u64, Failure> {
+    let request = agent(url, 0)
+        .head(url)
+        .header("Accept-Encoding", "identity");
+    let response = request.call().map_err(failure)?;
+    match response.status().as_u16() {
+        200 => {}
+        status => return Err(Failure::Status(status)),
+    }
+    let header = response.headers().get("Content-Length");
+    let size = header.and_then(|text| text.to_str().ok()?.trim().parse().ok());
+    match size {
+        Some(size @ 1..=LARGEST) => Ok(size),
+        Some(size) => Err(Failure::Protocol(format!(
+            "the server offers {size} bytes, expected 1 to {LARGEST}"
+        ))),
+        None => Err(Failure::Protocol("the server announces no size".into())),
+    }
+}
+
+/// Asks for the bytes from `have` on; gives the body and the offset it really begins at.
+fn request(url: &str, spec: &FileSpec, have: u64) -> Result<(impl Read, u64), Failure> {
+    let agent = agent(url, spec.size);
     let mut request = agent.get(url).header("Accept-Encoding", "identity");
     if have > 0 {
         request = request.header("Range", format!("bytes={have}-"));

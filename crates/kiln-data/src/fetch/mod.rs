@@ -20,6 +20,9 @@ use sha2::{Digest, Sha256};
 pub use download::Fetcher;
 pub use error::{Failure, FetchError};
 
+/// Fewer digits of a check sum than this say nothing.
+const SHORTEST_SHA256: usize = 8;
+
 /// A file that can be fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileSpec {
@@ -27,22 +30,32 @@ pub struct FileSpec {
     pub name: String,
     /// Addresses of copies (`https://` or `http://`), tried in this order.
     pub urls: Vec<String>,
-    /// Exact size in bytes.
+    /// Exact size in bytes; [`UNKNOWN_SIZE`](Self::UNKNOWN_SIZE) takes what the server says.
     pub size: u64,
-    /// SHA-256 of the content, 64 lower-case hexadecimal digits.
+    /// SHA-256 of the content, 64 lower-case hexadecimal digits; or the first of them, at least eight, where no more is
+    /// known. Eight digits tell a damaged file from a whole one, but not one that somebody made to have them.
     pub sha256: String,
 }
 
 impl FileSpec {
+    /// For a file whose publisher names no size.
+    pub const UNKNOWN_SIZE: u64 = 0;
+
     /// Whether the file at `path` has this size and check sum.
     ///
     /// # Errors
     /// What the operating system says, also if there is no such file.
     pub fn matches(&self, path: &Path) -> io::Result<bool> {
-        if std::fs::metadata(path)?.len() != self.size {
+        let size = std::fs::metadata(path)?.len();
+        if self.size != Self::UNKNOWN_SIZE && size != self.size {
             return Ok(false);
         }
-        Ok(sha256(path)? == self.sha256)
+        Ok(self.is_sha256(&sha256(path)?))
+    }
+
+    /// Whether this is the check sum, as far as that is known.
+    fn is_sha256(&self, found: &str) -> bool {
+        self.sha256.len() >= SHORTEST_SHA256 && found.starts_with(&self.sha256)
     }
 
     /// What a person can do without this program: fetch the file from here and put it there.

@@ -7,53 +7,17 @@
 //! A PATH is a JSON file of a reference layout, or a folder of such files. Each file is recognized by its layout, not by its
 //! name; `--device` takes what `kiln devices` lists.
 
+mod check;
 mod loader;
+mod zoo;
 
-use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use burn::tensor::Device;
 use serde_json::Value;
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
-
-/// One comparison.
-struct Check {
-    /// What was compared.
-    what: String,
-    /// The worst error in units of what is allowed: at most 1 is right. NaN is wrong.
-    ratio: f64,
-    /// Where a wrong one goes wrong.
-    detail: Vec<String>,
-}
-
-impl Check {
-    fn new(what: impl Into<String>, ratio: f64) -> Self {
-        Self {
-            what: what.into(),
-            ratio,
-            detail: Vec::new(),
-        }
-    }
-
-    /// A comparison in which nothing may differ: `detail` says what does.
-    fn exact(what: impl Into<String>, detail: Vec<String>) -> Self {
-        Self {
-            what: what.into(),
-            ratio: if detail.is_empty() {
-                0.0
-            } else {
-                f64::INFINITY
-            },
-            detail,
-        }
-    }
-
-    fn agrees(&self) -> bool {
-        self.ratio <= 1.0
-    }
-}
+use check::{Check, Result, numbers, shape, worst};
 
 /// A layout: what it is called, how a file of it is recognized, and what compares it.
 type Layout = (
@@ -63,11 +27,21 @@ type Layout = (
 );
 
 /// One layout per line: several people add to this list.
-const LAYOUTS: &[Layout] = &[(
-    "weight files",
-    |file| file["files"][0]["file"].is_string(),
-    loader::compare,
-)];
+#[rustfmt::skip]
+const LAYOUTS: &[Layout] = &[
+    ("weight files", |file| file["files"][0]["file"].is_string(), loader::compare),
+    ("training steps of a model", |file| file["model"].is_string() && file["mode"] == "train", zoo::train),
+    ("a model's output", |file| file["model"].is_string() && file["stages"].is_array(), zoo::evaluate),
+    ("names and shapes", |file| first(file)[0].is_string(), zoo::state_dicts),
+    ("parameter counts", |file| first(file)["state_dict_entries"].is_u64(), zoo::parameter_counts),
+    ("multiply-adds", |file| first(file)["macs_by_kind"].is_object(), zoo::macs),
+];
+
+/// What the first of several models has.
+fn first(file: &Value) -> &Value {
+    let entries = file.as_object().and_then(|models| models.values().next());
+    entries.unwrap_or(&Value::Null)
+}
 
 fn main() -> ExitCode {
     match run() {
@@ -160,45 +134,4 @@ fn json_files(path: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     Ok(files)
-}
-
-/// The numbers of `{"shape": [..], "data": [..]}`, where the non-finite ones are strings.
-fn numbers(array: &Value) -> Result<Vec<f64>> {
-    let number = |value: &Value| match value {
-        Value::String(text) => text.parse().ok(),
-        value => value.as_f64(),
-    };
-    let data = array["data"].as_array().ok_or("an array without data")?;
-    let numbers: Option<Vec<f64>> = data.iter().map(number).collect();
-    numbers.ok_or_else(|| "an array with something else than numbers in it".into())
-}
-
-/// The shape of `{"shape": [..], "data": [..]}`.
-fn shape(array: &Value) -> Result<Vec<usize>> {
-    let axes = array["shape"]
-        .as_array()
-        .ok_or("an array without a shape")?;
-    let axes: Option<Vec<usize>> = axes
-        .iter()
-        .map(|axis| Some(axis.as_u64()? as usize))
-        .collect();
-    axes.ok_or_else(|| "a shape with something else than sizes in it".into())
-}
-
-/// The largest difference; NaN if the lengths differ or one number is NaN and the other is not.
-fn worst(ours: &[f64], theirs: &[f64]) -> f64 {
-    if ours.len() != theirs.len() {
-        return f64::NAN;
-    }
-    let differences = ours
-        .iter()
-        .zip(theirs)
-        .map(|(a, b)| if a == b { 0.0 } else { (a - b).abs() });
-    differences.fold(0.0, |worst, next| {
-        if next.is_nan() || worst.is_nan() {
-            f64::NAN
-        } else {
-            next.max(worst)
-        }
-    })
 }

@@ -36,7 +36,7 @@ mod zip;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use burn::module::Module;
+use burn::module::{Module, ParamId};
 
 pub use error::{Mismatch, Misshapen, Missing, Unexpected, WeightsError};
 pub use file::{Element, Entry, Format, StateDict};
@@ -249,4 +249,30 @@ pub fn names<M: Module>(model: &M) -> Vec<(String, Vec<usize>)> {
         .into_iter()
         .map(|slot| (slot.name, slot.shape))
         .collect()
+}
+
+/// Gives every parameter and buffer a value computed from its name and shape in PyTorch: `values` returns the numbers in
+/// PyTorch's order, or nothing to leave a parameter as it is.
+///
+/// # Panics
+///
+/// If there are not as many numbers as the shape says.
+///
+/// ```
+/// use kiln_zoo::weights;
+/// # let device = kiln_testing::devices().remove(0);
+/// let linear = burn::nn::LinearConfig::new(2, 3).init(&device);
+/// let linear = weights::fill(linear, |name, shape| {
+///     (name == "weight").then(|| vec![0.5; shape.iter().product()])
+/// });
+/// assert_eq!(linear.weight.val().sum().into_scalar::<f32>(), 3.0);
+/// ```
+pub fn fill<M: Module>(model: M, mut values: impl FnMut(&str, &[usize]) -> Option<Vec<f32>>) -> M {
+    module::fill(model, Style::PyTorch(&str::to_owned), &mut values)
+}
+
+/// The name in PyTorch and the identity in Burn of every float parameter and buffer, to find a parameter's gradient by
+/// its name.
+pub fn ids<M: Module>(model: &M) -> Vec<(String, ParamId)> {
+    module::ids(model, Style::PyTorch(&str::to_owned))
 }

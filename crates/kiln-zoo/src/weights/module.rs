@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, Parameter};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId, Parameter};
 use burn::tensor::kind::Basic;
 use burn::tensor::{Bool, DType, Device, Int, Shape, Tensor, TensorData};
 
@@ -351,4 +351,93 @@ fn transposed(from: &[u8], shape: &[usize], size: usize) -> Vec<u8> {
         }
     }
     bytes
+}
+
+/// Gives every parameter and buffer a value by its name and shape in PyTorch.
+pub(super) fn fill<M: Module>(
+    model: M,
+    style: Style,
+    values: &mut dyn FnMut(&str, &[usize]) -> Option<Vec<f32>>,
+) -> M {
+    struct Fill<'a> {
+        walk: Walk<'a>,
+        values: &'a mut dyn FnMut(&str, &[usize]) -> Option<Vec<f32>>,
+    }
+    impl Fill<'_> {
+        fn data(&mut self, shape: Shape) -> Option<TensorData> {
+            let place = self.walk.place(shape.num_dims());
+            let wanted = place.shape(&shape);
+            let values = (self.values)(&place.name, &wanted)?;
+            assert_eq!(
+                values.len(),
+                shape.num_elements(),
+                "{} has the shape {wanted:?}",
+                place.name
+            );
+            if !place.transposed {
+                return Some(TensorData::new(values, shape));
+            }
+            let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+            let bytes = transposed(&bytes, &wanted, size_of::<f32>());
+            Some(Element::F32.typed(&bytes, shape))
+        }
+    }
+    impl ModuleMapper for Fill<'_> {
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.walk.enter(name, container);
+        }
+        fn exit_module(&mut self, _name: &str, container: &str) {
+            self.walk.exit(container);
+        }
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            match self.data(param.lazy_shape()) {
+                Some(data) => {
+                    let tensor = Tensor::from_data(data, &param.lazy_device());
+                    put(param, tensor)
+                }
+                None => param,
+            }
+        }
+        fn map_int<const D: usize>(
+            &mut self,
+            param: Param<Tensor<D, Int>>,
+        ) -> Param<Tensor<D, Int>> {
+            match self.data(param.lazy_shape()) {
+                Some(data) => {
+                    let data = data.convert_dtype(DType::I64);
+                    let tensor = Tensor::from_data(data, &param.lazy_device());
+                    put(param, tensor)
+                }
+                None => param,
+            }
+        }
+    }
+    let walk = Walk::new(style);
+    model.map(&mut Fill { walk, values })
+}
+
+/// Name and identity of every float parameter and buffer.
+pub(super) fn ids<M: Module>(model: &M, style: Style) -> Vec<(String, ParamId)> {
+    struct Ids<'a> {
+        walk: Walk<'a>,
+        ids: Vec<(String, ParamId)>,
+    }
+    impl ModuleVisitor for Ids<'_> {
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.walk.enter(name, container);
+        }
+        fn exit_module(&mut self, _name: &str, container: &str) {
+            self.walk.exit(container);
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let place = self.walk.place(D);
+            self.ids.push((place.name, param.id));
+        }
+    }
+    let mut ids = Ids {
+        walk: Walk::new(style),
+        ids: Vec::new(),
+    };
+    model.visit(&mut ids);
+    ids.ids
 }
