@@ -29,6 +29,10 @@ pub enum Command {
     Eval(Eval),
     /// Predict the class of pictures
     Predict(Predict),
+    /// Search the fields of a recipe: each trial of a study is a run
+    Tune(Box<Tune>),
+    /// Write a run or a study as one HTML page
+    Report(Report),
     /// List the devices of this machine
     Devices(Devices),
     /// List the models of the zoo, show one layer by layer, fetch trained weights
@@ -46,6 +50,34 @@ pub enum Command {
     after_help = "Examples:\n  kiln train\n  kiln train --data fashion-mnist --epochs 10 --batch-size 128\n  kiln train --set optimizer.name=sgd --set optimizer.lr=0.1 --set optimizer.momentum=0.9\n  kiln train --recipe mnist.toml --device wgpu:1\n  kiln train --resume runs/2026-11-22_131502-cnn-mnist\n\nEvery key of a recipe: kiln train --keys"
 )]
 pub struct Train {
+    #[command(flatten)]
+    pub recipe_args: RecipeArgs,
+    /// Seed of weights, order, augmentation and dropout (recipe: seed)
+    #[arg(long, value_name = "N")]
+    pub seed: Option<String>,
+    /// Folder for this run; it must not exist [default: a new one under --runs]
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    pub run_dir: Option<PathBuf>,
+    /// Folder of all runs
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub runs: PathBuf,
+    /// Continue a run from its last checkpoint
+    #[arg(long, value_name = "RUN", conflicts_with = "recipe")]
+    pub resume: Option<PathBuf>,
+    /// How to show progress
+    #[arg(long, value_enum, default_value_t)]
+    pub progress: ProgressStyle,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// List every key of a recipe, with its default and what it allows, and stop
+    #[arg(long)]
+    pub keys: bool,
+}
+
+/// What a recipe is made of, beside its file.
+#[derive(ClapArgs)]
+pub struct RecipeArgs {
     /// Read the recipe from a TOML file
     #[arg(long, value_name = "FILE")]
     pub recipe: Option<PathBuf>,
@@ -76,27 +108,89 @@ pub struct Train {
     /// Learning rate (recipe: optimizer.lr)
     #[arg(long, value_name = "LR")]
     pub lr: Option<String>,
-    /// Seed of weights, order, augmentation and dropout (recipe: seed)
-    #[arg(long, value_name = "N")]
-    pub seed: Option<String>,
-    /// Folder for this run; it must not exist [default: a new one under --runs]
-    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
-    pub run_dir: Option<PathBuf>,
+}
+
+#[derive(ClapArgs)]
+#[command(
+    after_help = "Example:\n  kiln tune --recipe mnist.toml --space space.toml --study mnist-fc --storage sqlite:///tune.db --trials 100 --timeout 600 --jobs 2\n\nA space file has an entry for each parameter; any key of a recipe can be searched:\n  \"optimizer.lr\" = { log = [1e-5, 1e-1] }\n  n_layers = { int = [1, 3] }\n  n_units_l = { int = [4, 128], log = true, repeat = \"n_layers\", sets = \"model.hidden\" }\n  optimizer = { choice = [\"adam\", \"rmsprop\", \"sgd\"], sets = \"optimizer.name\" }\n  momentum = { float = [0.0, 0.9], sets = \"optimizer.momentum\", when = { optimizer = \"sgd\" } }\n\nThe same command continues a study; several processes and machines may share one through its storage.\nkiln study works with the study afterwards: best, trials, importance, plot."
+)]
+pub struct Tune {
+    #[command(flatten)]
+    pub recipe_args: RecipeArgs,
+    /// What is searched: a TOML file
+    #[arg(long, value_name = "FILE")]
+    pub space: PathBuf,
+    /// Name of the study; one that exists is continued
+    #[arg(long, value_name = "NAME")]
+    pub study: String,
+    /// URL of the storage: sqlite:///PATH, postgresql://..., mysql://... or journal:PATH [default: memory, lost at the end]
+    #[arg(long, value_name = "URL")]
+    pub storage: Option<String>,
+    /// Stop when the study has this many finished trials, earlier ones included
+    #[arg(long, short = 'n', value_name = "N")]
+    pub trials: Option<u64>,
+    /// No trial starts after this time: 600, 90s, 15m or 2h
+    #[arg(long, value_name = "TIME", value_parser = kiln_tune::cli::parse_time)]
+    pub timeout: Option<std::time::Duration>,
+    /// Trials that train at once; 0 is one per core
+    #[arg(long, short, value_name = "N", default_value_t = 1)]
+    pub jobs: usize,
+    #[command(flatten)]
+    pub search: kiln_tune::cli::SearchArgs,
+    /// What is optimized, measured on the validation images after each epoch
+    #[arg(long, value_enum, default_value_t)]
+    pub metric: MetricChoice,
+    /// What becomes of a trial whose loss turns NaN or infinite
+    #[arg(long, value_enum, default_value_t)]
+    pub on_diverged: DivergedChoice,
     /// Folder of all runs
     #[arg(long, value_name = "DIR", default_value = "runs")]
     pub runs: PathBuf,
-    /// Continue a run from its last checkpoint
-    #[arg(long, value_name = "RUN", conflicts_with = "recipe")]
-    pub resume: Option<PathBuf>,
-    /// How to show progress
-    #[arg(long, value_enum, default_value_t)]
-    pub progress: ProgressStyle,
+    /// Print no line per trial
+    #[arg(long, short)]
+    pub quiet: bool,
     /// Print the result as one JSON object
     #[arg(long)]
     pub json: bool,
-    /// List every key of a recipe, with its default and what it allows, and stop
+}
+
+#[derive(ClapArgs)]
+#[command(
+    after_help = "Examples:\n  kiln report runs/2026-11-22_131502-cnn-mnist\n  kiln report mnist-fc --storage sqlite:///tune.db --out mnist-fc.html"
+)]
+pub struct Report {
+    /// Folder of a run, or the name of a study with --storage
+    #[arg(value_name = "RUN|STUDY")]
+    pub target: String,
+    /// URL of the study's storage: sqlite:///PATH, postgresql://..., mysql://... or journal:PATH
+    #[arg(long, value_name = "URL")]
+    pub storage: Option<String>,
+    /// File to write [default: report.html in the run's folder, or STUDY.html]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Print the path as one JSON object
     #[arg(long)]
-    pub keys: bool,
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+pub enum MetricChoice {
+    /// Share of right answers, maximized
+    #[default]
+    #[value(name = "valid_accuracy", alias = "valid-accuracy")]
+    ValidAccuracy,
+    /// Mean loss, minimized
+    #[value(name = "valid_loss", alias = "valid-loss")]
+    ValidLoss,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+pub enum DivergedChoice {
+    /// It failed; the sampler learns nothing from it
+    #[default]
+    Fail,
+    /// It has the worst value, so that the sampler avoids its neighbourhood
+    Worst,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]

@@ -18,11 +18,14 @@ mod prepare;
 mod recipe;
 mod recorder;
 mod renderer;
+mod report;
 mod run_dir;
+mod samples;
 mod schedule;
 mod strategy;
 mod task;
 mod train;
+pub mod tune;
 mod weights;
 
 pub use error::TrainError;
@@ -34,6 +37,8 @@ pub use recipe::{
     AugmentRecipe, CheckpointRecipe, DataRecipe, EarlyStoppingRecipe, Epochs, FIELDS, Field,
     ModelRecipe, OptimizerName, OptimizerRecipe, Recipe, RecipeError, ScheduleName, ScheduleRecipe,
 };
+pub use report::report;
 pub use run_dir::{DataInfo, RunDir, RunInfo};
 pub use schedule::Schedule;
-pub use train::{Outcome, Progress, Summary, TrainDevice, Trainer};
+pub use train::{EpochReport, Outcome, Progress, Summary, TrainDevice, Trainer};
+pub use tune::{Objective, OnDiverged, RecipeSpace, SpaceError, TuneEnd, TuneError, Tuner};

@@ -1,5 +1,7 @@
 //! From a recipe's data to images on the device.
 
+use std::sync::{Arc, Mutex};
+
 use burn::tensor::Device;
 use kiln_data::scale::Scaler;
 use kiln_data::{DeviceDataset, LabeledImages, Load, holdout};
@@ -19,7 +21,11 @@ pub struct Prepared {
     test: LabeledImages,
     info: DataInfo,
     note: Option<String>,
+    placed: Arc<Mutex<Vec<Placed>>>,
 }
+
+/// The data on one device, scaled in one way.
+type Placed = (Device, Option<Scaler>, OnDevice);
 
 impl Prepared {
     /// Loads the data of a recipe, holds out the validation images (the same ones for every run),
@@ -86,6 +92,7 @@ impl Prepared {
             test,
             info,
             note: loaded.note,
+            placed: Arc::default(),
         })
     }
 
@@ -119,17 +126,28 @@ impl Prepared {
         Ok(Some(scaler))
     }
 
+    /// The data on a device; they are put there once for all runs that scale them in the same way.
     pub(crate) fn on_device(
         &self,
         device: &Device,
         scaler: Option<&Scaler>,
     ) -> Result<OnDevice, TrainError> {
+        let mut placed = self
+            .placed
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let known = |(d, s, _): &&Placed| d == device && s.as_ref() == scaler;
+        if let Some((_, _, data)) = placed.iter().find(known) {
+            return Ok(data.clone());
+        }
         let put = |data: &LabeledImages| put(data, device, scaler);
-        Ok(OnDevice {
+        let data = OnDevice {
             train: put(&self.train)?,
             valid: put(&self.valid)?,
             test: put(&self.test)?,
-        })
+        };
+        placed.push((device.clone(), scaler.cloned(), data.clone()));
+        Ok(data)
     }
 }
 
@@ -146,6 +164,7 @@ pub(crate) fn put(
     })
 }
 
+#[derive(Clone, Debug)]
 pub(crate) struct OnDevice {
     pub(crate) train: DeviceDataset,
     pub(crate) valid: DeviceDataset,

@@ -38,6 +38,9 @@ pub struct Recipe {
     pub epochs: Epochs,
     /// Images in a training step.
     pub batch_size: usize,
+    /// Ends every epoch after this many steps; each epoch is shuffled anew, so that it sees other images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps_per_epoch: Option<usize>,
     /// Steps between two entries of metrics.
     pub log_every: usize,
     /// How pixels are scaled, fitted on the training images alone: `none`, or a [`kiln_data::scale::Scaler`] by
@@ -66,6 +69,7 @@ impl Default for Recipe {
             device: "auto".into(),
             epochs: Epochs::Auto,
             batch_size: 64,
+            steps_per_epoch: None,
             log_every: 10,
             scale: "standard".into(),
             data: DataRecipe::default(),
@@ -452,7 +456,7 @@ impl Recipe {
         toml::to_string(self).expect("a recipe has only keys and values that TOML knows")
     }
 
-    fn assign(&mut self, key: &str, value: toml::Value) -> Result<(), RecipeError> {
+    pub(crate) fn assign(&mut self, key: &str, value: toml::Value) -> Result<(), RecipeError> {
         let field = fields::find(key)?;
         let mut table = toml::Table::try_from(&*self)
             .expect("a recipe has only keys and values that TOML knows");

@@ -21,6 +21,7 @@ use crate::checkpoint::{Best, RunState, Writer};
 use crate::recipe::EarlyStoppingRecipe;
 use crate::recorder::{Entry, Part, Recorder, Totals};
 use crate::task::{Output, Task};
+use crate::train::EpochReport;
 
 /// How the loop ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,12 +51,18 @@ pub(crate) struct Loop {
     pub(crate) log_every: usize,
     pub(crate) checkpoint_every: usize,
     pub(crate) early_stopping: EarlyStoppingRecipe,
+    /// Whether states are saved at all.
+    pub(crate) save: bool,
+    pub(crate) on_epoch: Option<Mutex<OnEpoch>>,
     pub(crate) loader: DeviceLoader,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) writer: Writer,
     /// Where the run starts, and in the end where it is.
     pub(crate) left: Arc<Mutex<Left>>,
 }
+
+/// Called after each epoch; false ends the run.
+pub(crate) type OnEpoch = Box<dyn FnMut(&EpochReport) -> bool + Send>;
 
 /// What changes during a run.
 struct Running<'a> {
@@ -147,7 +154,7 @@ impl Running<'_> {
         if self.failed() {
             return Some(Ended::Failed);
         }
-        let Some(validated) = validated else {
+        let Some((trained, validated)) = validated else {
             self.checkpoint();
             return Some(Ended::Stopped);
         };
@@ -156,10 +163,32 @@ impl Running<'_> {
         self.state.totals = Totals::default();
         let hopeless = self.is_hopeless(epoch, validated);
         self.checkpoint();
+        let go_on = self.tell(epoch, trained, validated);
         match hopeless {
             true => Some(Ended::Early),
+            false if !go_on => Some(Ended::Stopped),
             false => None,
         }
+    }
+
+    /// Whether whoever watches the epochs wants another one.
+    fn tell(&self, epoch: usize, trained: Totals, validated: Totals) -> bool {
+        let Some(on_epoch) = &self.context.on_epoch else {
+            return true;
+        };
+        let best = self.state.best.map_or(epoch, |best| best.epoch);
+        let report = EpochReport {
+            epoch,
+            train_loss: trained.mean_loss(),
+            train_accuracy: trained.accuracy(),
+            valid_loss: validated.mean_loss(),
+            valid_accuracy: validated.accuracy(),
+            kept: best == epoch,
+        };
+        let mut on_epoch = on_epoch
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        on_epoch(&report)
     }
 
     fn train(&mut self, epoch: usize, loader: &TrainLoader<Task>) {
@@ -219,8 +248,8 @@ impl Running<'_> {
         self.send_train(LearnerEvent::EndSplit(epoch));
     }
 
-    /// Validation totals; none if the run was stopped on the way.
-    fn validate(&mut self, epoch: usize, loader: &ValidLoader<Task>) -> Option<Totals> {
+    /// Training and validation totals; none if the run was stopped on the way.
+    fn validate(&mut self, epoch: usize, loader: &ValidLoader<Task>) -> Option<(Totals, Totals)> {
         self.send_valid(LearnerEvent::StartSplit {
             epoch_number: epoch,
             total_items: loader.num_items(),
@@ -252,7 +281,7 @@ impl Running<'_> {
         self.send_valid(LearnerEvent::EndSplit(epoch));
         self.send_train(LearnerEvent::EndEpoch(epoch));
         self.flush();
-        complete.then(|| self.context.recorder.end_epoch(epoch, self.state.step).1)
+        complete.then(|| self.context.recorder.end_epoch(epoch, self.state.step))
     }
 
     fn report(&mut self, part: Part, epoch: usize, sum: Output, progress: Progress) {
@@ -298,7 +327,9 @@ impl Running<'_> {
         self.state.totals = self.context.recorder.train_totals();
         // Running statistics hold back their last update until they are asked for.
         let _ = self.learner.model().valid();
-        if let Some(checkpointer) = &mut self.components.checkpointer {
+        if self.context.save
+            && let Some(checkpointer) = &mut self.components.checkpointer
+        {
             let best = self.best.clone().map(Module::into_record);
             self.context.writer.begin(self.state.clone(), best);
             let store = &self.components.event_store;

@@ -22,7 +22,7 @@ use crate::recorder::Recorder;
 use crate::renderer::Silent;
 use crate::run_dir::{DataInfo, Place, RunDir, RunInfo};
 use crate::schedule::Schedule;
-use crate::strategy::{Ended, Left, Loop};
+use crate::strategy::{Ended, Left, Loop, OnEpoch};
 use crate::task::{Mean, Task};
 use crate::weights::save_weights;
 
@@ -96,6 +96,29 @@ pub enum Outcome {
         /// The epoch it was in.
         epoch: usize,
     },
+    /// It is finished and its weights are written, but it was not tested, as asked for with [`Trainer::tested`].
+    Untested {
+        /// The folder of the run.
+        run: PathBuf,
+    },
+}
+
+/// One epoch of a run, as [`Trainer::on_epoch`] tells it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EpochReport {
+    /// The epoch, from 1.
+    pub epoch: usize,
+    /// Mean loss on the training images, over the steps of the epoch.
+    pub train_loss: f64,
+    /// Share of right answers on them, 0 to 1.
+    pub train_accuracy: f64,
+    /// Mean loss on the validation images after the epoch.
+    pub valid_loss: f64,
+    /// Share of right answers on them, 0 to 1.
+    pub valid_accuracy: f64,
+    /// Whether the weights of this epoch would be kept if the run ended here: with early stopping those of the epoch
+    /// with the lowest validation loss are, otherwise always the last.
+    pub kept: bool,
 }
 
 /// Trains what a [`Recipe`] describes, in a new run directory or one to resume.
@@ -118,6 +141,9 @@ pub struct Trainer {
     runs: PathBuf,
     progress: Progress,
     data: Option<Arc<Prepared>>,
+    checkpoints: bool,
+    tested: bool,
+    on_epoch: Option<OnEpoch>,
     interrupter: Interrupter,
     notice: Box<dyn Fn(&str) + Send>,
 }
@@ -153,6 +179,9 @@ impl Trainer {
             runs: "runs".into(),
             progress: Progress::default(),
             data: None,
+            checkpoints: true,
+            tested: true,
+            on_epoch: None,
             interrupter: Interrupter::new(),
             notice: Box::new(|_| ()),
         }
@@ -187,6 +216,25 @@ impl Trainer {
     /// Data loaded before, for many runs with the same `data` section.
     pub fn data(mut self, data: Arc<Prepared>) -> Self {
         self.data = Some(data);
+        self
+    }
+
+    /// Whether the state is saved on the way, for `--resume`. Default: true. Without, a run that is stopped is lost.
+    pub fn checkpoints(mut self, saved: bool) -> Self {
+        self.checkpoints = saved;
+        self
+    }
+
+    /// Whether the test images are evaluated in the end. Default: true. Without, the run has no summary; its model is
+    /// there for [`TrainedModel`](crate::TrainedModel) all the same.
+    pub fn tested(mut self, tested: bool) -> Self {
+        self.tested = tested;
+        self
+    }
+
+    /// Called after each epoch with its metrics; false ends the run there, as a request to stop would.
+    pub fn on_epoch(mut self, told: impl FnMut(&EpochReport) -> bool + Send + 'static) -> Self {
+        self.on_epoch = Some(Box::new(told));
         self
     }
 
@@ -312,7 +360,7 @@ impl Trainer {
     }
 
     fn train(
-        self,
+        mut self,
         run: RunDir,
         recipe: &Recipe,
         info: &RunInfo,
@@ -328,9 +376,11 @@ impl Trainer {
         };
         let train = DeviceLoader::new(on_device.train, recipe.batch_size)
             .shuffled(recipe.seed)
+            .limited(recipe.steps_per_epoch.unwrap_or(usize::MAX))
             .augmented(augment);
+        let epoch_len = train.num_items();
         let valid = DeviceLoader::new(on_device.valid, EVAL_BATCH);
-        let epochs = recipe.epochs.resolve(info.data.train_len);
+        let epochs = recipe.epochs.resolve(epoch_len);
         let steps_per_epoch = train.num_batches();
 
         let (found, skipped) = checkpoint::newest(&run.checkpoints());
@@ -381,6 +431,8 @@ impl Trainer {
             log_every: recipe.log_every,
             checkpoint_every: recipe.checkpoint.every,
             early_stopping: recipe.early_stopping.clone(),
+            save: self.checkpoints,
+            on_epoch: self.on_epoch.take().map(Mutex::new),
             loader: train.clone(),
             recorder: recorder.clone(),
             writer: writer.clone(),
@@ -446,14 +498,21 @@ impl Trainer {
             _ => (result.model, state.epoch - 1),
         };
         save_weights(&model.model, &run.model_file())?;
+        if !self.tested {
+            return Ok(Outcome::Untested {
+                run: run.path().into(),
+            });
+        }
         let tested = Evaluation::of(&model.model, &on_device.test, &info.data.classes)?;
         tested.write(run.path())?;
-        let images = images_trained(
-            &state,
-            steps_per_epoch,
-            info.data.train_len,
-            recipe.batch_size,
-        );
+        crate::samples::write(
+            &model.model,
+            &on_device.test,
+            data.test(),
+            &info.data.classes,
+            run.path(),
+        )?;
+        let images = images_trained(&state, steps_per_epoch, epoch_len, recipe.batch_size);
         let summary = Summary {
             run: run.path().into(),
             device: self.device.name.clone(),
@@ -471,6 +530,7 @@ impl Trainer {
             test_accuracy: tested.accuracy,
         };
         run.write_summary(&summary)?;
+        crate::report(run.path())?;
         Ok(Outcome::Finished(summary))
     }
 

@@ -518,6 +518,171 @@ fn an_interrupt_ends_the_programs_and_fails_their_trials() {
 }
 
 #[test]
+fn a_grid_is_tried_once_with_the_values_given() {
+    let place = Place::new();
+    let start = ["run", "--study", "g", "--param", "lr=float:1e-4..1:log"];
+    let start = [&start[..], &["--param", "n=int:1..3", "--sampler", "grid"]].concat();
+    let end = ["--trials", "50", "--quiet", "--", "echo", "{lr}"];
+    let error = place.fails(2, &[&start[..], &end[..]].concat());
+    assert!(error.contains("--grid lr=V1,V2"), "{error}");
+    place.ok(&[&start[..], &["--grid", "lr=0.001, 0.1"], &end[..]].concat());
+    let trials = place.json(&["trials", "--json"]);
+    let mut points: Vec<String> = trials
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|trial| format!("{}", trial["params"]))
+        .collect();
+    points.sort();
+    points.dedup();
+    assert_eq!((trials.as_array().unwrap().len(), points.len()), (6, 6));
+}
+
+#[test]
+fn every_sampler_and_pruner_is_offered_with_its_settings() {
+    let place = Place::new();
+    fn run<'a>(study: &'a str, extra: &[&'a str]) -> Vec<&'a str> {
+        let start = ["run", "--study", study, "--param", "x=float:0..1:step=0.25"];
+        let more = [
+            "--param",
+            "c=choice:a,b",
+            "--trials",
+            "12",
+            "--quiet",
+            "--seed",
+            "1",
+        ];
+        [&start[..], &more[..], extra, &["--", "echo", "{x}"]].concat()
+    }
+    for (i, extra) in [
+        &["--sampler", "brute-force"][..],
+        &[
+            "--sampler",
+            "TPESampler",
+            "--sampler-kwargs",
+            r#"{"multivariate": false, "n_startup_trials": 3}"#,
+        ],
+        &[
+            "--sampler",
+            "cmaes",
+            "--sampler-kwargs",
+            r#"{"popsize": 4, "restart_strategy": "ipop", "with_margin": true}"#,
+        ],
+        &[
+            "--sampler",
+            "gp",
+            "--sampler-kwargs",
+            r#"{"n_startup_trials": 5}"#,
+        ],
+        &[
+            "--sampler",
+            "qmc",
+            "--sampler-kwargs",
+            r#"{"qmc_type": "halton", "scramble": true}"#,
+        ],
+        &[
+            "--sampler",
+            "nsgaii",
+            "--sampler-kwargs",
+            r#"{"population_size": 4, "crossover": "sbx"}"#,
+        ],
+        &[
+            "--sampler",
+            "nsgaiii",
+            "--sampler-kwargs",
+            r#"{"population_size": 4, "dividing_parameter": 2}"#,
+        ],
+        &[
+            "--pruner",
+            "percentile",
+            "--pruner-kwargs",
+            r#"{"percentile": 25}"#,
+        ],
+        &[
+            "--pruner",
+            "asha",
+            "--pruner-kwargs",
+            r#"{"min_resource": "auto", "reduction_factor": 3}"#,
+        ],
+        &[
+            "--pruner",
+            "hyperband",
+            "--pruner-kwargs",
+            r#"{"max_resource": 9}"#,
+        ],
+        &[
+            "--pruner",
+            "threshold",
+            "--pruner-kwargs",
+            r#"{"upper": 0.5}"#,
+        ],
+        &[
+            "--pruner",
+            "patient",
+            "--pruner-kwargs",
+            r#"{"patience": 2, "wrapped_pruner": "median"}"#,
+        ],
+        &[
+            "--pruner",
+            "wilcoxon",
+            "--pruner-kwargs",
+            r#"{"p_threshold": 0.2}"#,
+        ],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let study = format!("s{i}");
+        place.ok(&run(&study, extra));
+        let trials = place.json(&["trials", "--study", &study, "--json"]);
+        // Brute force has ten points and stops by itself.
+        assert_eq!(
+            trials.as_array().unwrap().len(),
+            if i == 0 { 10 } else { 12 },
+            "{extra:?}"
+        );
+    }
+    place.ok(&run("fixed", &["--fix", "x=0.5"]));
+    let trials = place.json(&["trials", "--study", "fixed", "--json"]);
+    assert!(
+        trials
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|trial| trial["params"]["x"] == 0.5)
+    );
+    for (extra, hint) in [
+        (
+            &["--sampler-kwargs", r#"{"popsize": 4}"#][..],
+            "n_startup_trials",
+        ),
+        (
+            &["--sampler", "random", "--sampler-kwargs", "[]"],
+            "JSON object",
+        ),
+        (&["--pruner", "percentile"], "percentile"),
+        (
+            &["--pruner-kwargs", r#"{"n_warmup_steps": "x"}"#],
+            "n_warmup_steps",
+        ),
+        (&["--fix", "y=1"], "only x, c"),
+        (&["--grid", "x=1"], "--sampler grid"),
+        (
+            &[
+                "--sampler",
+                "qmc",
+                "--sampler-kwargs",
+                r#"{"qmc_type": "faure"}"#,
+            ],
+            "sobol or halton",
+        ),
+    ] {
+        let error = place.fails(2, &run("wrong", extra));
+        assert!(error.contains(hint), "{extra:?}: {error}");
+    }
+}
+
+#[test]
 fn plots_are_written_as_html_svg_and_png() {
     let place = Place::new();
     let script = "echo step 0: {x}; echo step 1: {n}; awk 'BEGIN {{ print {x} + {n} }}'";

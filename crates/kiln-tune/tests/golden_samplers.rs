@@ -47,6 +47,12 @@ fn quasi_random_sequences_equal_optuna() {
 }
 
 #[test]
+fn acquisition_functions_of_running_trials_equal_optuna() {
+    let file = load(include_str!("golden/gp_running.json"));
+    assert_agrees(&gp::replay_running(&file));
+}
+
+#[test]
 fn importances_equal_optuna() {
     let file = load(include_str!("golden/importance.json"));
     assert_agrees(&importance::replay(&file));

@@ -5,7 +5,9 @@ mod devices;
 mod eval;
 mod models;
 mod predict;
+mod report;
 mod train;
+mod tune;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -19,6 +21,8 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Train(args) => train::run(*args),
         Command::Eval(args) => done(eval::run(args)),
         Command::Predict(args) => done(predict::run(args)),
+        Command::Tune(args) => tune::run(*args),
+        Command::Report(args) => done(report::run(args)),
         Command::Devices(args) => done(devices::run(args)),
         Command::Models(args) => done(models::run(args)),
         Command::Data(args) => done(data::run(args)),

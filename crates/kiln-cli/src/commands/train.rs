@@ -7,36 +7,30 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use kiln::train::{FIELDS, Outcome, Progress, Recipe, Summary, Trainer};
 
 use super::Result;
-use crate::args::{ProgressStyle, Train};
+use crate::args::{ProgressStyle, RecipeArgs, Train};
 use crate::output;
 
 /// As the shell counts a program that Ctrl-C ended.
-const INTERRUPTED: u8 = 130;
+pub(super) const INTERRUPTED: u8 = 130;
 
 pub fn run(args: Train) -> Result<ExitCode> {
     if args.keys {
         return keys();
     }
-    let settings = settings(&args);
+    let settings = settings(&args.recipe_args, args.seed.as_deref());
     let progress = progress(&args)?;
     let trainer = match &args.resume {
         Some(run) => {
             let saved = kiln::train::RunDir::open(run)?.recipe()?;
-            let device = kiln::device::select(args.device.as_deref().unwrap_or(&saved.device))?;
+            let device =
+                kiln::device::select(args.recipe_args.device.as_deref().unwrap_or(&saved.device))?;
             output::note(&format!("device: {}", device.reason));
             // Another device may continue a run; anything else would make it another run.
             let settings = settings.into_iter().filter(|s| !s.starts_with("device="));
             Trainer::resume(run, device.into()).expect_settings(settings.collect())
         }
         None => {
-            let mut recipe = match &args.recipe {
-                Some(file) => Recipe::from_file(file)?,
-                None => Recipe::default(),
-            };
-            for setting in &settings {
-                recipe.set(setting)?;
-            }
-            recipe.validate()?;
+            let recipe = recipe(args.recipe_args.recipe.as_deref(), &settings)?;
             let device = kiln::device::select(&recipe.device)?;
             output::note(&format!("device: {}", device.reason));
             let trainer = Trainer::new(recipe, device.into());
@@ -47,13 +41,20 @@ pub fn run(args: Train) -> Result<ExitCode> {
         }
     };
     let trainer = trainer.progress(progress).on_notice(output::note);
-    stop_on_ctrl_c(&trainer)?;
+    let interrupter = trainer.interrupter();
+    on_ctrl_c("stopping after this step", move || {
+        interrupter.stop(Some("stopped by Ctrl-C"))
+    })?;
     match trainer.run()? {
         Outcome::Finished(summary) => {
             match args.json {
                 true => output::json(&summary)?,
                 false => output::text(&report(&summary))?,
             }
+            Ok(ExitCode::SUCCESS)
+        }
+        Outcome::Untested { run } => {
+            output::note(&format!("trained, not tested: {}", run.display()));
             Ok(ExitCode::SUCCESS)
         }
         Outcome::Stopped { run, step, epoch } => {
@@ -66,8 +67,21 @@ pub fn run(args: Train) -> Result<ExitCode> {
     }
 }
 
+/// A recipe from its file or the defaults, with settings over it.
+pub(super) fn recipe(file: Option<&std::path::Path>, settings: &[String]) -> Result<Recipe> {
+    let mut recipe = match file {
+        Some(file) => Recipe::from_file(file)?,
+        None => Recipe::default(),
+    };
+    for setting in settings {
+        recipe.set(setting)?;
+    }
+    recipe.validate()?;
+    Ok(recipe)
+}
+
 /// The flags as settings of the recipe, in the order in which they take effect.
-fn settings(args: &Train) -> Vec<String> {
+pub(super) fn settings(args: &RecipeArgs, seed: Option<&str>) -> Vec<String> {
     // A path may hold characters that TOML would read otherwise.
     let quoted = |text: &std::path::Path| format!("{:?}", text.display().to_string());
     let flags = [
@@ -79,7 +93,7 @@ fn settings(args: &Train) -> Vec<String> {
         ("epochs", args.epochs.clone()),
         ("batch_size", args.batch_size.clone()),
         ("optimizer.lr", args.lr.clone()),
-        ("seed", args.seed.clone()),
+        ("seed", seed.map(String::from)),
     ];
     let flags = flags.into_iter();
     let given = flags.filter_map(|(key, value)| Some(format!("{key}={}", value?)));
@@ -104,15 +118,15 @@ fn progress(args: &Train) -> Result<Progress> {
     })
 }
 
-fn stop_on_ctrl_c(trainer: &Trainer) -> Result<()> {
+/// Does something at the first Ctrl-C and says so; the second one ends the program.
+pub(super) fn on_ctrl_c(what: &'static str, stop: impl Fn() + Send + 'static) -> Result<()> {
     static ASKED: AtomicBool = AtomicBool::new(false);
-    let interrupter = trainer.interrupter();
     ctrlc::set_handler(move || {
         if ASKED.swap(true, Ordering::SeqCst) {
             std::process::exit(i32::from(INTERRUPTED));
         }
-        interrupter.stop(Some("stopped by Ctrl-C"));
-        output::note("stopping after this step (Ctrl-C again to stop at once)");
+        stop();
+        output::note(&format!("{what} (Ctrl-C again to stop at once)"));
     })?;
     Ok(())
 }
@@ -145,6 +159,10 @@ fn report(summary: &Summary) -> String {
             format!("{:.0}", summary.samples_per_second),
         ),
         ("run", summary.run.display().to_string()),
+        (
+            "report",
+            summary.run.join("report.html").display().to_string(),
+        ),
     ];
     let rows: Vec<Vec<String>> = rows.map(|(name, value)| vec![name.into(), value]).into();
     output::table(&rows)

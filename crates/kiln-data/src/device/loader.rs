@@ -58,6 +58,8 @@ pub trait OnDevice: Clone + Send + Sync + 'static {
 pub struct DeviceLoader<D: OnDevice = DeviceDataset> {
     data: D,
     batch_size: usize,
+    /// Batches of an epoch at most.
+    limit: usize,
     seed: Option<u64>,
     repeat: usize,
     augment: Augment,
@@ -84,6 +86,7 @@ impl<D: OnDevice> DeviceLoader<D> {
         Self {
             data,
             batch_size,
+            limit: usize::MAX,
             seed: None,
             repeat: 1,
             augment: Augment::default(),
@@ -127,14 +130,34 @@ impl<D: OnDevice> DeviceLoader<D> {
         self
     }
 
-    /// Images in an epoch, repetitions counted.
-    fn samples(&self) -> usize {
-        self.data.len() * self.repeat
+    /// Ends every epoch after this many batches; with [`shuffled`](Self::shuffled), each epoch sees others.
+    ///
+    /// # Panics
+    ///
+    /// If `batches` is zero.
+    pub fn limited(mut self, batches: usize) -> Self {
+        assert!(
+            batches > 0,
+            "an epoch needs at least 1 batch, but got a limit of 0"
+        );
+        self.limit = batches;
+        self
     }
 
     /// Number of batches in an epoch.
     pub fn num_batches(&self) -> usize {
-        self.samples().div_ceil(self.batch_size)
+        self.samples().div_ceil(self.batch_size).min(self.limit)
+    }
+
+    /// Images to choose an epoch's from, repetitions counted.
+    fn samples(&self) -> usize {
+        self.data.len() * self.repeat
+    }
+
+    /// Number of images in an epoch.
+    fn epoch_len(&self) -> usize {
+        self.samples()
+            .min(self.limit.saturating_mul(self.batch_size))
     }
 
     /// The data set.
@@ -193,7 +216,7 @@ impl<D: OnDevice> DataLoader<D::Batch> for DeviceLoader<D> {
     }
 
     fn num_items(&self) -> usize {
-        self.samples()
+        self.epoch_len()
     }
 
     fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<D::Batch>> {
@@ -224,7 +247,7 @@ impl<D: OnDevice> Iterator for Epoch<'_, D> {
     type Item = Result<D::Batch, DatasetError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let len = self.loader.samples();
+        let len = self.loader.epoch_len();
         if self.start >= len {
             return None;
         }
@@ -242,7 +265,7 @@ impl<D: OnDevice> Iterator for Epoch<'_, D> {
 
 impl<D: OnDevice> DataLoaderIterator<D::Batch> for Epoch<'_, D> {
     fn progress(&self) -> Progress {
-        let len = self.loader.samples();
+        let len = self.loader.epoch_len();
         Progress::new(self.start.min(len), len, Some("images".into()))
     }
 }

@@ -28,6 +28,7 @@ pub const FIELDS: &[Field] = &[
     field("device", "where to train", "auto, or a device as `kiln devices` lists it"),
     field("epochs", "passes over the training data", "a whole number from 1 to 1000000, or auto: as many as show about 120,000 images, 2 to 30"),
     field("batch_size", "images in a training step", "a whole number from 1 to 1048576"),
+    field("steps_per_epoch", "training steps in an epoch at most", "a whole number from 1 to 1000000; default: all images once"),
     field("log_every", "steps between two entries of metrics", "a whole number from 1 to 1000000"),
     field("scale", "scaling of the pixels, fitted on the training images alone", "none, standard, minmax, minmax:LOW,HIGH, robust, maxabs, normalize-l1, normalize-l2 or normalize-max"),
     field("data.name", "data set", "auto, or a data set as `kiln data list` lists it"),
@@ -135,6 +136,12 @@ pub(super) fn validate(recipe: &Recipe) -> Result<(), RecipeError> {
         count("epochs", epochs, 1, 1_000_000)?;
     }
     count("batch_size", recipe.batch_size, 1, 1 << 20)?;
+    count(
+        "steps_per_epoch",
+        recipe.steps_per_epoch.unwrap_or(1),
+        1,
+        1_000_000,
+    )?;
     count("log_every", recipe.log_every, 1, 1_000_000)?;
     let scaler = recipe.scale.parse::<kiln_data::scale::Scaler>();
     check(

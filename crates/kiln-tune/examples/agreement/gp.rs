@@ -1,10 +1,11 @@
-//! Replays `gp.json`: normalisation, kernel, likelihood, posterior, acquisition, fit and optimum.
+//! Replays `gp.json` (normalisation, kernel, likelihood, posterior, acquisition, fit and optimum) and
+//! `gp_running.json` (acquisition functions while trials are running).
 
 use kiln_tune::ParamSpace;
 use kiln_tune::rng::Rng;
 use kiln_tune::sampler::gp::{
-    Acquisition, Data, Feasibility, GpSpace, KernelParams, LogEi, Regressor, maximize,
-    standard_log_ei, standardize,
+    Acquisition, Conditional, Data, Feasibility, GpSpace, KernelParams, LogEhvi, LogEi, QLogEhvi,
+    QLogEi, Regressor, maximize, standard_log_ei, standardize,
 };
 use serde_json::Value;
 
@@ -111,6 +112,98 @@ fn replay_case(replay: &mut Replay, case: &Value) {
             want - SLACK,
         );
     }
+}
+
+/// Replays the acquisition functions of running trials, whose kernels and normal samples are given.
+pub fn replay_running(file: &Value) -> Replay {
+    let mut replay = Replay::default();
+    for case in array(&file["running_cases"]) {
+        let name = case["name"].as_str().unwrap_or("?");
+        let acquisition = running(case);
+        let values = numbers(&case["acquisition"]);
+        let gradients = case["gradients"]
+            .as_array()
+            .map(|_| matrix(&case["gradients"]));
+        for (i, x) in matrix(&case["candidates"]).iter().enumerate() {
+            let at = |what: &str| format!("{name}, {what} at candidate {i}");
+            // Far from the optimum the logarithm is large, and so is its error.
+            let tolerance = FIXED_TOLERANCE * values[i].abs().max(1.0);
+            replay.close(&at("value"), acquisition.value(x), values[i], tolerance);
+            if let Some(want) = gradients.as_ref().map(|g| &g[i]) {
+                let mut gradient = vec![0.0; x.len()];
+                acquisition.value_and_gradient(x, &mut gradient);
+                let largest = want.iter().fold(1.0f64, |m, v| m.max(v.abs()));
+                replay.all_close(&at("gradient"), &gradient, want, FIXED_TOLERANCE * largest);
+            }
+        }
+    }
+    replay
+}
+
+fn running(case: &Value) -> Box<dyn Acquisition> {
+    let (x, running) = (matrix(&case["x"]), matrix(&case["running"]));
+    let is_categorical: Vec<bool> = array(&case["is_categorical"])
+        .iter()
+        .map(|flag| flag == true)
+        .collect();
+    let processes = array(&case["processes"]);
+    let columns: Vec<Vec<f64>> = processes.iter().map(|p| numbers(&p["y"])).collect();
+    let regressors: Vec<Regressor> = processes
+        .iter()
+        .zip(&columns)
+        .map(|(process, y)| {
+            let data = Data {
+                x: x.clone(),
+                y: y.clone(),
+                is_categorical: is_categorical.clone(),
+            };
+            Regressor::new(data, params(process)).expect("the kernel is regular")
+        })
+        .collect();
+    let mut conditional: Vec<Conditional> = regressors
+        .iter()
+        .zip(processes)
+        .map(|(regressor, process)| {
+            Conditional::new(regressor.clone(), &running, &matrix(&process["samples"]))
+                .expect("the running trials are apart")
+        })
+        .collect();
+    let n_objectives = case["n_objectives"].as_u64().expect("a number") as usize;
+    let thresholds = numbers(&case["thresholds"]);
+    let values: Vec<Vec<f64>> = (0..x.len())
+        .filter(|&i| {
+            let limits = columns[n_objectives..].iter().zip(&thresholds);
+            limits
+                .into_iter()
+                .all(|(column, limit)| column[i] >= *limit)
+        })
+        .map(|i| columns[..n_objectives].iter().map(|c| c[i]).collect())
+        .collect();
+    let constraints = conditional.split_off(n_objectives);
+    let constraints = constraints.into_iter().zip(thresholds.clone()).collect();
+    if n_objectives == 1 {
+        let threshold = values
+            .iter()
+            .map(|v| v[0])
+            .fold(f64::NEG_INFINITY, f64::max);
+        return Box::new(QLogEi {
+            objective: conditional.remove(0),
+            threshold,
+            constraints,
+        });
+    }
+    if !values.is_empty() {
+        return Box::new(QLogEhvi::new(conditional, constraints, &values));
+    }
+    let feasibility = regressors[n_objectives..].iter().zip(thresholds);
+    let feasibility = feasibility
+        .map(|(regressor, threshold)| Feasibility {
+            regressor: regressor.clone(),
+            threshold,
+        })
+        .collect();
+    let objectives = regressors[..n_objectives].to_vec();
+    Box::new(LogEhvi::new(objectives, feasibility, &values, Vec::new()))
 }
 
 fn params(value: &Value) -> KernelParams {

@@ -87,6 +87,11 @@ const LAYOUTS: &[Layout] = &[
     ("cmaes", |file| has(file, "runs"), cmaes::replay),
     ("gp", |file| has(&file[0], "X_normalized"), gp::replay),
     (
+        "gp_running",
+        |file| has(file, "running_cases"),
+        gp::replay_running,
+    ),
+    (
         "importance",
         |file| has(&file[0], "ped_anova"),
         importance::replay,

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::output::{params_json, print_json, trial_json};
-use super::run::SearchArgs;
+use super::search::SearchArgs;
 use super::space::{ParamSpec, parse_param, parse_value, space};
 use super::{CliResult, Failure, StudyArgs, parse_pair};
 use crate::distribution::{Distribution, ParamValue};
@@ -105,7 +105,7 @@ impl Ask {
         }
         let study = self
             .study
-            .load_with(self.search.apply(StudyBuilder::new())?)?;
+            .load_with(self.search.apply(StudyBuilder::new(), &space)?)?;
         let trial = study.ask_space(&space)?;
         Ok(print_json(
             out,

@@ -7,13 +7,10 @@ use serde_json::Value;
 
 use super::output::{number, print_json, print_table};
 use super::{CliResult, Failure, StudyArgs};
-use crate::error::Result;
 use crate::importance::{
-    FanovaEvaluator, ImportanceEvaluator, Importances, MeanDecreaseImpurityEvaluator,
-    PedAnovaEvaluator, get_param_importances_with,
+    FanovaEvaluator, ImportanceEvaluator, MeanDecreaseImpurityEvaluator, PedAnovaEvaluator,
+    for_objective,
 };
-use crate::study::Study;
-use crate::trial::FrozenTrial;
 
 /// Settings of `importance`.
 #[derive(Debug, Args)]
@@ -61,7 +58,7 @@ impl Importance {
             Evaluator::Mdi => Box::new(MeanDecreaseImpurityEvaluator::new(0)),
         };
         let params = (!self.params.is_empty()).then_some(&self.params[..]);
-        let importances = assess(&study, &*evaluator, params, self.objective)?;
+        let importances = for_objective(&study, &*evaluator, params, self.objective)?;
         if importances.is_empty() {
             return Err(Failure::message(
                 "no parameter can be assessed; at least two complete trials with parameters are needed",
@@ -83,29 +80,5 @@ impl Importance {
             &["parameter", "importance"].map(str::to_owned),
             &rows,
         )?)
-    }
-}
-
-/// Normalized importances for the only objective, or for one of several.
-pub(super) fn assess(
-    study: &Study,
-    evaluator: &dyn ImportanceEvaluator,
-    params: Option<&[String]>,
-    objective: Option<usize>,
-) -> Result<Importances> {
-    match objective.filter(|_| study.is_multi_objective()) {
-        None => get_param_importances_with(study, evaluator, params, None, true),
-        Some(objective) => {
-            // A target is minimized.
-            let direction = study.directions()[objective];
-            let target = |trial: &FrozenTrial| {
-                trial
-                    .values
-                    .as_ref()
-                    .and_then(|values| values.get(objective))
-                    .map_or(f64::NAN, |value| direction.loss(*value))
-            };
-            get_param_importances_with(study, evaluator, params, Some(&target), true)
-        }
     }
 }

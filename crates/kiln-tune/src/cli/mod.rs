@@ -10,9 +10,13 @@ mod output;
 mod plot;
 mod process;
 mod run;
+mod search;
 mod space;
 mod studies;
 mod trials;
+
+pub use run::parse_time;
+pub use search::SearchArgs;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

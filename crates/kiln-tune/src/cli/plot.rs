@@ -5,10 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::importance::assess;
 use super::{CliResult, Failure, StudyArgs};
 use crate::error::{Error, Result};
-use crate::importance::PedAnovaEvaluator;
+use crate::importance::{PedAnovaEvaluator, for_objective};
 use crate::plot::{self as plots, Figure};
 use crate::study::Study;
 
@@ -95,18 +94,13 @@ impl Plot {
                 self.objective
             )));
         }
-        let params = self.params(&study)?;
+        let params = match self.params.is_empty() {
+            true => plots::first_params(&study)?,
+            false => self.params.clone(),
+        };
         let params: Vec<&str> = params.iter().map(String::as_str).collect();
         if self.kind == Kind::All {
-            let mut figures = Vec::new();
-            for kind in Kind::value_variants() {
-                // What has no data yet is left out.
-                match draw(*kind, &study, self.objective, &params) {
-                    Ok(figure) => figures.push(figure),
-                    Err(Error::NoTrials(_) | Error::InvalidArgument(_)) => {}
-                    Err(error) => return Err(error.into()),
-                }
-            }
+            let figures = plots::all(&study, self.objective, &params)?;
             if figures.is_empty() {
                 return Err(Error::NoTrials(format!(
                     "study {:?} has no trial to draw yet",
@@ -121,28 +115,6 @@ impl Plot {
         writeln!(out, "{}", self.out.display())?;
         Ok(())
     }
-
-    /// Plots of pairs grow with the square of the number of parameters.
-    fn params(&self, study: &Study) -> Result<Vec<String>> {
-        if !self.params.is_empty() {
-            return Ok(self.params.clone());
-        }
-        let mut names: Vec<String> = study
-            .trials()?
-            .iter()
-            .flat_map(|trial| {
-                trial
-                    .params
-                    .iter()
-                    .map(|param| param.name.to_string())
-                    .collect::<Vec<_>>()
-            })
-            .collect();
-        names.sort_unstable();
-        names.dedup();
-        names.truncate(5);
-        Ok(names)
-    }
 }
 
 fn draw(kind: Kind, study: &Study, objective: usize, params: &[&str]) -> Result<Figure> {
@@ -155,7 +127,7 @@ fn draw(kind: Kind, study: &Study, objective: usize, params: &[&str]) -> Result<
         Kind::Parallel => plots::parallel_coordinate(study, objective, params),
         Kind::Importance => {
             let several = study.is_multi_objective().then_some(objective);
-            plots::param_importances(&assess(
+            plots::param_importances(&for_objective(
                 study,
                 &PedAnovaEvaluator::default(),
                 None,

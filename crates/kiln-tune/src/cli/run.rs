@@ -6,18 +6,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::lines::{Line, parse_line};
 use super::output::{params_text, values_text};
 use super::process::{Event, Process};
+use super::search::SearchArgs;
 use super::space::{ParamSpec, parse_param, space};
 use super::{CliResult, Failure, StudyArgs, trials};
 use crate::error::{BoxError, Error, TrialPruned};
-use crate::pruner::{HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner};
-use crate::sampler::{
-    CmaEsSampler, GpSampler, NsgaIiSampler, NsgaIiiSampler, QmcSampler, RandomSampler, TpeSampler,
-};
 use crate::storage::{self, RdbOptions, Storage, retry_stale_trial};
 use crate::study::{Budget, Study, StudyBuilder, StudyDirection};
 use crate::sync::lock;
@@ -37,77 +34,6 @@ Its output:
   Lines like {\"step\": 3, \"value\": 0.5}, `step 3: 0.5` or `Epoch 3/10 loss 0.5` report intermediate values; when the pruner
   finds them too bad, the program is ended with everything it started. A line with a value may hold \"constraints\" and
   \"user_attrs\" objects, too. An exit code other than 0 fails the trial.";
-
-/// How trials are chosen and stopped.
-#[derive(Debug, Args)]
-pub struct SearchArgs {
-    /// What chooses the parameters
-    #[arg(long, value_enum, default_value_t = SamplerName::Tpe)]
-    sampler: SamplerName,
-    /// What stops bad trials early
-    #[arg(long, value_enum, default_value_t = PrunerName::Median)]
-    pruner: PrunerName,
-    /// Seed of the sampler; the same seed and one job give the same trials
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
-}
-
-/// A sampler by its name.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum SamplerName {
-    /// Tree-structured Parzen estimator
-    Tpe,
-    /// Independent random values
-    Random,
-    /// Covariance matrix adaptation evolution strategy
-    Cmaes,
-    /// Gaussian process
-    Gp,
-    /// Quasi-Monte Carlo (Sobol)
-    Qmc,
-    /// Genetic algorithm NSGA-II, for several objectives
-    Nsgaii,
-    /// Genetic algorithm NSGA-III, for many objectives
-    Nsgaiii,
-}
-
-/// A pruner by its name.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum PrunerName {
-    /// Never stops a trial
-    None,
-    /// Stops trials that are worse than the median of the earlier ones
-    Median,
-    /// Successive halving (ASHA)
-    Asha,
-    /// Hyperband
-    Hyperband,
-}
-
-impl SearchArgs {
-    /// The builder with this sampler and this pruner.
-    pub(super) fn apply(&self, builder: StudyBuilder) -> CliResult<StudyBuilder> {
-        let builder = match self.sampler {
-            SamplerName::Tpe => builder.sampler(
-                self.seed
-                    .into_iter()
-                    .fold(TpeSampler::new(), TpeSampler::seed),
-            ),
-            SamplerName::Random => builder.sampler(RandomSampler::new(self.seed)),
-            SamplerName::Cmaes => builder.sampler(CmaEsSampler::new(self.seed)),
-            SamplerName::Gp => builder.sampler(GpSampler::new(self.seed)),
-            SamplerName::Qmc => builder.sampler(QmcSampler::new(self.seed)),
-            SamplerName::Nsgaii => builder.sampler(NsgaIiSampler::new(self.seed)),
-            SamplerName::Nsgaiii => builder.sampler(NsgaIiiSampler::new(self.seed)),
-        };
-        Ok(match self.pruner {
-            PrunerName::None => builder.pruner(NopPruner),
-            PrunerName::Median => builder.pruner(MedianPruner::new()),
-            PrunerName::Asha => builder.pruner(SuccessiveHalvingPruner::new()),
-            PrunerName::Hyperband => builder.pruner(HyperbandPruner::new()),
-        })
-    }
-}
 
 /// Settings of `run`.
 #[derive(Debug, Args)]
@@ -163,7 +89,7 @@ impl Run {
                 "nothing says when to stop; write --trials N or --timeout TIME".to_owned(),
             ));
         }
-        let study = self.open_study()?;
+        let study = self.open_study(&space)?;
         if let Some(directory) = &self.log_dir {
             std::fs::create_dir_all(directory).map_err(|error| {
                 Failure::message(format!("cannot make {}: {error}", directory.display()))
@@ -249,7 +175,7 @@ impl Run {
         }
     }
 
-    fn open_study(&self) -> CliResult<Study> {
+    fn open_study(&self, space: &ParamSpace) -> CliResult<Study> {
         let url = self.study.storage.url()?;
         let storage: Arc<dyn Storage> = match self.heartbeat {
             Some(_) if url.starts_with("journal:") => {
@@ -270,7 +196,7 @@ impl Run {
         let storage_studies = storage.get_all_studies()?;
         let mut builder = self
             .search
-            .apply(StudyBuilder::new())?
+            .apply(StudyBuilder::new(), space)?
             .shared_storage(storage.clone())
             .load_if_exists(true);
         let name = match (&self.study.study, &storage_studies[..]) {
@@ -508,7 +434,11 @@ fn pieces(argument: &str, space: &ParamSpace) -> Result<Vec<Piece>, String> {
 }
 
 /// `90`, `90s`, `15m`, `2h`, `1.5h`.
-fn parse_time(text: &str) -> Result<Duration, String> {
+/// Reads `90s`, `15m`, `2h`; a number alone is seconds.
+///
+/// # Errors
+/// Says how to write a time.
+pub fn parse_time(text: &str) -> Result<Duration, String> {
     let (number, unit) = match text
         .trim()
         .char_indices()

@@ -85,6 +85,30 @@ pub fn get_param_importances_with(
     Ok(importances)
 }
 
+/// Normalized importances for the only objective, or for one of several.
+pub(crate) fn for_objective(
+    study: &Study,
+    evaluator: &dyn ImportanceEvaluator,
+    params: Option<&[String]>,
+    objective: Option<usize>,
+) -> Result<Importances> {
+    match objective.filter(|_| study.is_multi_objective()) {
+        None => get_param_importances_with(study, evaluator, params, None, true),
+        Some(objective) => {
+            // A target is minimized.
+            let direction = study.directions()[objective];
+            let target = |trial: &FrozenTrial| {
+                trial
+                    .values
+                    .as_ref()
+                    .and_then(|values| values.get(objective))
+                    .map_or(f64::NAN, |value| direction.loss(*value))
+            };
+            get_param_importances_with(study, evaluator, params, Some(&target), true)
+        }
+    }
+}
+
 /// Sorts by decreasing value; of equal values the later comes first, as in Optuna.
 fn sorted(mut importances: Importances) -> Importances {
     importances.sort_by(|a, b| a.1.total_cmp(&b.1));

@@ -196,7 +196,7 @@ impl Figure {
     /// click resets, and a click in the legend hides and shows.
     #[must_use]
     pub fn to_html(&self) -> String {
-        html::page(&self.title, std::slice::from_ref(self))
+        html::document(&self.title, &html::section(self))
     }
 
     /// The figure as SVG.

@@ -7,24 +7,18 @@ use super::{layout, render};
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
-/// A page with some figures, one below the other.
-pub(super) fn page(title: &str, figures: &[Figure]) -> String {
-    let sections: String = figures.iter().map(section).collect();
-    let several = figures.len() > 1;
-    let heading = if several {
-        format!("<h1>{}</h1>", escape(title))
-    } else {
-        String::new()
-    };
+/// A page with this body.
+pub(super) fn document(title: &str, body: &str) -> String {
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n\
-         <title>{}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n{heading}{sections}<div id=\"tip\"></div>\n\
+         <title>{}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n{body}<div id=\"tip\"></div>\n\
          <script>\n{SCRIPT}</script>\n</body>\n</html>\n",
         escape(title)
     )
 }
 
-fn section(figure: &Figure) -> String {
+/// A figure as a part of a page.
+pub(super) fn section(figure: &Figure) -> String {
     let scene = layout::scene(figure);
     let hovers: Vec<serde_json::Value> = scene
         .hovers

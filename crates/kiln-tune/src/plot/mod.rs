@@ -8,6 +8,7 @@ mod figure;
 mod html;
 mod layout;
 mod overview;
+mod page;
 mod params;
 mod render;
 
@@ -19,9 +20,11 @@ pub use overview::{
     edf, hypervolume_history, intermediate_values, optimization_history, param_importances,
     pareto_front, timeline,
 };
+pub use page::{Curve, Page, curves};
 pub use params::{contour, parallel_coordinate, rank, slice};
 
 use crate::error::{Error, Result};
+use crate::importance;
 use crate::study::Study;
 use crate::trial::{FrozenTrial, TrialState};
 
@@ -43,15 +46,69 @@ use crate::trial::{FrozenTrial, TrialState};
 /// [`Error::InvalidArgument`] when the name does not end with `.html`, [`Error::Storage`] when it cannot be written.
 pub fn save_report(title: &str, figures: &[Figure], path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
-    if !path.extension().is_some_and(|ending| {
-        ending.eq_ignore_ascii_case("html") || ending.eq_ignore_ascii_case("htm")
-    }) {
-        return Err(Error::invalid(format!(
-            "several plots are saved as one .html page, but got {}",
-            path.display()
-        )));
+    page::check_ending(path)?;
+    page::report(title, figures).save(path)
+}
+
+/// Every plot that a study has data for. Plots of pairs of parameters show `params`, or the first five by name when none
+/// are given.
+///
+/// ```
+/// use kiln_tune::{Study, plot};
+///
+/// let study = Study::builder().create()?;
+/// assert!(plot::all(&study, 0, &[])?.is_empty());
+/// study.optimize(|trial| trial.suggest_float("x", -1.0, 1.0), 10)?;
+/// assert!(plot::all(&study, 0, &[])?.len() > 5);
+/// # Ok::<(), kiln_tune::Error>(())
+/// ```
+///
+/// # Errors
+/// When the storage fails.
+pub fn all(study: &Study, objective: usize, params: &[&str]) -> Result<Vec<Figure>> {
+    let first_five = first_params(study)?;
+    let params: Vec<&str> = match params {
+        [] => first_five.iter().map(String::as_str).collect(),
+        some => some.to_vec(),
+    };
+    let importances = || {
+        let evaluator = importance::PedAnovaEvaluator::default();
+        let assessed = importance::for_objective(study, &evaluator, None, Some(objective))?;
+        param_importances(&assessed)
+    };
+    let drawn = [
+        optimization_history(&[study], objective),
+        intermediate_values(study),
+        importances(),
+        slice(study, objective, &params),
+        contour(study, objective, &params),
+        parallel_coordinate(study, objective, &params),
+        rank(study, objective, &params),
+        edf(&[study], objective),
+        timeline(study),
+        pareto_front(study),
+    ];
+    let mut figures = Vec::new();
+    for figure in drawn {
+        match figure {
+            Ok(figure) => figures.push(figure),
+            // What has no data is left out.
+            Err(Error::NoTrials(_) | Error::InvalidArgument(_)) => {}
+            Err(error) => return Err(error),
+        }
     }
-    figure::write(path, html::page(title, figures).as_bytes())
+    Ok(figures)
+}
+
+/// Plots of pairs grow with the square of the number of parameters.
+pub(crate) fn first_params(study: &Study) -> Result<Vec<String>> {
+    let trials = study.trials()?;
+    let names = trials.iter().flat_map(|trial| trial.params.iter());
+    let mut names: Vec<String> = names.map(|param| param.name.to_string()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.truncate(5);
+    Ok(names)
 }
 
 /// What an objective is called: its metric name if it has one.

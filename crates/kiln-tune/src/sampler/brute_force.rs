@@ -81,7 +81,7 @@ impl Sampler for BruteForceSampler {
         name: &str,
         distribution: &Distribution,
     ) -> Result<f64> {
-        let values = values_of(name, distribution)?;
+        let values = finite_values(name, distribution)?;
         let mut tree = Node::default();
         tree.expand(name, distribution)?;
         let prefix: Vec<&Param> = trial.params.iter().collect();
@@ -152,7 +152,7 @@ impl Node {
                     "brute force: a trial ended where another one suggests {name:?}; the objective must be deterministic"
                 )));
             }
-            let values = values_of(name, distribution)?;
+            let values = finite_values(name, distribution)?;
             self.parameter = Some((name.to_owned(), distribution.clone()));
             self.children = Some(values.into_iter().map(|value| (value, None)).collect());
             return Ok(());
@@ -269,10 +269,14 @@ fn same_values(a: &Distribution, b: &Distribution) -> bool {
 
 /// All internal values of a parameter.
 #[allow(clippy::cast_precision_loss)]
-fn values_of(name: &str, distribution: &Distribution) -> Result<Vec<f64>> {
+/// The internal values of a parameter, in order.
+///
+/// # Errors
+/// When there are infinitely or too many.
+pub(crate) fn finite_values(name: &str, distribution: &Distribution) -> Result<Vec<f64>> {
     let too_many = || {
         Error::invalid(format!(
-            "brute force: parameter {name:?} has more than {MAX_VALUES} values; use a larger step or another sampler"
+            "parameter {name:?} has more than {MAX_VALUES} values; use a larger step or another sampler"
         ))
     };
     match distribution {
@@ -291,7 +295,7 @@ fn values_of(name: &str, distribution: &Distribution) -> Result<Vec<f64>> {
         Distribution::Float(d) => match d.step() {
             None if d.low() == d.high() => Ok(vec![d.low()]),
             None => Err(Error::invalid(format!(
-                "brute force: the float parameter {name:?} needs a step, as it would have infinitely many values"
+                "the float parameter {name:?} needs a step, as it would have infinitely many values"
             ))),
             Some(step) if (d.high() - d.low()) / step > MAX_VALUES as f64 => Err(too_many()),
             Some(_) => Ok(d.grid_points()),

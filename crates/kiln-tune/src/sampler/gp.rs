@@ -2,6 +2,7 @@
 
 mod acquisition;
 mod conditional;
+mod ehvi;
 mod lbfgs;
 mod optimize;
 mod regressor;
@@ -9,8 +10,9 @@ mod space;
 
 use std::sync::{Arc, Mutex};
 
-pub use acquisition::{Acquisition, Feasibility, LogEhvi, LogEi, QLogEi, standard_log_ei};
+pub use acquisition::{Acquisition, Feasibility, LogEi, QLogEi, standard_log_ei};
 pub use conditional::{Candidate, Conditional};
+pub use ehvi::{LogEhvi, QLogEhvi};
 pub use optimize::maximize;
 pub use regressor::{Data, KernelParams, MINIMUM_NOISE, Posterior, Regressor};
 pub use space::{Axis, GpSpace};
@@ -48,9 +50,8 @@ const MIN_STD: f64 = 1e-10;
 /// | [`independent_sampler`](Self::independent_sampler) | random | samples the first trials and conditional parameters |
 ///
 /// The process has a Matérn 5/2 kernel with a length scale per parameter, fitted by maximum a
-/// posteriori. One objective: log expected improvement, over joint samples when other trials are
-/// running. Several: log expected hypervolume improvement, believing the expected values of running
-/// trials. Constraints each have a process of their own, whose probability of feasibility counts.
+/// posteriori. One objective: log expected improvement; several: log expected hypervolume improvement;
+/// both over joint samples of the running trials, if there are any. Constraints each have a process of their own, whose probability of feasibility counts.
 /// Pruned and failed trials are ignored; infinite values count as the worst or best finite one.
 ///
 /// It needs few trials and is the sampler for expensive objectives with up to some twenty parameters;
@@ -222,27 +223,10 @@ impl GpSampler {
                 .collect();
             rng.shuffle(&mut front);
             front.truncate(N_LOCAL_SEARCHES / 2);
-            let believe = |r: &Regressor| {
-                if running.is_empty() {
-                    r.clone()
-                } else {
-                    r.believing(&running)
-                }
-            };
-            let acquisition = LogEhvi::new(
-                regressors.iter().map(believe).collect(),
-                constraints
-                    .into_iter()
-                    .map(|c| Feasibility {
-                        regressor: believe(&c.regressor),
-                        threshold: c.threshold,
-                    })
-                    .collect(),
-                &values,
-                normal_samples(scores.len(), &mut rng)?,
-            );
+            let acquisition =
+                several_objectives(regressors, &values, constraints, &running, &mut rng)?;
             let warm = front.into_iter().map(|i| x[i].clone()).collect();
-            (Box::new(acquisition), warm)
+            (acquisition, warm)
         };
         let (point, _) = maximize(&*acquisition, &gp_space, &warm, &mut rng).map_err(invalid)?;
         Ok(gp_space.unnormalize(space, &point))
@@ -300,31 +284,77 @@ fn single_objective(
     running: &[Vec<f64>],
     rng: &mut Rng,
 ) -> Result<Box<dyn Acquisition>> {
-    if !running.is_empty() {
-        let mut conditional = |regressor: &Regressor| -> Result<Option<Conditional>> {
-            let samples = normal_samples(running.len() + 1, rng)?;
-            Ok(Conditional::new(regressor.clone(), running, &samples))
-        };
-        let objective = conditional(&regressor)?;
-        let sampled: Vec<Option<Conditional>> = constraints
-            .iter()
-            .map(|c| conditional(&c.regressor))
-            .collect::<Result<_>>()?;
-        let sampled: Option<Vec<Conditional>> = sampled.into_iter().collect();
-        if let (Some(objective), Some(sampled)) = (objective, sampled) {
-            let thresholds = constraints.iter().map(|c| c.threshold);
-            return Ok(Box::new(QLogEi {
-                objective,
-                threshold,
-                constraints: sampled.into_iter().zip(thresholds).collect(),
-            }));
-        }
+    let regressors = std::slice::from_ref(&regressor);
+    if let Some((mut objective, constraints)) = conditional(regressors, &constraints, running, rng)?
+        && let Some(objective) = objective.pop()
+    {
+        return Ok(Box::new(QLogEi {
+            objective,
+            threshold,
+            constraints,
+        }));
     }
     Ok(Box::new(LogEi {
         regressor,
         threshold,
         constraints,
     }))
+}
+
+fn several_objectives(
+    regressors: Vec<Regressor>,
+    values: &[Vec<f64>],
+    constraints: Vec<Feasibility>,
+    running: &[Vec<f64>],
+    rng: &mut Rng,
+) -> Result<Box<dyn Acquisition>> {
+    // Without a feasible value only the constraints count, to which running trials add nothing.
+    if !values.is_empty()
+        && let Some((objectives, constraints)) =
+            conditional(&regressors, &constraints, running, rng)?
+    {
+        return Ok(Box::new(QLogEhvi::new(objectives, constraints, values)));
+    }
+    let samples = normal_samples(regressors.len(), rng)?;
+    Ok(Box::new(LogEhvi::new(
+        regressors,
+        constraints,
+        values,
+        samples,
+    )))
+}
+
+/// Objectives and constraints given samples of the running trials; `None` when none is running or
+/// their covariance is degenerate.
+#[allow(clippy::type_complexity)]
+fn conditional(
+    objectives: &[Regressor],
+    constraints: &[Feasibility],
+    running: &[Vec<f64>],
+    rng: &mut Rng,
+) -> Result<Option<(Vec<Conditional>, Vec<(Conditional, f64)>)>> {
+    if running.is_empty() {
+        return Ok(None);
+    }
+    let mut draw = |regressor: &Regressor| -> Result<Option<Conditional>> {
+        let samples = normal_samples(running.len() + 1, rng)?;
+        Ok(Conditional::new(regressor.clone(), running, &samples))
+    };
+    let objectives: Option<Vec<Conditional>> =
+        objectives.iter().map(&mut draw).collect::<Result<_>>()?;
+    let thresholds = constraints.iter().map(|c| c.threshold);
+    let constraints: Option<Vec<Conditional>> = constraints
+        .iter()
+        .map(|c| draw(&c.regressor))
+        .collect::<Result<_>>()?;
+    Ok(objectives
+        .zip(constraints)
+        .map(|(objectives, constraints)| {
+            (
+                objectives,
+                constraints.into_iter().zip(thresholds).collect(),
+            )
+        }))
 }
 
 /// Standardises values: those that are not finite are clipped to the finite range first. Returns

@@ -15,6 +15,8 @@ mod tpe;
 use std::sync::Arc;
 
 pub use brute_force::BruteForceSampler;
+#[cfg(feature = "cli")]
+pub(crate) use brute_force::finite_values;
 pub use cmaes::{CmaEsSampler, RestartStrategy};
 pub use gp::GpSampler;
 pub use grid::GridSampler;

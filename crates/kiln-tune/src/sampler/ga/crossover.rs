@@ -23,6 +23,22 @@ pub trait Crossover: Send + Sync {
     ) -> Vec<f64>;
 }
 
+impl<C: Crossover + ?Sized> Crossover for Box<C> {
+    fn n_parents(&self) -> usize {
+        (**self).n_parents()
+    }
+
+    fn crossover(
+        &self,
+        parents: &[Vec<f64>],
+        bounds: &[[f64; 2]],
+        is_multi_objective: bool,
+        rng: &mut Rng,
+    ) -> Vec<f64> {
+        (**self).crossover(parents, bounds, is_multi_objective, rng)
+    }
+}
+
 fn probability(name: &str, value: f64) -> Result<f64> {
     if (0.0..=1.0).contains(&value) {
         Ok(value)

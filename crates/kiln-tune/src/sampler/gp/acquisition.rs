@@ -6,15 +6,14 @@ use std::f64::consts::FRAC_1_SQRT_2;
 
 use super::conditional::Conditional;
 use super::regressor::Regressor;
-use crate::multi_objective::non_dominated_boxes;
 use crate::normal;
 
 /// Added to every variance, which may be rounded to 0.
-const STABILIZING_NOISE: f64 = 1e-12;
+pub(super) const STABILIZING_NOISE: f64 = 1e-12;
 /// Smallest improvement, so that its logarithm exists.
-const EPS: f64 = 1e-12;
+pub(super) const EPS: f64 = 1e-12;
 /// Width of the smoothed feasibility of running trials.
-const TAU: f64 = 1e-2;
+pub(super) const TAU: f64 = 1e-2;
 
 /// A function to be maximised over the box.
 pub trait Acquisition {
@@ -61,7 +60,7 @@ fn log_ei(mean: f64, variance: f64, threshold: f64) -> (f64, f64, f64) {
 
 /// Log probability that a normal value exceeds a threshold, with its derivatives by mean and
 /// variance.
-fn log_pi(mean: f64, variance: f64, threshold: f64) -> (f64, f64, f64) {
+pub(super) fn log_pi(mean: f64, variance: f64, threshold: f64) -> (f64, f64, f64) {
     let sigma = variance.sqrt();
     let z = (mean - threshold) / sigma;
     let slope = normal::ln_cdf_derivative(z);
@@ -108,9 +107,12 @@ impl LogEi {
 }
 
 /// A logarithm with its derivatives by mean and variance.
-type Term = fn(f64, f64, f64) -> (f64, f64, f64);
+pub(super) type Term = fn(f64, f64, f64) -> (f64, f64, f64);
 
-fn sum_values<'a>(terms: impl Iterator<Item = (&'a Regressor, f64, Term)>, x: &[f64]) -> f64 {
+pub(super) fn sum_values<'a>(
+    terms: impl Iterator<Item = (&'a Regressor, f64, Term)>,
+    x: &[f64],
+) -> f64 {
     terms
         .map(|(regressor, threshold, term)| {
             let (mean, variance) = regressor.mean_variance(x);
@@ -119,7 +121,7 @@ fn sum_values<'a>(terms: impl Iterator<Item = (&'a Regressor, f64, Term)>, x: &[
         .sum()
 }
 
-fn sum_gradients<'a>(
+pub(super) fn sum_gradients<'a>(
     terms: impl Iterator<Item = (&'a Regressor, f64, Term)>,
     x: &[f64],
     gradient: &mut [f64],
@@ -247,160 +249,7 @@ impl Acquisition for QLogEi {
     }
 }
 
-/// Log expected hypervolume improvement over quasi-random samples of the objectives (Daulton,
-/// Balandat and Bakshy, *Differentiable Expected Hypervolume Improvement for Parallel Multi-Objective
-/// Bayesian Optimization*, 2020), plus the log probabilities that all constraints hold.
-#[derive(Debug)]
-pub struct LogEhvi {
-    regressors: Vec<Regressor>,
-    constraints: Vec<Feasibility>,
-    /// Standard normal numbers, a row per sample and a column per objective.
-    samples: Vec<Vec<f64>>,
-    /// Lower corners and side lengths of the boxes in which a value improves the front.
-    boxes: Vec<(Vec<f64>, Vec<f64>)>,
-}
-
-impl LogEhvi {
-    /// An acquisition over the front of the feasible standardised `values`; without any only the
-    /// constraints count.
-    pub fn new(
-        regressors: Vec<Regressor>,
-        constraints: Vec<Feasibility>,
-        values: &[Vec<f64>],
-        samples: Vec<Vec<f64>>,
-    ) -> Self {
-        let losses: Vec<Vec<f64>> = values
-            .iter()
-            .map(|row| row.iter().map(|v| -v).collect())
-            .collect();
-        let mut boxes = Vec::new();
-        if !losses.is_empty() {
-            let reference: Vec<f64> = (0..losses[0].len())
-                .map(|j| {
-                    let worst = losses
-                        .iter()
-                        .map(|r| r[j])
-                        .fold(f64::NEG_INFINITY, f64::max);
-                    (1.1 * worst).max(0.9 * worst).next_up()
-                })
-                .collect();
-            let bounds = non_dominated_boxes(&losses, &reference);
-            for (low, high) in bounds.lower.iter().zip(&bounds.upper) {
-                let lower: Vec<f64> = high.iter().map(|v| -v).collect();
-                let sides = low
-                    .iter()
-                    .zip(high)
-                    .map(|(l, h)| (h - l).max(EPS))
-                    .collect();
-                boxes.push((lower, sides));
-            }
-        }
-        Self {
-            regressors,
-            constraints,
-            samples,
-            boxes,
-        }
-    }
-
-    fn feasibility(&self) -> impl Iterator<Item = (&Regressor, f64, Term)> {
-        self.constraints
-            .iter()
-            .map(|c| (&c.regressor, c.threshold, log_pi as Term))
-    }
-
-    /// Log expected improvement for given means and deviations, with derivatives by both.
-    ///
-    /// Volumes are added up as they are: a product of clipped sides does not underflow for any number
-    /// of objectives that a box decomposition can handle.
-    fn improvement(&self, means: &[f64], sigmas: &[f64], slopes: Option<&mut [(f64, f64)]>) -> f64 {
-        let m = means.len();
-        let mut y = vec![0.0; m];
-        let mut total = 0.0;
-        let mut sums = vec![(0.0, 0.0); m];
-        for z in &self.samples {
-            for j in 0..m {
-                y[j] = means[j] + sigmas[j] * z[j];
-            }
-            for (lower, sides) in &self.boxes {
-                let mut volume = 1.0;
-                for j in 0..m {
-                    volume *= (y[j] - lower[j]).max(EPS).min(sides[j]);
-                }
-                total += volume;
-                if slopes.is_some() {
-                    for j in 0..m {
-                        let side = y[j] - lower[j];
-                        if side > EPS && side < sides[j] {
-                            sums[j].0 += volume / side;
-                            sums[j].1 += volume / side * z[j];
-                        }
-                    }
-                }
-            }
-        }
-        if let Some(slopes) = slopes {
-            for (slope, sum) in slopes.iter_mut().zip(sums) {
-                *slope = (sum.0 / total, sum.1 / total);
-            }
-        }
-        total.ln() - (self.samples.len() as f64).ln()
-    }
-}
-
-impl Acquisition for LogEhvi {
-    fn value(&self, x: &[f64]) -> f64 {
-        let feasible = sum_values(self.feasibility(), x);
-        if self.boxes.is_empty() {
-            return feasible;
-        }
-        let (means, sigmas): (Vec<f64>, Vec<f64>) = self
-            .regressors
-            .iter()
-            .map(|r| {
-                let (mean, variance) = r.mean_variance(x);
-                (mean, (variance + STABILIZING_NOISE).sqrt())
-            })
-            .unzip();
-        feasible + self.improvement(&means, &sigmas, None)
-    }
-
-    fn value_and_gradient(&self, x: &[f64], gradient: &mut [f64]) -> f64 {
-        gradient.fill(0.0);
-        let feasible = sum_gradients(self.feasibility(), x, gradient);
-        if self.boxes.is_empty() {
-            return feasible;
-        }
-        let posteriors: Vec<_> = self.regressors.iter().map(|r| r.posterior(x)).collect();
-        let means: Vec<f64> = posteriors.iter().map(|p| p.mean).collect();
-        let sigmas: Vec<f64> = posteriors
-            .iter()
-            .map(|p| (p.variance + STABILIZING_NOISE).sqrt())
-            .collect();
-        let mut slopes = vec![(0.0, 0.0); means.len()];
-        let value = self.improvement(&means, &sigmas, Some(&mut slopes));
-        for ((p, (by_mean, by_sigma)), sigma) in posteriors.iter().zip(slopes).zip(sigmas) {
-            for (j, g) in gradient.iter_mut().enumerate() {
-                *g += by_mean * p.mean_gradient[j]
-                    + by_sigma * p.variance_gradient[j] / (2.0 * sigma);
-            }
-        }
-        feasible + value
-    }
-
-    fn length_scales(&self) -> Vec<f64> {
-        let n = self.regressors.len() as f64;
-        let mut mean = vec![0.0; self.regressors[0].length_scales().len()];
-        for regressor in &self.regressors {
-            for (m, s) in mean.iter_mut().zip(regressor.length_scales()) {
-                *m += s / n;
-            }
-        }
-        mean
-    }
-}
-
-fn log_sigmoid(x: f64) -> (f64, f64) {
+pub(super) fn log_sigmoid(x: f64) -> (f64, f64) {
     let value = if x < 0.0 {
         x - x.exp().ln_1p()
     } else {
@@ -409,7 +258,7 @@ fn log_sigmoid(x: f64) -> (f64, f64) {
     (value, 1.0 / (1.0 + x.exp()))
 }
 
-fn log_sum_exp(logs: &[f64]) -> f64 {
+pub(super) fn log_sum_exp(logs: &[f64]) -> f64 {
     let top = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     if !top.is_finite() {
         return top;
@@ -419,6 +268,7 @@ fn log_sum_exp(logs: &[f64]) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ehvi::{LogEhvi, QLogEhvi};
     use super::super::regressor::Data;
     use super::*;
 
@@ -515,5 +365,10 @@ mod tests {
             threshold: -0.5,
             constraints: vec![(conditional(2.0).unwrap(), -0.5)],
         });
+        check_gradient(&QLogEhvi::new(
+            vec![conditional(0.0).unwrap(), conditional(1.0).unwrap()],
+            vec![(conditional(2.0).unwrap(), -0.5)],
+            &values,
+        ));
     }
 }

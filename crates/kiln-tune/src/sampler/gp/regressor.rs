@@ -231,19 +231,6 @@ impl Regressor {
         })
     }
 
-    /// Adds observations at running trials, valued at the mean that the process expects there
-    /// (Kriging believer; Ginsbourger et al., *Kriging Is Well-Suited to Parallelize Optimization*,
-    /// 2010).
-    #[must_use]
-    pub fn believing(&self, running: &[Vec<f64>]) -> Self {
-        let mut data = self.data.clone();
-        for x in running {
-            data.y.push(self.mean_variance(x).0);
-            data.x.push(x.clone());
-        }
-        Self::new(data, self.params.clone()).unwrap_or_else(|| self.clone())
-    }
-
     /// Length scale of every coordinate.
     pub fn length_scales(&self) -> Vec<f64> {
         self.params
@@ -528,16 +515,5 @@ mod tests {
         let regressor = Regressor::fit(data, None, true, 0.01);
         let (mean, variance) = regressor.mean_variance(&[0.5]);
         assert!(mean.abs() < 1e-9 && variance.is_finite());
-    }
-
-    #[test]
-    fn believing_in_a_running_trial_lowers_the_variance_there() {
-        let regressor = Regressor::fit(data(), None, false, 0.01);
-        let x = vec![0.05, 0.9, 2.0];
-        let (mean, variance) = regressor.mean_variance(&x);
-        let (believed, less) = regressor
-            .believing(std::slice::from_ref(&x))
-            .mean_variance(&x);
-        assert!((mean - believed).abs() < 1e-6 && less < variance);
     }
 }

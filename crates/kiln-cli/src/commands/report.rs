@@ -1,0 +1,58 @@
+//! `kiln report`
+
+use std::path::{Path, PathBuf};
+
+use kiln::train::tune::file_name;
+use kiln::tune::{Study, storage};
+use serde::Serialize;
+
+use super::Result;
+use crate::args::Report;
+use crate::output;
+
+#[derive(Serialize)]
+struct Json {
+    report: PathBuf,
+}
+
+pub fn run(args: Report) -> Result<()> {
+    let report = match (&args.storage, Path::new(&args.target)) {
+        (None, run) if run.is_dir() => {
+            let written = kiln::train::report(run)?;
+            match &args.out {
+                None => written,
+                Some(out) => {
+                    std::fs::copy(&written, out)
+                        .map_err(|error| format!("cannot write {}: {error}", out.display()))?;
+                    out.clone()
+                }
+            }
+        }
+        (None, missing) => {
+            return Err(format!(
+                "{} is no folder of a run; name one, or a study together with its --storage",
+                missing.display()
+            )
+            .into());
+        }
+        (Some(url), _) => {
+            let builder = Study::builder().name(&args.target);
+            let study = builder
+                .shared_storage(storage::open_existing(url)?)
+                .load()?;
+            let out = args.out.unwrap_or_else(|| study_file(&args.target));
+            kiln::train::tune::study_report(&study, &out)?;
+            out
+        }
+    };
+    match args.json {
+        true => output::json(&Json { report })?,
+        false => output::text(&report.display().to_string())?,
+    }
+    Ok(())
+}
+
+/// `NAME.html`
+pub(super) fn study_file(study: &str) -> PathBuf {
+    format!("{}.html", file_name(study)).into()
+}

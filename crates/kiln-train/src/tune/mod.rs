@@ -1,0 +1,501 @@
+//! Searching the fields of a recipe: each trial of a study is a run.
+
+mod report;
+mod space;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use burn::train::Interrupter;
+use kiln_tune::{
+    BoxError, Budget, FrozenTrial, Study, StudyDirection, Trial, TrialPruned, TrialState,
+    max_trials_callback,
+};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+pub use report::study_report;
+pub use space::{RecipeSpace, SpaceError, SuggestError};
+
+use crate::error::TrainError;
+use crate::prepare::Prepared;
+use crate::recipe::Recipe;
+use crate::train::{EpochReport, Outcome, TrainDevice, Trainer};
+
+/// The user attribute of a trial that holds the folder of its run.
+pub const RUN_ATTR: &str = "run";
+
+/// What a study of recipes optimizes, measured on the validation images after every epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Objective {
+    /// The share of right answers, to be maximized.
+    #[default]
+    ValidAccuracy,
+    /// The mean loss, to be minimized.
+    ValidLoss,
+}
+
+impl Objective {
+    /// Its name, as in `--metric` and in the study.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ValidAccuracy => "valid_accuracy",
+            Self::ValidLoss => "valid_loss",
+        }
+    }
+
+    /// Whether it is minimized or maximized.
+    pub fn direction(self) -> StudyDirection {
+        match self {
+            Self::ValidAccuracy => StudyDirection::Maximize,
+            Self::ValidLoss => StudyDirection::Minimize,
+        }
+    }
+
+    fn of(self, epoch: &EpochReport) -> f64 {
+        match self {
+            Self::ValidAccuracy => epoch.valid_accuracy,
+            Self::ValidLoss => epoch.valid_loss,
+        }
+    }
+
+    /// What no run can be worse than.
+    fn worst(self) -> f64 {
+        match self {
+            Self::ValidAccuracy => 0.0,
+            Self::ValidLoss => f64::INFINITY,
+        }
+    }
+}
+
+/// What becomes of a trial whose loss turned NaN or infinite.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDiverged {
+    /// It failed; samplers learn nothing from it.
+    #[default]
+    Fail,
+    /// It is complete with the worst value, so that samplers avoid its neighbourhood.
+    Worst,
+}
+
+/// Why a search could not start or go on.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TuneError {
+    /// The search space is not usable.
+    #[error(transparent)]
+    Space(#[from] SpaceError),
+    /// The study or its storage refused.
+    #[error(transparent)]
+    Study(#[from] kiln_tune::Error),
+    /// The data could not be loaded, or the recipe is not usable.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// The study optimizes something else.
+    #[error(
+        "study {study:?} is one that {theirs}, but {metric} is to be {ours}; use another study, or another --metric"
+    )]
+    Direction {
+        /// The study.
+        study: String,
+        /// The metric asked for.
+        metric: &'static str,
+        /// How the metric is optimized.
+        ours: String,
+        /// What the study does.
+        theirs: String,
+    },
+}
+
+/// How a search ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TuneEnd {
+    /// The trials or the time asked for are used up, or the sampler has nothing left to try.
+    Finished,
+    /// By request; running trials were stopped, and their parameters wait in the study's queue.
+    Interrupted,
+}
+
+/// Searches a [`RecipeSpace`] with a [`Study`].
+///
+/// The data are loaded and put on the device once for all trials. Each trial trains one run in a folder of its own, named
+/// in the trial's user attribute `run`; after each epoch its metric is reported and the study's pruner may stop it. The
+/// value of a trial is the metric of its last epoch (with early stopping, of the best one, whose weights are kept).
+/// Test images are not looked at.
+///
+/// ```no_run
+/// use kiln_train::{Objective, Recipe, RecipeSpace, TrainDevice, Tuner};
+/// use kiln_tune::Study;
+/// # let device = kiln_testing::devices().remove(0);
+/// let device = TrainDevice { device, name: "CPU".into(), backend: "flex".into() };
+/// let recipe = Recipe::from_toml("epochs = 2\n[data]\nname = 'digits'\ntrain_len = 4000")?;
+/// let space = RecipeSpace::from_toml("\"optimizer.lr\" = { log = [1e-4, 1e-1] }")?;
+/// let study = Study::builder().direction(Objective::ValidAccuracy.direction()).create()?;
+/// Tuner::new(recipe, space, device).trials(10).run(&study)?;
+/// println!("{} at {:?}", study.best_value()?, study.best_params()?.value("optimizer.lr"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Tuner {
+    recipe: Recipe,
+    space: RecipeSpace,
+    device: TrainDevice,
+    runs: PathBuf,
+    metric: Objective,
+    on_diverged: OnDiverged,
+    trials: Option<u64>,
+    timeout: Option<Duration>,
+    jobs: usize,
+    data: Option<Arc<Prepared>>,
+    stop: TuneStop,
+    notice: Box<dyn Fn(&str) + Send + Sync>,
+}
+
+/// Stops a search from another thread: see [`Tuner::stop_handle`].
+#[derive(Clone, Default)]
+pub struct TuneStop {
+    asked: Arc<AtomicBool>,
+    running: Arc<Mutex<Vec<Interrupter>>>,
+}
+
+impl TuneStop {
+    /// Ends every running trial after its step, and the search.
+    pub fn stop(&self) {
+        self.asked.store(true, Ordering::SeqCst);
+        for interrupter in lock(&self.running).iter() {
+            interrupter.stop(Some("the search was stopped"));
+        }
+    }
+
+    fn asked(&self) -> bool {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    /// Registers a run; one that starts after the request is stopped at once.
+    fn add(&self, interrupter: Interrupter) {
+        let mut running = lock(&self.running);
+        if self.asked() {
+            interrupter.stop(Some("the search was stopped"));
+        }
+        running.push(interrupter);
+    }
+}
+
+/// The running trial was stopped by request.
+#[derive(Debug, Error)]
+#[error("stopped by request; the parameters wait in the queue")]
+struct Interrupted;
+
+impl Tuner {
+    /// Will search a space around a recipe, on a device.
+    pub fn new(recipe: Recipe, space: RecipeSpace, device: TrainDevice) -> Self {
+        Self {
+            recipe,
+            space,
+            device,
+            runs: "runs".into(),
+            metric: Objective::default(),
+            on_diverged: OnDiverged::default(),
+            trials: None,
+            timeout: None,
+            jobs: 1,
+            data: None,
+            stop: TuneStop::default(),
+            notice: Box::new(|_| ()),
+        }
+    }
+
+    /// The folder of the runs: trial 3 trains in `STUDY-3` there. Default: `runs`.
+    pub fn runs(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.runs = folder.into();
+        self
+    }
+
+    /// What is optimized. Default: the accuracy on the validation images.
+    pub fn metric(mut self, metric: Objective) -> Self {
+        self.metric = metric;
+        self
+    }
+
+    /// What becomes of a trial that diverges. Default: it fails.
+    pub fn on_diverged(mut self, choice: OnDiverged) -> Self {
+        self.on_diverged = choice;
+        self
+    }
+
+    /// Ends when the study has this many finished trials, those of earlier calls and of other workers included.
+    pub fn trials(mut self, trials: u64) -> Self {
+        self.trials = Some(trials);
+        self
+    }
+
+    /// No trial starts after this time.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Trials that train at once, each on a thread. Default: 1; 0 is one for each core. Only with one job the same seeds
+    /// give the same trials, since a device has one generator for dropout.
+    pub fn jobs(mut self, jobs: usize) -> Self {
+        self.jobs = jobs;
+        self
+    }
+
+    /// Data loaded before, of the recipe's `data` section.
+    pub fn data(mut self, data: Arc<Prepared>) -> Self {
+        self.data = Some(data);
+        self
+    }
+
+    /// Called with each line that a person should read: one for each trial among them.
+    pub fn on_notice(mut self, notice: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.notice = Box::new(notice);
+        self
+    }
+
+    /// What stops the search from another thread, or from a signal.
+    pub fn stop_handle(&self) -> TuneStop {
+        self.stop.clone()
+    }
+
+    /// Searches until the trials or the time are used up.
+    ///
+    /// # Errors
+    ///
+    /// If the space does not fit the recipe, the data cannot be had, the study has another direction, or a run cannot be
+    /// written. A run that diverges is no error (see [`on_diverged`](Self::on_diverged)).
+    pub fn run(self, study: &Study) -> Result<TuneEnd, TuneError> {
+        self.recipe.validate().map_err(TrainError::from)?;
+        self.space.check(&self.recipe)?;
+        self.check_direction(study)?;
+        let _ = study.set_metric_names(&[self.metric.name()]);
+        let data = match &self.data {
+            Some(data) => data.clone(),
+            None => {
+                let data = Prepared::load(&self.recipe.data, true)?;
+                if let Some(note) = data.note() {
+                    (self.notice)(note);
+                }
+                Arc::new(data)
+            }
+        };
+        let mut budget = Budget::unlimited()
+            .n_jobs(self.jobs)
+            .catch::<Interrupted>()
+            .catch_if(is_divergence);
+        if let Some(trials) = self.trials {
+            let done = study.storage().get_n_trials(study.id(), Some(FINISHED))? as u64;
+            if done >= trials {
+                (self.notice)(&format!(
+                    "study {:?} has {done} finished trials already; ask for more with --trials",
+                    study.name()
+                ));
+                return Ok(TuneEnd::Finished);
+            }
+            let left = Budget::trials(trials - done).n_jobs(self.jobs);
+            budget = left
+                .catch::<Interrupted>()
+                .catch_if(is_divergence)
+                .callback(max_trials_callback(trials as usize, Some(FINISHED)));
+        }
+        if let Some(timeout) = self.timeout {
+            budget = budget.timeout(timeout);
+        }
+        let tuner = Arc::new(self);
+        let (teller, stop) = (tuner.clone(), tuner.stop.clone());
+        budget = budget.callback(move |study, trial| {
+            (teller.notice)(&line(study, trial));
+            match stop.asked() {
+                true => study.stop(),
+                false => Ok(()),
+            }
+        });
+        let result = study.optimize(|trial: &mut Trial| tuner.evaluate(trial, &data), budget);
+        match result {
+            Err(kiln_tune::Error::Objective { source, .. }) => {
+                match source.downcast::<TrainError>() {
+                    Ok(error) => return Err((*error).into()),
+                    Err(source) => return Err(unwrapped(source)),
+                }
+            }
+            other => other?,
+        }
+        Ok(match tuner.stop.asked() {
+            true => TuneEnd::Interrupted,
+            false => TuneEnd::Finished,
+        })
+    }
+
+    fn check_direction(&self, study: &Study) -> Result<(), TuneError> {
+        let ours = self.metric.direction();
+        if study.directions() == [ours] {
+            return Ok(());
+        }
+        let named = |direction: &StudyDirection| format!("{}s", direction.name().to_lowercase());
+        let theirs: Vec<String> = study.directions().iter().map(named).collect();
+        Err(TuneError::Direction {
+            study: study.name().into(),
+            metric: self.metric.name(),
+            ours: format!("{}d", ours.name().to_lowercase()),
+            theirs: theirs.join(" and "),
+        })
+    }
+
+    /// Trains the run of one trial. The trial stays on this thread; training has one of its own, since burn-train keeps
+    /// what it is given.
+    fn evaluate(&self, trial: &mut Trial, data: &Arc<Prepared>) -> Result<f64, BoxError> {
+        let recipe = self.space.suggest(trial, &self.recipe)?;
+        let folder = self.folder(trial);
+        trial.set_user_attr(RUN_ATTR, folder.display().to_string())?;
+        let (send, reports) = mpsc::sync_channel::<EpochReport>(0);
+        let (answer, go_on) = mpsc::sync_channel::<bool>(0);
+        let trainer = Trainer::new(recipe, self.device.clone())
+            .run_dir(folder)
+            .data(data.clone())
+            .checkpoints(false)
+            .tested(false)
+            .on_epoch(move |epoch| {
+                // The other side ends only with an error, which ends the run too.
+                send.send(*epoch).is_ok() && go_on.recv().unwrap_or(false)
+            });
+        self.stop.add(trainer.interrupter());
+        let mut last = None;
+        let (pruned, outcome) = std::thread::scope(|scope| {
+            let training = scope.spawn(|| trainer.run());
+            let watched = self.watch(trial, &reports, &answer, &mut last);
+            // Lets the run end where the loop above ended with an error.
+            drop((reports, answer));
+            let outcome = training
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            watched.map(|pruned| (pruned, outcome))
+        })?;
+        if pruned {
+            return Err(TrialPruned.into());
+        }
+        match outcome {
+            Ok(Outcome::Stopped { .. }) => {
+                let params = trial
+                    .params()
+                    .iter()
+                    .map(|p| (p.name.to_string(), p.value()));
+                let params: Vec<_> = params.collect();
+                trial.study().enqueue_trial(params)?;
+                Err(Interrupted.into())
+            }
+            Ok(Outcome::Finished(_) | Outcome::Untested { .. }) => {
+                Ok(last.ok_or("the run ended without an epoch")?)
+            }
+            Err(TrainError::Diverged { .. }) if self.on_diverged == OnDiverged::Worst => {
+                Ok(self.metric.worst())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Reports each epoch as it ends; whether the pruner stopped the run.
+    fn watch(
+        &self,
+        trial: &mut Trial,
+        reports: &mpsc::Receiver<EpochReport>,
+        answer: &mpsc::SyncSender<bool>,
+        last: &mut Option<f64>,
+    ) -> kiln_tune::Result<bool> {
+        while let Ok(epoch) = reports.recv() {
+            let value = self.metric.of(&epoch);
+            if epoch.kept {
+                *last = Some(value);
+            }
+            trial.report(value, epoch.epoch as i64)?;
+            let pruned = trial.should_prune()?;
+            if answer.send(!pruned).is_err() {
+                return Ok(false);
+            }
+            if pruned {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn folder(&self, trial: &Trial) -> PathBuf {
+        let base = format!("{}-{}", file_name(trial.study().name()), trial.number());
+        // An earlier study of the same name may have left its runs.
+        let candidates = std::iter::once(base.clone()).chain((2..).map(|i| format!("{base}-{i}")));
+        let mut paths = candidates.map(|name| self.runs.join(name));
+        paths
+            .find(|path| !path.exists())
+            .expect("numbers do not run out")
+    }
+}
+
+/// A study's name without what no file or folder can be called.
+///
+/// ```
+/// assert_eq!(kiln_train::tune::file_name("../a study"), "_a_study");
+/// ```
+pub fn file_name(study: &str) -> String {
+    let name: String = study.chars().take(80).collect();
+    let name = name.replace(|c: char| !(c.is_alphanumeric() || "-_.".contains(c)), "_");
+    name.trim_start_matches('.').to_owned()
+}
+
+const FINISHED: &[TrialState] = &[TrialState::Complete, TrialState::Pruned, TrialState::Fail];
+
+fn is_divergence(error: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(error.downcast_ref(), Some(TrainError::Diverged { .. }))
+}
+
+/// The error of an objective, which is one of this module's.
+fn unwrapped(source: BoxError) -> TuneError {
+    match source.downcast::<SuggestError>() {
+        Ok(error) => match *error {
+            SuggestError::Trial(error) => error.into(),
+            SuggestError::Recipe(error) => TrainError::from(error).into(),
+        },
+        Err(source) => match source.downcast::<kiln_tune::Error>() {
+            Ok(error) => (*error).into(),
+            Err(source) => TrainError::Backend(source.to_string()).into(),
+        },
+    }
+}
+
+/// One line about a finished trial: number, value, parameters, best so far.
+fn line(study: &Study, trial: &FrozenTrial) -> String {
+    let value = |value: Option<f64>| value.map_or("none".into(), |value| format!("{value:.4}"));
+    let outcome = match trial.state {
+        TrialState::Complete => format!("value {}", value(trial.value())),
+        TrialState::Pruned => format!(
+            "pruned after epoch {} at {}",
+            trial.last_step().unwrap_or(0),
+            value(trial.value())
+        ),
+        _ => format!("failed: {}", trial.fail_reason().unwrap_or("no value")),
+    };
+    let params: Vec<String> = trial
+        .params
+        .iter()
+        .map(|param| match param.value() {
+            kiln_tune::ParamValue::Float(value) => format!("{}={value:.3e}", param.name),
+            value => format!("{}={value}", param.name),
+        })
+        .collect();
+    let best = study.best_trial().map_or(String::new(), |best| {
+        format!("; best {} (trial {})", value(best.value()), best.number)
+    });
+    format!(
+        "trial {}: {outcome}  {}{best}",
+        trial.number,
+        params.join(" ")
+    )
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+}

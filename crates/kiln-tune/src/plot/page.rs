@@ -1,0 +1,165 @@
+//! Pages of figures and text, and figures of plain curves.
+
+use std::path::Path;
+
+use super::figure::{self, Axis, Color, Figure, Panel, Scale, Trace};
+use super::html;
+use super::layout::number;
+use super::render::escape;
+use crate::error::{Error, Result};
+
+/// An HTML page that needs nothing else: headings, figures, tables and HTML of your own, one below the other.
+///
+/// ```
+/// use kiln_tune::plot::{Curve, Page, curves};
+///
+/// let loss = Curve { name: "loss".into(), points: vec![(1.0, 0.9), (2.0, 0.4)] };
+/// let page = Page::new("Run 7")
+///     .heading("Curves")
+///     .figure(&curves("Loss", "epoch", "loss", false, &[loss]))
+///     .table(&["key", "value"], &[vec!["lr".into(), "0.01".into()]]);
+/// assert!(page.to_html().contains("<h2>Curves</h2>"));
+/// ```
+#[derive(Debug, Clone)]
+pub struct Page {
+    title: String,
+    body: String,
+}
+
+impl Page {
+    /// An empty page with a title.
+    #[must_use]
+    pub fn new(title: impl Into<String>) -> Self {
+        Self {
+            title: title.into(),
+            body: String::new(),
+        }
+    }
+
+    /// Adds a heading.
+    #[must_use]
+    pub fn heading(self, text: &str) -> Self {
+        self.html(&format!("<h2>{}</h2>\n", escape(text)))
+    }
+
+    /// Adds a paragraph of plain text.
+    #[must_use]
+    pub fn text(self, text: &str) -> Self {
+        self.html(&format!("<p>{}</p>\n", escape(text)))
+    }
+
+    /// Adds a figure, which can be zoomed and tells about what is under the mouse.
+    #[must_use]
+    pub fn figure(self, figure: &Figure) -> Self {
+        self.html(&html::section(figure))
+    }
+
+    /// Adds a table of plain text.
+    #[must_use]
+    pub fn table(self, header: &[&str], rows: &[Vec<String>]) -> Self {
+        let cells = |tag: &str, cells: &mut dyn Iterator<Item = &str>| {
+            let cells: String = cells
+                .map(|cell| format!("<{tag}>{}</{tag}>", escape(cell)))
+                .collect();
+            format!("<tr>{cells}</tr>\n")
+        };
+        let head = cells("th", &mut header.iter().copied());
+        let rows: String = rows
+            .iter()
+            .map(|row| cells("td", &mut row.iter().map(String::as_str)))
+            .collect();
+        let head = if header.is_empty() {
+            String::new()
+        } else {
+            head
+        };
+        self.html(&format!(
+            "<div class=\"wide\"><table>\n{head}{rows}</table></div>\n"
+        ))
+    }
+
+    /// Adds text that keeps its lines, such as a configuration file.
+    #[must_use]
+    pub fn code(self, text: &str) -> Self {
+        self.html(&format!("<pre>{}</pre>\n", escape(text)))
+    }
+
+    /// Adds HTML as it is.
+    #[must_use]
+    pub fn html(mut self, html: &str) -> Self {
+        self.body.push_str(html);
+        self
+    }
+
+    /// The page.
+    #[must_use]
+    pub fn to_html(&self) -> String {
+        html::document(
+            &self.title,
+            &format!("<h1>{}</h1>\n{}", escape(&self.title), self.body),
+        )
+    }
+
+    /// Writes the page.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] when it cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        figure::write(path.as_ref(), self.to_html().as_bytes())
+    }
+}
+
+/// A line of [`curves`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Curve {
+    /// What the legend calls it.
+    pub name: String,
+    /// Its points from left to right; those that are not finite are left out.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// Curves over a common axis, with a logarithmic vertical axis if wanted (values that are not positive are left out of
+/// it).
+#[must_use]
+pub fn curves(title: &str, x: &str, y: &str, log: bool, curves: &[Curve]) -> Figure {
+    let shown =
+        |point: &&(f64, f64)| point.0.is_finite() && point.1.is_finite() && (!log || point.1 > 0.0);
+    let points =
+        |curve: &Curve| -> Vec<(f64, f64)> { curve.points.iter().filter(shown).copied().collect() };
+    let all: Vec<(f64, f64)> = curves.iter().flat_map(points).collect();
+    let traces = curves.iter().enumerate().map(|(i, curve)| {
+        let points = points(curve);
+        let tell = |&(at, value): &(f64, f64)| {
+            format!("{}\n{x} {}\n{y} {}", curve.name, number(at), number(value))
+        };
+        let hover = points.iter().map(tell).collect();
+        Trace::line(curve.name.clone(), Color::nth(i), points, hover)
+    });
+    let scale = if log { Scale::Log } else { Scale::Linear };
+    let panel = Panel {
+        traces: traces.collect(),
+        x: Axis::over(x, Scale::Linear, all.iter().map(|point| point.0)),
+        y: Axis::over(y, scale, all.iter().map(|point| point.1)),
+        color_bar: None,
+    };
+    Figure::single(title, panel)
+}
+
+/// Joins a title and figures: what [`save_report`](super::save_report) writes.
+pub(super) fn report(title: &str, figures: &[Figure]) -> Page {
+    figures.iter().fold(Page::new(title), Page::figure)
+}
+
+/// Refuses a name that does not end as a page's does.
+pub(super) fn check_ending(path: &Path) -> Result<()> {
+    let is_html = |ending: &std::ffi::OsStr| {
+        ending.eq_ignore_ascii_case("html") || ending.eq_ignore_ascii_case("htm")
+    };
+    if path.extension().is_some_and(is_html) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "several plots are saved as one .html page, but got {}",
+        path.display()
+    )))
+}
