@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
 use crate::files::write_atomically;
+use crate::segment::Overlap;
 
 /// Which images an entry is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +44,12 @@ struct Line {
     images: usize,
     loss: Option<f64>,
     accuracy: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    iou: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    dice: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pixel_error: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lr: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,6 +96,16 @@ struct Inner {
     error: Option<TrainError>,
     clock: Clock,
     plain: Option<Plain>,
+    overlap: Overlaps,
+}
+
+/// The pixels that a part's totals are of, in segmentation.
+#[derive(Default)]
+struct Overlaps {
+    train: Overlap,
+    valid: Overlap,
+    /// Of the entry that is recorded next.
+    next: Overlap,
 }
 
 /// Measures the time in training steps alone.
@@ -148,6 +165,7 @@ impl Recorder {
                     last: train_seconds,
                 },
                 plain: None,
+                overlap: Overlaps::default(),
             }),
         })
     }
@@ -162,6 +180,26 @@ impl Recorder {
             first_step,
             next: Instant::now() + INTERVAL,
         });
+    }
+
+    /// Continues with what a checkpoint says of the epoch's pixels so far.
+    pub(crate) fn continue_overlap(&self, overlap: Overlap) {
+        self.lock().overlap.train = overlap;
+    }
+
+    /// Called with the pixels of the entry that is recorded next.
+    pub(crate) fn record_overlap(&self, part: Part, overlap: &Overlap) {
+        let all = &mut self.lock().overlap;
+        match part {
+            Part::Train => all.train.add(overlap),
+            Part::Valid => all.valid.add(overlap),
+        }
+        all.next = overlap.clone();
+    }
+
+    /// The training images' pixels of the epoch so far.
+    pub(crate) fn train_overlap(&self) -> Overlap {
+        self.lock().overlap.train.clone()
     }
 
     /// Called when the numbers of an entry were read: the sum of the losses and the right answers of
@@ -192,8 +230,9 @@ impl Recorder {
                 images,
             };
             let speed = (seconds > 0.0).then(|| images as f64 / seconds);
+            let overlap = inner.overlap.next.clone();
             inner.write(entry, sums, Some(entry.lr), speed);
-            inner.print_step(entry, sums);
+            inner.print_step(entry, sums, &overlap);
         }
         if inner.error.is_some() {
             self.interrupter.stop(Some("metrics could not be written"));
@@ -230,15 +269,17 @@ impl Recorder {
             lr: 0.0,
             progress: (0, 0),
         };
+        let overlap = std::mem::take(&mut inner.overlap);
+        inner.overlap.next = overlap.valid.clone();
         inner.write(&entry, totals.1, None, None);
         if let Some(plain) = &inner.plain {
             eprintln!(
-                "epoch {epoch}/{}  train loss {:.4}, accuracy {:.2} %  valid loss {:.4}, accuracy {:.2} %",
+                "epoch {epoch}/{}  train loss {:.4}, {}  valid loss {:.4}, {}",
                 plain.epochs,
                 totals.0.mean_loss(),
-                totals.0.accuracy() * 100.0,
+                scores(&totals.0, &overlap.train),
                 totals.1.mean_loss(),
-                totals.1.accuracy() * 100.0,
+                scores(&totals.1, &overlap.valid),
             );
         }
         inner.train = Totals::default();
@@ -273,6 +314,8 @@ impl Recorder {
 impl Inner {
     fn write(&mut self, entry: &Entry, sums: Totals, lr: Option<f64>, speed: Option<f64>) {
         let loss = sums.mean_loss();
+        let overlap = std::mem::take(&mut self.overlap.next);
+        let masks = !overlap.is_empty();
         let line = Line {
             step: entry.step,
             epoch: entry.epoch,
@@ -281,6 +324,9 @@ impl Inner {
             // JSON has no NaN: null says that the loss was not finite.
             loss: loss.is_finite().then_some(loss),
             accuracy: sums.accuracy(),
+            iou: masks.then(|| overlap.iou()),
+            dice: masks.then(|| overlap.dice()),
+            pixel_error: masks.then(|| 1.0 - sums.accuracy()),
             lr,
             images_per_second: speed.map(|speed| (speed * 10.0).round() / 10.0),
         };
@@ -292,7 +338,7 @@ impl Inner {
         }
     }
 
-    fn print_step(&mut self, entry: &Entry, sums: Totals) {
+    fn print_step(&mut self, entry: &Entry, sums: Totals, overlap: &Overlap) {
         let now = self.clock.now();
         let Some(plain) = &mut self.plain else {
             return;
@@ -306,16 +352,37 @@ impl Inner {
         let left = (plain.epochs * plain.steps_per_epoch).saturating_sub(entry.step);
         let images = entry.progress.1 as f64 / plain.steps_per_epoch as f64;
         eprintln!(
-            "epoch {}/{}  step {}/{}  loss {:.4}  accuracy {:.2} %  {:.0} images/s  {} left",
+            "epoch {}/{}  step {}/{}  loss {:.4}  {}  {} images/s  {} left",
             entry.epoch,
             plain.epochs,
             entry.step - (entry.epoch - 1) * plain.steps_per_epoch,
             plain.steps_per_epoch,
             sums.mean_loss(),
-            sums.accuracy() * 100.0,
-            images / per_step,
+            scores(&sums, overlap),
+            speed(images / per_step),
             clock_text(per_step * left as f64),
         );
+    }
+}
+
+/// Accuracy, or in segmentation IoU, Dice and pixel error, as progress lines tell them.
+fn scores(sums: &Totals, overlap: &Overlap) -> String {
+    match overlap.is_empty() {
+        true => format!("accuracy {:.2} %", sums.accuracy() * 100.0),
+        false => format!(
+            "IoU {:.4}, Dice {:.4}, pixel error {:.2} %",
+            overlap.iou(),
+            overlap.dice(),
+            (1.0 - sums.accuracy()) * 100.0
+        ),
+    }
+}
+
+/// Images a second; large ones are few.
+fn speed(per_second: f64) -> String {
+    match per_second < 20.0 {
+        true => format!("{per_second:.1}"),
+        false => format!("{per_second:.0}"),
     }
 }
 

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use kiln::train::tune::{RUN_ATTR, study_report};
 use kiln::train::{Objective, OnDiverged, RecipeSpace, TuneEnd, Tuner};
 use kiln::tune::importance::get_param_importances;
-use kiln::tune::{FrozenTrial, ParamValue, Study, StudyBuilder, StudyDirection, TrialState, storage};
+use kiln::tune::{
+    FrozenTrial, ParamValue, Study, StudyBuilder, StudyDirection, TrialState, storage,
+};
 use serde::Serialize;
 
 use super::Result;

@@ -50,6 +50,20 @@ impl Raster {
         })
     }
 
+    /// A picture from its planes.
+    ///
+    /// # Panics
+    /// If there are not as many pixels as the shape says.
+    pub fn from_planes(shape: [usize; 3], pixels: Vec<u8>) -> Self {
+        let expected: usize = shape.iter().product();
+        assert_eq!(pixels.len(), expected, "pixels of a picture of {shape:?}");
+        Self {
+            shape,
+            pixels,
+            gray: shape[0] == 1,
+        }
+    }
+
     /// Stretched to `height` × `width`: an average over the area of each new pixel where it shrinks, linear
     /// interpolation where it grows.
     pub fn resize(&self, height: usize, width: usize) -> Self {
@@ -157,6 +171,23 @@ impl Mask {
             width,
             values,
         })
+    }
+
+    /// A mask from its values.
+    ///
+    /// # Panics
+    /// If there are not as many values as the size says.
+    pub fn new([height, width]: [usize; 2], values: Vec<u8>) -> Self {
+        assert_eq!(
+            values.len(),
+            height * width,
+            "values of a mask of {height}x{width}"
+        );
+        Self {
+            height,
+            width,
+            values,
+        }
     }
 
     /// The nearest values on a raster of `height` × `width`.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use kiln_tune::{
-    CategoricalDistribution, Distribution, FloatDistribution, IntDistribution, ParamSpace, ParamValue, Suggest,
+    CategoricalDistribution, Distribution, FloatDistribution, IntDistribution, ParamSpace,
+    ParamValue, Suggest,
 };
 use serde::Deserialize;
 use thiserror::Error;
