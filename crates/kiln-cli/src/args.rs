@@ -27,7 +27,7 @@ pub enum Command {
     Train(Box<Train>),
     /// Evaluate a trained model on test images
     Eval(Eval),
-    /// Predict the class of pictures
+    /// Predict the class of pictures, or their masks
     Predict(Predict),
     /// Search the fields of a recipe: each trial of a study is a run
     Tune(Box<Tune>),
@@ -47,7 +47,7 @@ pub enum Command {
 
 #[derive(ClapArgs)]
 #[command(
-    after_help = "Examples:\n  kiln train\n  kiln train --data fashion-mnist --epochs 10 --batch-size 128\n  kiln train --set optimizer.name=sgd --set optimizer.lr=0.1 --set optimizer.momentum=0.9\n  kiln train --recipe mnist.toml --device wgpu:1\n  kiln train --set clip=norm:1.0 --grad-health\n  kiln train --resume runs/2026-11-22_131502-cnn-mnist\n\nEvery key of a recipe: kiln train --keys"
+    after_help = "Examples:\n  kiln train\n  kiln train --data fashion-mnist --epochs 10 --batch-size 128\n  kiln train --set optimizer.name=sgd --set optimizer.lr=0.1 --set optimizer.momentum=0.9\n  kiln train --data cifar10 --model resnet18 --set model.stem=cifar --set augment.crop=4 --set augment.hflip=0.5\n  kiln train --task segmentation --model unet --data-dir cells --set data.crop_size=[256,256]\n  kiln train --recipe mnist.toml --device wgpu:1\n  kiln train --set clip=norm:1.0 --grad-health\n  kiln train --resume runs/2026-11-22_131502-cnn-mnist\n\nEvery key of a recipe: kiln train --keys"
 )]
 pub struct Train {
     #[command(flatten)]
@@ -87,7 +87,10 @@ pub struct RecipeArgs {
     /// Change a key of the recipe, such as optimizer.lr=0.01; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub settings: Vec<String>,
-    /// Data set: auto, mnist, fashion-mnist, kmnist or digits (recipe: data.name)
+    /// Task: classification or segmentation (recipe: task)
+    #[arg(long, value_name = "TASK")]
+    pub task: Option<String>,
+    /// Data set: auto, or one as `kiln data list` lists it (recipe: data.name)
     #[arg(long, value_name = "NAME")]
     pub data: Option<String>,
     /// Read the data set's files from this folder (recipe: data.dir)
@@ -96,7 +99,7 @@ pub struct RecipeArgs {
     /// Never download; use what is on the disk (recipe: data.download=false)
     #[arg(long)]
     pub offline: bool,
-    /// Model: cnn or mlp (recipe: model.name)
+    /// Model: one as `kiln models` lists it (recipe: model.name)
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
     /// Device: auto, or one as `kiln devices` lists it (recipe: device)
@@ -228,7 +231,7 @@ pub struct Eval {
     /// Device: auto, or one as `kiln devices` lists it
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: String,
-    /// Write evaluation.json and confusion.png into this folder [default: the run's]
+    /// Write evaluation.json, confusion.png and, for segmentation, overlays.png into this folder [default: the run's]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Print the result as one JSON object
@@ -238,7 +241,7 @@ pub struct Eval {
 
 #[derive(ClapArgs)]
 #[command(
-    after_help = "Examples:\n  kiln predict runs/2026-11-22_131502-cnn-mnist seven.png photo.jpg\n  kiln predict RUN *.png --top 1 --json"
+    after_help = "Examples:\n  kiln predict runs/2026-11-22_131502-cnn-mnist seven.png photo.jpg\n  kiln predict RUN *.png --top 1 --json\n  kiln predict RUN cells/image/3.png --out masks"
 )]
 pub struct Predict {
     /// Folder of a finished run
@@ -252,6 +255,9 @@ pub struct Predict {
     /// Whether dark and light change places: auto looks at the border
     #[arg(long, value_enum, default_value_t)]
     pub invert: InvertChoice,
+    /// Write masks and overlays into this folder (segmentation) [default: predictions in the run's]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
     /// Device: auto, or one as `kiln devices` lists it
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: String,
@@ -359,19 +365,19 @@ pub enum Data {
     /// Download a data set into the cache
     #[command(after_help = "Example:\n  kiln data fetch fashion-mnist")]
     Fetch {
-        /// mnist, fashion-mnist or kmnist
+        /// mnist, fashion-mnist, kmnist, cifar10 or cifar100
         name: String,
     },
     /// Counts, class balance, mean and standard deviation
     #[command(
-        after_help = "Examples:\n  kiln data info digits --sheet digits.png\n  kiln data info mnist --data-dir ~/mnist --json"
+        after_help = "Examples:\n  kiln data info digits --sheet digits.png\n  kiln data info mnist --data-dir ~/mnist --json\n  kiln data info mask-folder --data-dir cells --sheet cells.png"
     )]
     Info(Info),
 }
 
 #[derive(ClapArgs)]
 pub struct Info {
-    /// auto, mnist, fashion-mnist, kmnist or digits
+    /// auto, or a data set as `kiln data list` lists it
     pub name: String,
     /// Read the files from this folder
     #[arg(long, value_name = "DIR")]
@@ -379,10 +385,13 @@ pub struct Info {
     /// Never download; use what is on the disk
     #[arg(long)]
     pub offline: bool,
-    /// Seed of the digits that Kiln draws
+    /// Seed of the digits or shapes that Kiln draws
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// Write a picture of the first images of the training split
+    /// Scale the pictures of a folder to this size
+    #[arg(long, value_name = "HEIGHT,WIDTH", value_delimiter = ',')]
+    pub size: Option<Vec<usize>>,
+    /// Write a picture of the first images of the training split; masks beside their images
     #[arg(long, value_name = "PNG")]
     pub sheet: Option<PathBuf>,
     /// Print the numbers as one JSON object

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::LabeledImages;
+use crate::{LabeledImages, MaskedImages};
 
 /// Counts and statistics of one split.
 ///
@@ -25,7 +25,7 @@ pub struct Summary {
     pub len: usize,
     /// Shape of one image: `[channels, height, width]`.
     pub shape: [usize; 3],
-    /// Number of images of each class, in the order of the labels.
+    /// Number of images of each class, in the order of the labels; with masks, number of pixels.
     pub class_counts: Vec<(String, usize)>,
     /// Mean of the pixels of each channel, scaled to 0..1; NaN if there is no image.
     pub mean: Vec<f64>,
@@ -41,15 +41,7 @@ impl Summary {
         for &label in data.labels() {
             counts[usize::from(label)] += 1;
         }
-        let plane = data.height() * data.width();
-        let mut histograms = vec![[0u64; 256]; data.channels()];
-        for (i, pixels) in data.images().chunks_exact(plane).enumerate() {
-            let histogram = &mut histograms[i % data.channels()];
-            for &pixel in pixels {
-                histogram[usize::from(pixel)] += 1;
-            }
-        }
-        let (mean, std) = histograms.iter().map(moments).unzip();
+        let (mean, std) = channel_moments(data.images(), data.shape());
         Self {
             name: data.name().to_owned(),
             len: data.len(),
@@ -59,6 +51,35 @@ impl Summary {
             std,
         }
     }
+
+    /// As [`of`](Self::of), for images with masks: the classes' counts are of pixels.
+    pub fn of_masks(data: &MaskedImages) -> Self {
+        let mut counts = [0; 256];
+        for &value in data.masks() {
+            counts[usize::from(value)] += 1;
+        }
+        let (mean, std) = channel_moments(data.images(), data.shape());
+        Self {
+            name: data.name().to_owned(),
+            len: data.len(),
+            shape: data.shape(),
+            class_counts: data.classes().iter().cloned().zip(counts).collect(),
+            mean,
+            std,
+        }
+    }
+}
+
+/// Mean and standard deviation of each channel of `[n, channels, height, width]`.
+fn channel_moments(images: &[u8], [channels, height, width]: [usize; 3]) -> (Vec<f64>, Vec<f64>) {
+    let mut histograms = vec![[0u64; 256]; channels];
+    for (i, pixels) in images.chunks_exact(height * width).enumerate() {
+        let histogram = &mut histograms[i % channels];
+        for &pixel in pixels {
+            histogram[usize::from(pixel)] += 1;
+        }
+    }
+    histograms.iter().map(moments).unzip()
 }
 
 /// Mean and population standard deviation of values 0..=255, scaled to 0..1.
@@ -164,6 +185,65 @@ pub fn contact_sheet(data: &LabeledImages, columns: usize) -> Result<Picture, Pi
         }
     }
     Ok(picture)
+}
+
+/// The first `rows` × `columns` images, each beside its mask, with a gray gap of one pixel around each. A class has the
+/// [`colour`] of its index.
+///
+/// # Errors
+/// [`PictureError::Channels`] if the images are neither gray nor RGB; [`PictureError::Size`] for no rows or columns.
+pub fn mask_sheet(
+    data: &MaskedImages,
+    rows: usize,
+    columns: usize,
+) -> Result<Picture, PictureError> {
+    const GAP: u8 = 96;
+    let [channels, height, width] = data.shape();
+    if channels != 1 && channels != 3 {
+        return Err(PictureError::Channels { channels });
+    }
+    let (cell_height, cell_width) = (height + 1, 2 * width + 2);
+    let mut picture = Picture {
+        width: columns * cell_width + 1,
+        height: rows * cell_height + 1,
+        channels: 3,
+        pixels: Vec::new(),
+    };
+    if rows == 0 || columns == 0 {
+        return Err(picture.size_error());
+    }
+    picture.pixels = vec![GAP; picture.width * picture.height * 3];
+    for index in 0..data.len().min(rows * columns) {
+        let (image, mask) = (data.image(index), data.mask(index));
+        let (row, column) = (index / columns, index % columns);
+        for (i, &class) in mask.iter().enumerate() {
+            let (y, x) = (i / width, i % width);
+            let line = (row * cell_height + 1 + y) * picture.width;
+            let left = (line + column * cell_width + 1 + x) * 3;
+            for c in 0..3 {
+                picture.pixels[left + c] = image[c % channels * height * width + i];
+            }
+            let right = left + (width + 1) * 3;
+            picture.pixels[right..right + 3].copy_from_slice(&colour(class));
+        }
+    }
+    Ok(picture)
+}
+
+/// A colour for each class of a mask: black for the first, as background usually is, then colours that are far
+/// apart (those of the PASCAL VOC challenge, <http://host.robots.ox.ac.uk/pascal/VOC/>, whose bits are the index's).
+///
+/// ```
+/// use kiln_data::info::colour;
+/// assert_eq!((colour(0), colour(1), colour(15)), ([0, 0, 0], [128, 0, 0], [192, 128, 128]));
+/// ```
+pub fn colour(class: u8) -> [u8; 3] {
+    let mut colour = [0u8; 3];
+    for bit in 0..8 {
+        // Bits 0, 3 and 6 are red's, from the highest down; then green's, then blue's.
+        colour[bit % 3] |= (class >> bit & 1) << (7 - bit / 3);
+    }
+    colour
 }
 
 impl Picture {
@@ -294,6 +374,24 @@ mod tests {
         let frame = reader.next_frame(&mut pixels).unwrap();
         assert_eq!((frame.width, frame.height), (21, 21));
         assert_eq!(pixels, large.pixels);
+    }
+
+    #[test]
+    fn a_sheet_of_masks_shows_each_image_beside_its_mask() {
+        let classes = vec!["a".into(), "b".into()];
+        let data = MaskedImages::new("t", classes, [1, 1, 2], vec![7, 8, 9, 10], vec![0, 1, 1, 0]);
+        let data = data.unwrap();
+        let sheet = mask_sheet(&data, 2, 1).unwrap();
+        assert_eq!((sheet.width, sheet.height), (7, 5));
+        let row = |y: usize| &sheet.pixels[y * 21..][..21];
+        let gap = [96; 3];
+        let expected = [gap, [7; 3], [8; 3], gap, [0; 3], [128, 0, 0], gap].concat();
+        assert_eq!(row(1), expected);
+        assert!(row(2).iter().all(|&v| v == 96));
+        assert!(mask_sheet(&data, 0, 1).is_err());
+        let summary = Summary::of_masks(&data);
+        assert_eq!(summary.class_counts, [("a".into(), 2), ("b".into(), 2)]);
+        assert_eq!(summary.mean[0], 8.5 / 255.0);
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! Data sets for training: MNIST-format files, downloads, digits that Kiln draws itself, and the
-//! way of any of them into device memory.
+//! Data sets for training: MNIST's and CIFAR's files, folders of pictures, downloads, digits and shapes that Kiln draws
+//! itself, and the way of any of them into device memory.
 //!
-//! - [`idx`] reads and writes MNIST's file format and distrusts every byte of it.
-//! - [`digits`] draws handwritten-like digits: the data set that is always there.
+//! - [`idx`] reads and writes MNIST's file format and distrusts every byte of it; [`cifar`] reads CIFAR's.
+//! - [`folder`] reads folders of pictures: one for each class, or images beside masks.
+//! - [`digits`] draws handwritten-like digits and [`shapes`] figures with masks: the data sets that are always there.
 //! - [`catalog`] finds a data set by name: in a folder, in the cache, by download, or drawn.
 //! - [`DeviceDataset`] and [`DeviceLoader`] keep a data set in device memory and form shuffled,
 //!   augmented batches there.
@@ -20,21 +21,28 @@
 //! ```
 
 pub mod catalog;
+pub mod cifar;
 mod device;
 pub mod digits;
 pub mod fetch;
+pub mod folder;
 pub mod idx;
 pub mod images;
 pub mod info;
 mod labeled;
+mod masked;
 pub mod scale;
+pub mod shapes;
 
 pub use catalog::{DATA_SETS, DataError, DataSet, Load, Loaded, Origin};
 pub use device::{
-    Affine, AffineError, Batch, DeviceDataset, DeviceDatasetError, DeviceLoader, holdout,
+    Affine, AffineError, Augment, Batch, DeviceDataset, DeviceDatasetError, DeviceLoader,
+    DeviceMasks, MaskBatch, OnDevice, Pick, Sample, holdout,
 };
 pub use digits::Digits;
 pub use labeled::{LabeledImages, LabeledImagesError, Split};
+pub use masked::{MaskedImages, MaskedImagesError};
+pub use shapes::Shapes;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

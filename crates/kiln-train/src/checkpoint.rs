@@ -40,6 +40,9 @@ pub(crate) struct RunState {
     pub(crate) totals: Totals,
     /// Seconds spent in training steps.
     pub(crate) train_seconds: f64,
+    /// In segmentation, the pixels that `totals` are of.
+    #[serde(default)]
+    pub(crate) overlap: crate::segment::Overlap,
     /// The best validated epoch, for early stopping.
     pub(crate) best: Option<Best>,
     /// What gradient clipping has gathered.

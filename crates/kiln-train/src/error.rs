@@ -128,17 +128,23 @@ pub enum TrainError {
     /// A picture could not be read for prediction.
     #[error(transparent)]
     Picture(#[from] kiln_data::images::ImageError),
-    /// The model takes images of another size or colour than the picture reader makes.
-    #[error(
-        "the model takes images of {channels}x{height}x{width}, but pictures are read as 1x28x28; predict works for models of MNIST-like data"
-    )]
-    PictureShape {
-        /// Channels of the model's images.
-        channels: usize,
-        /// Their height.
-        height: usize,
-        /// Their width.
-        width: usize,
+    /// A picture could not be written.
+    #[error(transparent)]
+    Written(#[from] kiln_data::info::PictureError),
+    /// A mask asked of a classifier.
+    #[error("the model predicts a class for each image, not a mask")]
+    NoMasks,
+    /// A class asked of a model for segmentation.
+    #[error("the model predicts a mask for each image, not a class")]
+    OnlyMasks,
+    /// The augmentation does not fit the images.
+    #[error(transparent)]
+    Augment(#[from] kiln_data::AffineError),
+    /// A binary loss for more than two classes.
+    #[error("loss.name = bce is for two classes, but the masks have {classes}; take cross-entropy")]
+    BinaryLoss {
+        /// Classes of the data.
+        classes: usize,
     },
     /// Data of another shape or with more classes than the model has.
     #[error("the model takes {model}, but the data are {data}")]

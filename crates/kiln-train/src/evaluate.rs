@@ -11,10 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
 use crate::files::write_json;
+use crate::network::Network;
 use crate::plot;
-use crate::prepare::{Prepared, put};
-use crate::recipe::DataRecipe;
+use crate::prepare::{Images, Prepared, put, put_masks};
+use crate::recipe::{DataRecipe, TaskName};
 use crate::run_dir::{RunDir, RunInfo};
+use crate::segment::SegmentationLoss;
+use crate::segmentation::{SegmentationScores, write_overlays};
 use crate::task::cross_entropy;
 use crate::weights::load_weights;
 
@@ -32,8 +35,12 @@ pub struct Evaluation {
     pub accuracy: f64,
     /// Scores of each class.
     pub classes: Vec<ClassScore>,
-    /// `confusion[truth][answer]`: how many images of class `truth` were taken for `answer`.
+    /// `confusion[truth][answer]`: how many images of class `truth` were taken for `answer`; in segmentation, how many
+    /// pixels.
     pub confusion: Vec<Vec<usize>>,
+    /// Scores of segmentation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segmentation: Option<SegmentationScores>,
 }
 
 /// Scores of one class. What would divide by zero is 0, as in scikit-learn.
@@ -124,6 +131,7 @@ impl Evaluation {
             accuracy: share(right, images),
             classes: scores.collect(),
             confusion,
+            segmentation: None,
         }
     }
 
@@ -144,17 +152,9 @@ impl Evaluation {
             self.accuracy * 100.0,
             self.loss
         );
-        let _ = writeln!(
-            text,
-            "{:width$}  precision  recall      f1  images",
-            "class"
-        );
-        for class in &self.classes {
-            let _ = writeln!(
-                text,
-                "{:width$}  {:9.4}  {:6.4}  {:6.4}  {:6}",
-                class.name, class.precision, class.recall, class.f1, class.support
-            );
+        match &self.segmentation {
+            None => self.classes_text(&mut text, width),
+            Some(scores) => self.masks_text(&mut text, width, scores),
         }
         let largest = self.confusion.iter().flatten().max().copied().unwrap_or(0);
         let cell = largest.to_string().len().max(3);
@@ -177,6 +177,39 @@ impl Evaluation {
         text
     }
 
+    fn classes_text(&self, text: &mut String, width: usize) {
+        let _ = writeln!(
+            text,
+            "{:width$}  precision  recall      f1  images",
+            "class"
+        );
+        for class in &self.classes {
+            let _ = writeln!(
+                text,
+                "{:width$}  {:9.4}  {:6.4}  {:6.4}  {:6}",
+                class.name, class.precision, class.recall, class.f1, class.support
+            );
+        }
+    }
+
+    fn masks_text(&self, text: &mut String, width: usize, scores: &SegmentationScores) {
+        let _ = writeln!(
+            text,
+            "IoU {:.4}  Dice {:.4}  pixel error {:.2} %\n\n{:width$}  precision  recall    dice     iou  pixels",
+            scores.iou,
+            scores.dice,
+            scores.pixel_error * 100.0,
+            "class"
+        );
+        for (class, iou) in self.classes.iter().zip(&scores.class_iou) {
+            let _ = writeln!(
+                text,
+                "{:width$}  {:9.4}  {:6.4}  {:6.4}  {:6.4}  {:6}",
+                class.name, class.precision, class.recall, class.f1, iou, class.support
+            );
+        }
+    }
+
     /// Writes `evaluation.json` and `confusion.png` into a folder.
     ///
     /// # Errors
@@ -190,11 +223,14 @@ impl Evaluation {
 
 /// A finished run, ready to evaluate or predict with.
 pub struct TrainedModel {
-    pub(crate) model: Classifier,
+    pub(crate) model: Network,
+    /// How masks are judged, in segmentation.
+    pub(crate) loss: SegmentationLoss,
     pub(crate) device: Device,
     /// As fitted on the training images.
     pub(crate) scaler: Option<Scaler>,
     info: RunInfo,
+    task: TaskName,
     data: DataRecipe,
 }
 
@@ -214,13 +250,16 @@ impl TrainedModel {
             });
         }
         let device = device.clone().without_autodiff();
-        let model = kiln_zoo::create(&info.model_name, &info.model, &device)?;
+        let recipe = run.recipe()?;
+        let model = Network::create(recipe.task, &info.model_name, &info.model, &device)?;
         let model = load_weights(model, &run.model_file())?;
         Ok(Self {
             model,
+            loss: crate::train::loss(&recipe, &info.data)?,
             device,
             scaler: run.scaler()?,
-            data: run.recipe()?.data,
+            task: recipe.task,
+            data: recipe.data,
             info,
         })
     }
@@ -235,6 +274,16 @@ impl TrainedModel {
         &self.data
     }
 
+    /// Loads data to evaluate on, for the model's task; their masks must hold the values that it was trained on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Prepared::load`].
+    pub fn load_data(&self, recipe: &DataRecipe, progress: bool) -> Result<Prepared, TrainError> {
+        let values = self.info.data.mask_values.clone();
+        Prepared::load_with(recipe, self.task, values, progress)
+    }
+
     /// Evaluates on the test images of some data, scaled as the training data were.
     ///
     /// # Errors
@@ -247,14 +296,43 @@ impl TrainedModel {
             format!("images of {channels}x{height}x{width} in {classes} classes")
         };
         let classes = ours.data.classes.len();
-        if data.shape() != ours.model.input || theirs.classes.len() > classes {
-            return Err(TrainError::OtherShape {
+        let scaler = self.scaler.as_ref();
+        match (&self.model, data.images()) {
+            (Network::Classifier(model), Images::Labels(splits))
+                if data.shape() == ours.model.input && theirs.classes.len() <= classes =>
+            {
+                let test = put(&splits.test, &self.device, scaler)?;
+                Evaluation::of(model, &test, &ours.data.classes)
+            }
+            // A network of convolutions takes any size.
+            (Network::Segmenter(model), Images::Masks(splits))
+                if data.shape()[0] == ours.model.input[0]
+                    && theirs.classes == ours.data.classes =>
+            {
+                let test = put_masks(&splits.test, &self.device, scaler)?;
+                Evaluation::of_masks(model, &self.loss, &test, &ours.data.classes)
+            }
+            _ => Err(TrainError::OtherShape {
                 model: describe(ours.model.input, classes),
                 data: describe(data.shape(), theirs.classes.len()),
-            });
+            }),
         }
-        let test = put(data.test(), &self.device, self.scaler.as_ref())?;
-        Evaluation::of(&self.model, &test, &ours.data.classes)
+    }
+
+    /// In segmentation, writes `overlays.png` into a folder: of the first test images the image, the truth and the
+    /// answer. Whether there is such a picture.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written.
+    pub fn write_overlays(&self, data: &Prepared, folder: &Path) -> Result<bool, TrainError> {
+        let (Network::Segmenter(model), Images::Masks(splits)) = (&self.model, data.images())
+        else {
+            return Ok(false);
+        };
+        let test = put_masks(&splits.test, &self.device, self.scaler.as_ref())?;
+        write_overlays(model, &self.loss, &test, &splits.test, folder)?;
+        Ok(true)
     }
 }
 

@@ -13,6 +13,8 @@ mod error;
 mod evaluate;
 mod files;
 mod health;
+mod loader;
+mod network;
 mod optim;
 mod plot;
 mod plot_health;
@@ -25,6 +27,8 @@ mod report;
 mod run_dir;
 mod samples;
 mod schedule;
+mod segment;
+mod segmentation;
 mod strategy;
 mod task;
 mod train;
@@ -38,10 +42,12 @@ pub use predict::{Candidate, Prediction};
 pub use prepare::Prepared;
 pub use recipe::{
     AugmentRecipe, CheckpointRecipe, DataRecipe, EarlyStoppingRecipe, Epochs, FIELDS, Field,
-    ModelRecipe, OptimizerName, OptimizerRecipe, Recipe, RecipeError, ScheduleName, ScheduleRecipe,
+    LossName, LossRecipe, ModelRecipe, OptimizerName, OptimizerRecipe, Recipe, RecipeError,
+    ScheduleName, ScheduleRecipe, TaskName,
 };
 pub use report::report;
 pub use run_dir::{DataInfo, RunDir, RunInfo};
 pub use schedule::Schedule;
+pub use segmentation::{MaskPrediction, SegmentationScores};
 pub use train::{EpochReport, Outcome, Progress, Summary, TrainDevice, Trainer};
 pub use tune::{Objective, OnDiverged, RecipeSpace, SpaceError, TuneEnd, TuneError, Tuner};

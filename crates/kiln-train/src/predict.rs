@@ -5,11 +5,12 @@ use std::path::Path;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Int, Tensor};
 use kiln_data::LabeledImages;
-use kiln_data::images::{self, Framing, Invert};
+use kiln_data::images::{self, Framing, Invert, Raster};
 use serde::Serialize;
 
 use crate::error::TrainError;
 use crate::evaluate::TrainedModel;
+use crate::network::Network;
 use crate::prepare::put;
 
 /// What a model takes a picture for.
@@ -33,11 +34,12 @@ pub struct Candidate {
 impl TrainedModel {
     /// Predicts the `top` most probable classes of a PNG or JPEG of any size and colour, which is
     /// brought into the form of the training images first: strokes are cut out and centred as
-    /// MNIST's are; pictures of things (Fashion-MNIST) are taken whole.
+    /// MNIST's are; pictures of things (Fashion-MNIST) are taken whole. For images of another shape than MNIST's, the
+    /// middle of the picture is taken, scaled to cover them.
     ///
     /// # Errors
     ///
-    /// If the picture cannot be read, or the model was not trained on images like MNIST's.
+    /// If the picture cannot be read, or the model predicts masks.
     pub fn predict(
         &self,
         picture: impl AsRef<Path>,
@@ -46,10 +48,14 @@ impl TrainedModel {
     ) -> Result<Prediction, TrainError> {
         let [channels, height, width] = self.info().model.input;
         if [channels, height, width] != [1, 28, 28] {
-            return Err(TrainError::PictureShape {
-                channels,
-                height,
-                width,
+            let mut picture = Raster::read(picture.as_ref(), Some(channels))?.cover(height, width);
+            let inverted = invert == Invert::Yes;
+            if inverted {
+                picture.pixels.iter_mut().for_each(|p| *p = 255 - *p);
+            }
+            return Ok(Prediction {
+                inverted,
+                ..self.predict_pixels(&picture.pixels, top)?
             });
         }
         let framing = match self.info().data.name.as_str() {
@@ -71,6 +77,9 @@ impl TrainedModel {
     ///
     /// If the number of pixels is not the model's.
     pub fn predict_pixels(&self, pixels: &[u8], top: usize) -> Result<Prediction, TrainError> {
+        let Network::Classifier(model) = &self.model else {
+            return Err(TrainError::OnlyMasks);
+        };
         let data = &self.info().data;
         let shape = self.info().model.input;
         let image = LabeledImages::new(
@@ -86,7 +95,7 @@ impl TrainedModel {
         })?;
         let image = put(&image, &self.device, self.scaler.as_ref())?;
         let batch = image.batch(Tensor::<1, Int>::zeros([1], &self.device), None);
-        let probabilities = softmax(self.model.forward(batch.images), 1)
+        let probabilities = softmax(model.forward(batch.images), 1)
             .try_into_vec_as::<f32>()
             .map_err(|error| TrainError::Backend(error.to_string()))?;
         let mut candidates: Vec<Candidate> = std::iter::zip(&data.classes, probabilities)

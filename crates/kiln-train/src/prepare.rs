@@ -3,11 +3,14 @@
 use std::sync::{Arc, Mutex};
 
 use burn::tensor::Device;
+use kiln_data::folder::FolderOptions;
 use kiln_data::scale::Scaler;
-use kiln_data::{DeviceDataset, LabeledImages, Load, holdout};
+use kiln_data::{
+    DeviceDataset, DeviceMasks, LabeledImages, Load, Loaded, MaskedImages, Pick, holdout,
+};
 
 use crate::error::TrainError;
-use crate::recipe::DataRecipe;
+use crate::recipe::{DataRecipe, TaskName};
 use crate::run_dir::DataInfo;
 
 /// The data of a run in host memory: loaded, split and measured.
@@ -16,84 +19,99 @@ use crate::run_dir::DataInfo;
 /// many runs (see [`Trainer::data`](crate::Trainer::data)).
 #[derive(Clone, Debug)]
 pub struct Prepared {
-    train: LabeledImages,
-    valid: LabeledImages,
-    test: LabeledImages,
+    images: Images,
     info: DataInfo,
     note: Option<String>,
     placed: Arc<Mutex<Vec<Placed>>>,
+}
+
+/// Three parts of a data set.
+#[derive(Clone, Debug)]
+pub(crate) struct Splits<T> {
+    pub(crate) train: T,
+    pub(crate) valid: T,
+    pub(crate) test: T,
+}
+
+/// The images of either task.
+#[derive(Clone, Debug)]
+pub(crate) enum Images {
+    Labels(Splits<LabeledImages>),
+    Masks(Splits<MaskedImages>),
 }
 
 /// The data on one device, scaled in one way.
 type Placed = (Device, Option<Scaler>, OnDevice);
 
 impl Prepared {
-    /// Loads the data of a recipe, holds out the validation images (the same ones for every run),
+    /// Loads the data of a recipe for a task, holds out the validation images (the same ones for every run),
     /// and measures mean and standard deviation of what remains to train on.
     ///
     /// # Errors
     ///
-    /// If the data cannot be found or fetched, are damaged, or too few to hold some out.
-    pub fn load(recipe: &DataRecipe, progress: bool) -> Result<Self, TrainError> {
-        let defaults = (kiln_data::Digits::TRAIN_LEN, kiln_data::Digits::TEST_LEN);
+    /// If the data cannot be found or fetched, are damaged, too few to hold some out, or for another task.
+    pub fn load(recipe: &DataRecipe, task: TaskName, progress: bool) -> Result<Self, TrainError> {
+        Self::load_with(recipe, task, None, progress)
+    }
+
+    /// As [`load`](Self::load), with the mask values that a model was trained on.
+    pub(crate) fn load_with(
+        recipe: &DataRecipe,
+        task: TaskName,
+        mask_values: Option<Vec<u8>>,
+        progress: bool,
+    ) -> Result<Self, TrainError> {
+        let lens = |train: usize, test: usize| {
+            (
+                recipe.train_len.unwrap_or(train),
+                recipe.test_len.unwrap_or(test),
+            )
+        };
+        let digits = lens(kiln_data::Digits::TRAIN_LEN, kiln_data::Digits::TEST_LEN);
+        let shapes = lens(kiln_data::Shapes::TRAIN_LEN, kiln_data::Shapes::TEST_LEN);
         let mut load = Load::new(&recipe.name)
             .seed(recipe.seed)
             .offline(!recipe.download)
             .progress(progress)
-            .digits_len(
-                recipe.train_len.unwrap_or(defaults.0),
-                recipe.test_len.unwrap_or(defaults.1),
-            );
+            .digits_len(digits.0, digits.1)
+            .shapes_len(shapes.0, shapes.1)
+            .test_split(recipe.test_fraction, recipe.split_seed)
+            .folder(FolderOptions {
+                size: recipe.size,
+                values: mask_values,
+                ..FolderOptions::default()
+            });
         if let Some(dir) = &recipe.dir {
             load = load.data_dir(dir);
         }
-        let loaded = load.run()?;
-        let train = loaded
-            .train
-            .slice(0..recipe.train_len.unwrap_or(usize::MAX));
-        let test = loaded.test.slice(0..recipe.test_len.unwrap_or(usize::MAX));
-        let (train, valid) = match recipe.valid_fraction == 0.0 {
-            true => (train, test.clone()),
-            false => {
-                // A fixed seed: what is held out must not depend on the run.
-                let (rest, held) = holdout(&train, recipe.valid_fraction, 0);
-                if rest.is_empty() || held.is_empty() {
-                    return Err(TrainError::NothingLeft {
-                        fraction: recipe.valid_fraction,
-                        images: train.len(),
-                    });
-                }
-                (rest, held)
+        match task {
+            TaskName::Classification => {
+                let (splits, from) = split(load.run()?, recipe)?;
+                let train = &splits.train;
+                let stats = kiln_data::info::Summary::of(train);
+                let mut info = info(&splits, &stats, &from.0, [train.images(), train.labels()]);
+                info.classes = train.classes().to_vec();
+                Ok(Self::new(Images::Labels(splits), info, from.1))
             }
-        };
-        let stats = kiln_data::info::Summary::of(&train);
-        let mut crc = crc32fast::Hasher::new();
-        crc.update(train.images());
-        crc.update(train.labels());
-        let info = DataInfo {
-            name: train.name().into(),
-            origin: loaded.origin.to_string(),
-            classes: train.classes().to_vec(),
-            train_len: train.len(),
-            valid_len: valid.len(),
-            test_len: test.len(),
-            fingerprint: format!("{:08x}", crc.finalize()),
-            mean: stats.mean.iter().map(|&m| m as f32).collect(),
-            // A channel that never changes carries nothing; it must not become NaN.
-            std: stats
-                .std
-                .iter()
-                .map(|&s| if s > 0.0 { s as f32 } else { 1.0 })
-                .collect(),
-        };
-        Ok(Self {
-            train,
-            valid,
-            test,
+            TaskName::Segmentation => {
+                let (splits, from) = split(load.run_masks()?, recipe)?;
+                let train = &splits.train;
+                let stats = kiln_data::info::Summary::of_masks(train);
+                let mut info = info(&splits, &stats, &from.0, [train.images(), train.masks()]);
+                info.classes = train.classes().to_vec();
+                info.mask_values = Some(train.values().to_vec());
+                Ok(Self::new(Images::Masks(splits), info, from.1))
+            }
+        }
+    }
+
+    fn new(images: Images, info: DataInfo, note: Option<String>) -> Self {
+        Self {
+            images,
             info,
-            note: loaded.note,
+            note,
             placed: Arc::default(),
-        })
+        }
     }
 
     /// What the run's folder records of the data.
@@ -108,12 +126,14 @@ impl Prepared {
 
     /// Channels, height and width of an image.
     pub fn shape(&self) -> [usize; 3] {
-        self.train.shape()
+        match &self.images {
+            Images::Labels(splits) => splits.train.shape(),
+            Images::Masks(splits) => splits.train.shape(),
+        }
     }
 
-    /// The images to test on.
-    pub fn test(&self) -> &LabeledImages {
-        &self.test
+    pub(crate) fn images(&self) -> &Images {
+        &self.images
     }
 
     /// The scaler that a recipe names, fitted on the training images alone; none for `none`.
@@ -122,7 +142,10 @@ impl Prepared {
             return Ok(None);
         }
         let mut scaler: Scaler = name.parse()?;
-        scaler.fit(&self.train)?;
+        match &self.images {
+            Images::Labels(splits) => scaler.fit(&splits.train)?,
+            Images::Masks(splits) => scaler.fit(&splits.train)?,
+        };
         Ok(Some(scaler))
     }
 
@@ -140,14 +163,83 @@ impl Prepared {
         if let Some((_, _, data)) = placed.iter().find(known) {
             return Ok(data.clone());
         }
-        let put = |data: &LabeledImages| put(data, device, scaler);
-        let data = OnDevice {
-            train: put(&self.train)?,
-            valid: put(&self.valid)?,
-            test: put(&self.test)?,
+        let data = match &self.images {
+            Images::Labels(splits) => {
+                OnDevice::Labels(splits.place(|data| put(data, device, scaler))?)
+            }
+            Images::Masks(splits) => {
+                OnDevice::Masks(splits.place(|data| put_masks(data, device, scaler))?)
+            }
         };
         placed.push((device.clone(), scaler.cloned(), data.clone()));
         Ok(data)
+    }
+}
+
+impl<T> Splits<T> {
+    fn place<D>(&self, put: impl Fn(&T) -> Result<D, TrainError>) -> Result<Splits<D>, TrainError> {
+        Ok(Splits {
+            train: put(&self.train)?,
+            valid: put(&self.valid)?,
+            test: put(&self.test)?,
+        })
+    }
+}
+
+/// Shortens the data as the recipe says and holds some out; with where they came from, and the note.
+fn split<T: Pick + Clone>(
+    loaded: Loaded<T>,
+    recipe: &DataRecipe,
+) -> Result<(Splits<T>, (String, Option<String>)), TrainError> {
+    let first = |data: T, len: Option<usize>| match len {
+        Some(len) if len < data.count() => data.pick(&(0..len).collect::<Vec<usize>>()),
+        _ => data,
+    };
+    let train = first(loaded.train, recipe.train_len);
+    let test = first(loaded.test, recipe.test_len);
+    let (train, valid) = match recipe.valid_fraction == 0.0 {
+        true => (train, test.clone()),
+        false => {
+            // A fixed seed: what is held out must not depend on the run.
+            let (rest, held) = holdout(&train, recipe.valid_fraction, 0);
+            if rest.count() == 0 || held.count() == 0 {
+                return Err(TrainError::NothingLeft {
+                    fraction: recipe.valid_fraction,
+                    images: train.count(),
+                });
+            }
+            (rest, held)
+        }
+    };
+    let splits = Splits { train, valid, test };
+    Ok((splits, (loaded.origin.to_string(), loaded.note)))
+}
+
+/// What is recorded of the data, but for their classes.
+fn info<T: Pick>(
+    splits: &Splits<T>,
+    stats: &kiln_data::info::Summary,
+    origin: &str,
+    bytes: [&[u8]; 2],
+) -> DataInfo {
+    let mut crc = crc32fast::Hasher::new();
+    bytes.iter().for_each(|bytes| crc.update(bytes));
+    DataInfo {
+        name: stats.name.clone(),
+        origin: origin.into(),
+        classes: Vec::new(),
+        mask_values: None,
+        train_len: splits.train.count(),
+        valid_len: splits.valid.count(),
+        test_len: splits.test.count(),
+        fingerprint: format!("{:08x}", crc.finalize()),
+        mean: stats.mean.iter().map(|&m| m as f32).collect(),
+        // A channel that never changes carries nothing; it must not become NaN.
+        std: stats
+            .std
+            .iter()
+            .map(|&s| if s > 0.0 { s as f32 } else { 1.0 })
+            .collect(),
     }
 }
 
@@ -164,9 +256,22 @@ pub(crate) fn put(
     })
 }
 
+/// Images and masks on a device, scaled as in training.
+pub(crate) fn put_masks(
+    data: &MaskedImages,
+    device: &Device,
+    scaler: Option<&Scaler>,
+) -> Result<DeviceMasks, TrainError> {
+    let data = DeviceMasks::new(data, device)?;
+    Ok(match scaler {
+        Some(scaler) => data.scaled(scaler)?,
+        None => data,
+    })
+}
+
+/// The parts of the data on a device.
 #[derive(Clone, Debug)]
-pub(crate) struct OnDevice {
-    pub(crate) train: DeviceDataset,
-    pub(crate) valid: DeviceDataset,
-    pub(crate) test: DeviceDataset,
+pub(crate) enum OnDevice {
+    Labels(Splits<DeviceDataset>),
+    Masks(Splits<DeviceMasks>),
 }

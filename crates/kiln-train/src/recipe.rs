@@ -4,6 +4,8 @@ mod fields;
 
 use std::path::{Path, PathBuf};
 
+use kiln_data::{Affine, Augment};
+use kiln_zoo::{Activation, Norm, Stem};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -30,6 +32,8 @@ pub use fields::{FIELDS, Field};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Recipe {
+    /// What is learned: a class for each image, or for each pixel.
+    pub task: TaskName,
     /// Seed of the weights, the order of the data, augmentation and dropout.
     pub seed: u64,
     /// Where to train: `auto`, or a device as `kiln devices` lists it.
@@ -56,6 +60,8 @@ pub struct Recipe {
     pub data: DataRecipe,
     /// The model.
     pub model: ModelRecipe,
+    /// The loss, in segmentation.
+    pub loss: LossRecipe,
     /// The optimizer.
     pub optimizer: OptimizerRecipe,
     /// The learning rate over time.
@@ -71,6 +77,7 @@ pub struct Recipe {
 impl Default for Recipe {
     fn default() -> Self {
         Self {
+            task: TaskName::Classification,
             seed: 42,
             device: "auto".into(),
             epochs: Epochs::Auto,
@@ -83,11 +90,88 @@ impl Default for Recipe {
             grad_health: 0,
             data: DataRecipe::default(),
             model: ModelRecipe::default(),
+            loss: LossRecipe::default(),
             optimizer: OptimizerRecipe::default(),
             schedule: ScheduleRecipe::default(),
             augment: AugmentRecipe::default(),
             early_stopping: EarlyStoppingRecipe::default(),
             checkpoint: CheckpointRecipe::default(),
+        }
+    }
+}
+
+impl Recipe {
+    /// The defaults for a task. For segmentation: `unet` on Shapes or, with `data.dir`, on a folder of images and masks,
+    /// four images in a step.
+    ///
+    /// ```
+    /// use kiln_train::{Recipe, TaskName};
+    /// assert_eq!(Recipe::for_task(TaskName::Segmentation).model.name, "unet");
+    /// assert_eq!(Recipe::from_toml("task = 'segmentation'")?.batch_size, 4);
+    /// # Ok::<(), kiln_train::RecipeError>(())
+    /// ```
+    pub fn for_task(task: TaskName) -> Self {
+        let mut recipe = Self {
+            task,
+            ..Self::default()
+        };
+        if task == TaskName::Segmentation {
+            recipe.model.name = "unet".into();
+            recipe.batch_size = 4;
+        }
+        recipe
+    }
+}
+
+/// What is learned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TaskName {
+    /// A class for each image.
+    #[default]
+    Classification,
+    /// A class for each pixel of an image.
+    Segmentation,
+}
+
+/// A loss's name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LossName {
+    /// Binary cross-entropy where there are two classes, otherwise cross-entropy.
+    #[default]
+    Auto,
+    /// Cross-entropy: the model has one output for each class.
+    CrossEntropy,
+    /// Binary cross-entropy: the model has one output, for the second of two classes.
+    Bce,
+}
+
+impl std::fmt::Display for LossName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::CrossEntropy => "cross-entropy",
+            Self::Bce => "bce",
+        })
+    }
+}
+
+/// The loss of a [`Recipe`], in segmentation: (binary) cross-entropy and Dice loss, added up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LossRecipe {
+    /// Which cross-entropy.
+    pub name: LossName,
+    /// Weight of the Dice loss beside it.
+    pub dice: f64,
+}
+
+impl Default for LossRecipe {
+    fn default() -> Self {
+        Self {
+            name: LossName::Auto,
+            dice: 1.0,
         }
     }
 }
@@ -169,8 +253,20 @@ pub struct DataRecipe {
     pub test_len: Option<usize>,
     /// Share of the training images held out to validate each epoch.
     pub valid_fraction: f64,
-    /// Seed of the digits that Kiln draws.
+    /// Seed of the digits or shapes that Kiln draws.
     pub seed: u64,
+    /// Share of the pictures of a folder held out for testing, where it has no `train` and `test` in it.
+    pub test_fraction: f64,
+    /// Seed that chooses them.
+    pub split_seed: u64,
+    /// Height and width that the pictures of a folder are scaled to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<[usize; 2]>,
+    /// Height and width of the random parts that are trained on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crop_size: Option<[usize; 2]>,
+    /// How often each training image comes in an epoch, each time augmented anew.
+    pub crops_per_image: usize,
 }
 
 impl Default for DataRecipe {
@@ -183,6 +279,11 @@ impl Default for DataRecipe {
             test_len: None,
             valid_fraction: 0.05,
             seed: 0,
+            test_fraction: 0.2,
+            split_seed: 0,
+            size: None,
+            crop_size: None,
+            crops_per_image: 1,
         }
     }
 }
@@ -199,9 +300,31 @@ pub struct ModelRecipe {
     /// Output channels of the convolutions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub channels: Option<Vec<usize>>,
-    /// Dropout probability after each hidden layer, or one for all.
+    /// Dropout probability after each hidden layer, or one for all; the drop rate of larger models.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dropout: Option<Vec<f64>>,
+    /// The normalization.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub norm: Option<Norm>,
+    /// The nonlinearity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activation: Option<Activation>,
+    /// The stem of a ResNet or DenseNet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stem: Option<Stem>,
+    /// Whether the last normalization of each residual block starts at zero.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zero_init: Option<bool>,
+    /// Whether a U-Net's decoder enlarges by interpolation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bilinear: Option<bool>,
+    /// A file of weights to begin with: `.pth`, `.safetensors` or Burn's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<PathBuf>,
+    /// Whether that file may be for another number of classes; the last layer is drawn anew then.
+    pub allow_head_mismatch: bool,
+    /// Whether the backbone is held still, so that only the last layer (or a U-Net's decoder) learns.
+    pub freeze: bool,
 }
 
 impl Default for ModelRecipe {
@@ -211,6 +334,14 @@ impl Default for ModelRecipe {
             hidden: None,
             channels: None,
             dropout: None,
+            norm: None,
+            activation: None,
+            stem: None,
+            zero_init: None,
+            bilinear: None,
+            weights: None,
+            allow_head_mismatch: false,
+            freeze: false,
         }
     }
 }
@@ -331,7 +462,7 @@ impl Default for ScheduleRecipe {
     }
 }
 
-/// Random changes of the training images, of a [`Recipe`]; see [`kiln_data::Affine`].
+/// Random changes of the training images, of a [`Recipe`]; see [`kiln_data::Augment`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AugmentRecipe {
@@ -341,6 +472,36 @@ pub struct AugmentRecipe {
     pub rotate: f64,
     /// Largest relative change of size.
     pub scale: f64,
+    /// Smooth random displacement, in pixels.
+    pub elastic: f64,
+    /// Pixels around an image that a random crop of its own size may reach into.
+    pub crop: usize,
+    /// Probability to mirror left and right.
+    pub hflip: f64,
+    /// Probability to mirror top and bottom.
+    pub vflip: f64,
+    /// Side of a square that is blanked, in pixels.
+    pub cutout: usize,
+}
+
+impl Recipe {
+    /// The random changes as kiln-data makes them.
+    pub(crate) fn augment(&self) -> Augment {
+        let augment = &self.augment;
+        Augment {
+            affine: Affine {
+                shift: augment.shift,
+                rotate: augment.rotate,
+                scale: augment.scale,
+            },
+            elastic: augment.elastic,
+            crop_padding: augment.crop,
+            crop_size: self.data.crop_size,
+            hflip: augment.hflip,
+            vflip: augment.vflip,
+            cutout: augment.cutout,
+        }
+    }
 }
 
 /// When to stop before the last epoch, of a [`Recipe`].
@@ -433,7 +594,10 @@ impl Recipe {
         let table: toml::Table = toml::from_str(text).map_err(|error| RecipeError::Syntax {
             message: error.to_string(),
         })?;
-        let mut recipe = Self::default();
+        let mut recipe = match table.get("task").and_then(toml::Value::as_str) {
+            Some("segmentation") => Self::for_task(TaskName::Segmentation),
+            _ => Self::default(),
+        };
         fields::flatten("", table, &mut |key, value| recipe.assign(&key, value))?;
         recipe.validate()?;
         Ok(recipe)
@@ -588,6 +752,35 @@ mod tests {
                 .starts_with("clip = \"norm:-1\" is not allowed; none, norm:MAX")
         );
         assert!(refused("clip = 1.0").starts_with("clip = 1.0 is not allowed; none, norm:MAX"));
+    }
+
+    #[test]
+    fn settings_of_segmentation_are_for_segmentation() {
+        assert_eq!(
+            refused("[loss]\ndice = 0.5"),
+            "loss.dice = 0.5 is not allowed; it is a setting of task = \"segmentation\""
+        );
+        let recipe =
+            Recipe::from_toml("task = 'segmentation'\n[loss]\nname = 'cross-entropy'").unwrap();
+        assert_eq!(
+            (recipe.loss.name, &recipe.model.name[..]),
+            (LossName::CrossEntropy, "unet")
+        );
+        assert!(refused("task = 'detection'").contains("classification or segmentation"));
+    }
+
+    #[test]
+    fn the_zoos_settings_are_read_by_name() {
+        let recipe =
+            Recipe::from_toml("[model]\nname = 'resnet18'\nnorm = 'group:8'\nstem = 'cifar'");
+        let model = recipe.unwrap().model;
+        assert_eq!(model.norm, Some(Norm::Group { num_groups: 8 }));
+        assert!(
+            refused("[model]\nnorm = 'group'").contains("model.norm = \"group\" is not allowed")
+        );
+        assert!(refused("[model]\nfreeze = 1").contains("model.freeze = 1 is not allowed"));
+        assert!(refused("[augment]\nhflip = 2.0").contains("augment.hflip = 2.0 is not allowed"));
+        assert!(refused("[data]\ncrop_size = [0, 8]").contains("data.crop_size = [0, 8]"));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::clipping::GradNumbers;
 use crate::error::TrainError;
 use crate::files::write_atomically;
 use crate::health::HealthLog;
+use crate::segment::Overlap;
 
 /// Which images an entry is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +47,12 @@ struct Line {
     images: usize,
     loss: Option<f64>,
     accuracy: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    iou: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    dice: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pixel_error: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lr: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -108,6 +115,7 @@ struct Inner {
     clock: Clock,
     plain: Option<Plain>,
     gradients: Watch,
+    overlap: Overlaps,
 }
 
 /// What is known of the gradients.
@@ -121,6 +129,15 @@ struct Watch {
     /// The mean norm over the last epoch that ended.
     last_epoch: Option<f64>,
     health: Option<HealthLog>,
+}
+
+/// The pixels that a part's totals are of, in segmentation.
+#[derive(Default)]
+struct Overlaps {
+    train: Overlap,
+    valid: Overlap,
+    /// Of the entry that is recorded next.
+    next: Overlap,
 }
 
 /// Measures the time in training steps alone.
@@ -184,6 +201,7 @@ impl Recorder {
                 },
                 plain: None,
                 gradients: Watch::default(),
+                overlap: Overlaps::default(),
             }),
         })
     }
@@ -240,6 +258,26 @@ impl Recorder {
         self.lock().gradients.last_epoch
     }
 
+    /// Continues with what a checkpoint says of the epoch's pixels so far.
+    pub(crate) fn continue_overlap(&self, overlap: Overlap) {
+        self.lock().overlap.train = overlap;
+    }
+
+    /// Called with the pixels of the entry that is recorded next.
+    pub(crate) fn record_overlap(&self, part: Part, overlap: &Overlap) {
+        let all = &mut self.lock().overlap;
+        match part {
+            Part::Train => all.train.add(overlap),
+            Part::Valid => all.valid.add(overlap),
+        }
+        all.next = overlap.clone();
+    }
+
+    /// The training images' pixels of the epoch so far.
+    pub(crate) fn train_overlap(&self) -> Overlap {
+        self.lock().overlap.train.clone()
+    }
+
     /// Called when the numbers of an entry were read: the sum of the losses and the right answers of
     /// `images` images.
     pub(crate) fn record(&self, entry: &Entry, loss: f64, correct: f64, images: usize) {
@@ -273,8 +311,9 @@ impl Recorder {
                 grad_steps: numbers.steps,
             };
             let speed = (seconds > 0.0).then(|| images as f64 / seconds);
+            let overlap = inner.overlap.next.clone();
             inner.write(entry, sums, Some(entry.lr), speed, numbers.skipped);
-            inner.print_step(entry, sums);
+            inner.print_step(entry, sums, &overlap);
         }
         if inner.error.is_some() {
             self.interrupter.stop(Some("metrics could not be written"));
@@ -311,18 +350,20 @@ impl Recorder {
             lr: 0.0,
             progress: (0, 0),
         };
+        let overlap = std::mem::take(&mut inner.overlap);
+        inner.overlap.next = overlap.valid.clone();
         inner.write(&entry, totals.1, None, None, 0);
         inner.gradients.last_epoch = totals.0.mean_grad_norm();
         if let Some(plain) = &inner.plain {
             let norm = totals.0.mean_grad_norm();
             let norm = norm.map_or_else(String::new, |norm| format!(", gradient norm {norm:.4}"));
             eprintln!(
-                "epoch {epoch}/{}  train loss {:.4}, accuracy {:.2} %{norm}  valid loss {:.4}, accuracy {:.2} %",
+                "epoch {epoch}/{}  train loss {:.4}, {}{norm}  valid loss {:.4}, {}",
                 plain.epochs,
                 totals.0.mean_loss(),
-                totals.0.accuracy() * 100.0,
+                scores(&totals.0, &overlap.train),
                 totals.1.mean_loss(),
-                totals.1.accuracy() * 100.0,
+                scores(&totals.1, &overlap.valid),
             );
         }
         inner.train = Totals::default();
@@ -364,6 +405,8 @@ impl Inner {
         skipped: usize,
     ) {
         let loss = sums.mean_loss();
+        let overlap = std::mem::take(&mut self.overlap.next);
+        let masks = !overlap.is_empty();
         let line = Line {
             step: entry.step,
             epoch: entry.epoch,
@@ -372,6 +415,9 @@ impl Inner {
             // JSON has no NaN: null says that the loss was not finite, or that every step was skipped.
             loss: (loss.is_finite() && sums.images > 0).then_some(loss),
             accuracy: sums.accuracy(),
+            iou: masks.then(|| overlap.iou()),
+            dice: masks.then(|| overlap.dice()),
+            pixel_error: masks.then(|| 1.0 - sums.accuracy()),
             lr,
             images_per_second: speed.map(|speed| (speed * 10.0).round() / 10.0),
             grad_norm: sums.mean_grad_norm(),
@@ -385,7 +431,7 @@ impl Inner {
         }
     }
 
-    fn print_step(&mut self, entry: &Entry, sums: Totals) {
+    fn print_step(&mut self, entry: &Entry, sums: Totals, overlap: &Overlap) {
         let now = self.clock.now();
         let Some(plain) = &mut self.plain else {
             return;
@@ -399,16 +445,37 @@ impl Inner {
         let left = (plain.epochs * plain.steps_per_epoch).saturating_sub(entry.step);
         let images = entry.progress.1 as f64 / plain.steps_per_epoch as f64;
         eprintln!(
-            "epoch {}/{}  step {}/{}  loss {:.4}  accuracy {:.2} %  {:.0} images/s  {} left",
+            "epoch {}/{}  step {}/{}  loss {:.4}  {}  {} images/s  {} left",
             entry.epoch,
             plain.epochs,
             entry.step - (entry.epoch - 1) * plain.steps_per_epoch,
             plain.steps_per_epoch,
             sums.mean_loss(),
-            sums.accuracy() * 100.0,
-            images / per_step,
+            scores(&sums, overlap),
+            speed(images / per_step),
             clock_text(per_step * left as f64),
         );
+    }
+}
+
+/// Accuracy, or in segmentation IoU, Dice and pixel error, as progress lines tell them.
+fn scores(sums: &Totals, overlap: &Overlap) -> String {
+    match overlap.is_empty() {
+        true => format!("accuracy {:.2} %", sums.accuracy() * 100.0),
+        false => format!(
+            "IoU {:.4}, Dice {:.4}, pixel error {:.2} %",
+            overlap.iou(),
+            overlap.dice(),
+            (1.0 - sums.accuracy()) * 100.0
+        ),
+    }
+}
+
+/// Images a second; large ones are few.
+fn speed(per_second: f64) -> String {
+    match per_second < 20.0 {
+        true => format!("{per_second:.1}"),
+        false => format!("{per_second:.0}"),
     }
 }
 

@@ -50,6 +50,9 @@ pub struct DataInfo {
     pub origin: String,
     /// Names of the classes.
     pub classes: Vec<String>,
+    /// In segmentation, the value that stands for each class in a mask file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask_values: Option<Vec<u8>>,
     /// Images trained on.
     pub train_len: usize,
     /// Images validated on after each epoch.

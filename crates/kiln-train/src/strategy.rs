@@ -15,10 +15,10 @@ use burn::train::{
     SupervisedLearningStrategy, SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents,
     TrainingItem, ValidLoader,
 };
-use kiln_data::DeviceLoader;
 
 use crate::checkpoint::{Best, RunState, Writer};
 use crate::clipping::Gradients;
+use crate::loader::Loader;
 use crate::recipe::EarlyStoppingRecipe;
 use crate::recorder::{Entry, Part, Recorder, Totals};
 use crate::task::{Output, Task};
@@ -55,7 +55,7 @@ pub(crate) struct Loop {
     /// Whether states are saved at all.
     pub(crate) save: bool,
     pub(crate) on_epoch: Option<Mutex<OnEpoch>>,
-    pub(crate) loader: DeviceLoader,
+    pub(crate) loader: Loader,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) writer: Writer,
     /// What the model does with its gradients.
@@ -164,6 +164,7 @@ impl Running<'_> {
         self.state.batch = 0;
         self.state.epoch = epoch + 1;
         self.state.totals = Totals::default();
+        self.state.overlap = Default::default();
         let hopeless = self.is_hopeless(epoch, validated);
         self.checkpoint();
         let go_on = self.tell(epoch, trained, validated);
@@ -236,7 +237,8 @@ impl Running<'_> {
             let save = context.checkpoint_every > 0
                 && self.state.step.is_multiple_of(context.checkpoint_every)
                 && !last;
-            let log = self.state.step.is_multiple_of(context.log_every);
+            let log = self.state.step.is_multiple_of(context.log_every)
+                || pending.as_ref().is_some_and(Output::is_full);
             if (log || last || stop || save)
                 && let Some(sum) = pending.take()
             {
@@ -265,7 +267,7 @@ impl Running<'_> {
         let model = self.learner.model().valid();
         let mut sum: Option<Output> = None;
         let mut batches = loader.iter();
-        for batch in batches.by_ref() {
+        while let Some(batch) = batches.next() {
             let batch = match batch {
                 Ok(batch) => batch,
                 Err(error) => {
@@ -278,6 +280,12 @@ impl Running<'_> {
                 Some(sum) => sum.add(output),
                 None => output,
             });
+            if sum.as_ref().is_some_and(Output::is_full)
+                && !batches.progress().is_completed()
+                && let Some(sum) = sum.take()
+            {
+                self.report(Part::Valid, epoch, sum, batches.progress());
+            }
             if self.components.interrupter.should_stop() {
                 break;
             }
@@ -340,6 +348,7 @@ impl Running<'_> {
                 return;
             }
         }
+        self.state.overlap = self.context.recorder.train_overlap();
         // Running statistics hold back their last update until they are asked for.
         let _ = self.learner.model().valid();
         if self.context.save

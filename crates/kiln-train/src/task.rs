@@ -13,30 +13,77 @@ use burn::train::metric::{
     NumericEntry, SerializedEntry,
 };
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
-use kiln_data::Batch;
-use kiln_zoo::Classifier;
 
 use crate::clipping::{GradSums, Gradients, StepGradients};
+use crate::loader::Input;
+use crate::network::Network;
 use crate::recorder::{Entry, Recorder};
+use crate::segment::{self, Overlap, SegmentationLoss};
 
-/// A classifier with its loss.
+/// A model with its loss.
 #[derive(Module, Debug)]
 pub(crate) struct Task {
-    pub(crate) model: Classifier,
+    pub(crate) model: Network,
+    /// How masks are judged, in segmentation.
+    #[module(skip)]
+    pub(crate) loss: SegmentationLoss,
+    /// Classes of the data.
+    #[module(skip)]
+    pub(crate) classes: usize,
     /// What is done with the gradients before the optimizer takes them.
     #[module(skip)]
     pub(crate) gradients: Gradients,
 }
 
+impl Task {
+    /// The loss, which keeps its graph, and what is counted, which does not need it.
+    fn judge(&self, input: Input) -> (Tensor<1>, Counted) {
+        match (&self.model, input) {
+            (Network::Classifier(model), Input::Labels(batch)) => {
+                let logits = model.forward(batch.images);
+                let loss = cross_entropy(logits.clone(), batch.labels.clone());
+                (loss, Counted::Labels(logits, batch.labels))
+            }
+            (Network::Segmenter(model), Input::Masks(batch)) => {
+                let logits = model.forward(batch.images);
+                let loss = self.loss.of(logits.clone(), batch.masks.clone());
+                (
+                    loss,
+                    Counted::Masks(self.loss.answers(logits), batch.masks, self.classes),
+                )
+            }
+            _ => unreachable!("the model and the data of a run are for one task"),
+        }
+    }
+}
+
+/// What the metrics of a step are counted from.
+enum Counted {
+    /// Logits `[batch, classes]` and labels `[batch]`.
+    Labels(Tensor<2>, Tensor<1, Int>),
+    /// Answers and masks `[batch, height, width]`, and the number of classes.
+    Masks(Tensor<3, Int>, Tensor<3, Int>, usize),
+}
+
+impl Counted {
+    fn inner(self) -> Self {
+        match self {
+            Self::Labels(logits, labels) => Self::Labels(logits.inner(), labels.inner()),
+            Self::Masks(answers, masks, classes) => {
+                Self::Masks(answers.inner(), masks.inner(), classes)
+            }
+        }
+    }
+}
+
 impl TrainStep for Task {
-    type Input = Batch;
+    type Input = Input;
     type Output = Output;
 
-    fn step(&self, batch: Batch) -> TrainOutput<Output> {
-        let logits = self.model.forward(batch.images);
-        let loss = cross_entropy(logits.clone(), batch.labels.clone());
+    fn step(&self, batch: Input) -> TrainOutput<Output> {
+        let (loss, counted) = self.judge(batch);
         let grads = loss.backward();
-        let output = Output::new(loss.inner(), logits.inner(), batch.labels.inner());
+        let output = Output::new(loss.inner(), counted.inner());
         TrainOutput::new(self, grads, output)
     }
 
@@ -52,13 +99,12 @@ impl TrainStep for Task {
 }
 
 impl InferenceStep for Task {
-    type Input = Batch;
+    type Input = Input;
     type Output = Output;
 
-    fn step(&self, batch: Batch) -> Output {
-        let logits = self.model.forward(batch.images);
-        let loss = cross_entropy(logits.clone(), batch.labels.clone());
-        Output::new(loss, logits, batch.labels)
+    fn step(&self, batch: Input) -> Output {
+        let (loss, counted) = self.judge(batch);
+        Output::new(loss, counted)
     }
 }
 
@@ -79,6 +125,8 @@ pub(crate) struct Output {
     sums: Sums,
     images: usize,
     gradients: GradSums,
+    /// In segmentation, how many pixels are counted in `overlap`.
+    pixels: usize,
     report: Option<(Arc<Recorder>, Entry)>,
 }
 
@@ -86,51 +134,82 @@ pub(crate) struct Output {
 #[allow(clippy::large_enum_variant)]
 #[derive(Clone)]
 enum Sums {
-    /// `[2]`: the sum of the losses of all images, the number of right answers.
-    Device(Tensor<1>),
-    Host {
-        loss: f64,
-        correct: f64,
-    },
+    /// `[2]`: the sum of the losses of all images, the number of right answers (in segmentation, the sum of the
+    /// shares of right pixels); and in segmentation the counts of [`segment::count`].
+    Device(Tensor<1>, Option<Tensor<1, Int>>),
+    Host(Read),
 }
 
+/// Sums that were read from the device.
+#[derive(Clone, Default)]
+struct Read {
+    loss: f64,
+    correct: f64,
+    overlap: Overlap,
+}
+
+/// More pixels than this are not added up before they are read: counts are `i32` on the device.
+const FULL: usize = 1 << 30;
+
 impl Output {
-    fn new(loss: Tensor<1>, logits: Tensor<2>, labels: Tensor<1, Int>) -> Self {
-        let [images] = labels.dims();
-        let correct = logits
-            .argmax(1)
-            .reshape([images])
-            .equal(labels)
-            .float()
-            .sum();
+    fn new(loss: Tensor<1>, counted: Counted) -> Self {
+        let (images, pixels, correct, overlap) = match counted {
+            Counted::Labels(logits, labels) => {
+                let [images] = labels.dims();
+                let answers = logits.argmax(1).reshape([images]);
+                (images, 0, answers.equal(labels).float().sum(), None)
+            }
+            Counted::Masks(answers, masks, classes) => {
+                let [images, height, width] = masks.dims();
+                let right = answers.clone().equal(masks.clone()).float();
+                // The mean is of at most one batch, so it is exact enough.
+                let share = right.mean() * images as f32;
+                let overlap = segment::count(answers, masks, classes);
+                (images, images * height * width, share, Some(overlap))
+            }
+        };
         Self {
-            sums: Sums::Device(Tensor::cat(vec![loss * images as f32, correct], 0)),
+            sums: Sums::Device(Tensor::cat(vec![loss * images as f32, correct], 0), overlap),
             images,
             gradients: GradSums::default(),
+            pixels,
             report: None,
         }
+    }
+
+    /// Whether it must be read before more is added to it.
+    pub(crate) fn is_full(&self) -> bool {
+        self.pixels >= FULL
     }
 
     /// Both together.
     pub(crate) fn add(self, other: Self) -> Self {
         let sums = match (self.sums, other.sums) {
-            (Sums::Device(a), Sums::Device(b)) => Sums::Device(a + b),
+            (Sums::Device(a, x), Sums::Device(b, y)) => {
+                let overlap = x.zip(y).map(|(x, y)| x + y);
+                Sums::Device(a + b, overlap)
+            }
             _ => unreachable!("outputs are read only after they are added up"),
         };
         Self {
             sums,
             images: self.images + other.images,
             gradients: self.gradients.add(other.gradients),
+            pixels: self.pixels + other.pixels,
             report: None,
         }
     }
 
     /// Adds what is known of the step's gradients. The numbers of a step that was skipped count for nothing.
     pub(crate) fn with_gradients(mut self, step: StepGradients) -> Self {
-        if let Sums::Device(sums) = &mut self.sums
+        if let Sums::Device(sums, overlap) = &mut self.sums
             && let Some(skipped) = step.skipped()
         {
-            *sums = sums.clone().mask_fill(skipped.expand([2]), 0.0);
+            *sums = sums.clone().mask_fill(skipped.clone().expand([2]), 0.0);
+            if let Some(counts) = overlap {
+                let skipped = skipped.expand(counts.dims());
+                *counts = counts.clone().mask_fill(skipped, 0);
+            }
         }
         self.gradients = GradSums::of(step, self.images);
         self
@@ -144,13 +223,21 @@ impl Output {
         }
     }
 
-    /// Sum of the losses and number of right answers; reads the device.
-    fn read(&self) -> Result<(f64, f64), TensorReadError> {
+    /// Sum of the losses, number of right answers and counts of pixels; reads the device.
+    fn read(&self) -> Result<Read, TensorReadError> {
         match &self.sums {
-            Sums::Host { loss, correct } => Ok((*loss, *correct)),
-            Sums::Device(sums) => {
+            Sums::Host(read) => Ok(read.clone()),
+            Sums::Device(sums, overlap) => {
                 let sums = sums.clone().try_into_vec_as::<f32>()?;
-                Ok((f64::from(sums[0]), f64::from(sums[1])))
+                let overlap = match overlap {
+                    Some(counts) => Overlap::new(&counts.clone().try_into_vec_as::<i64>()?),
+                    None => Overlap::default(),
+                };
+                Ok(Read {
+                    loss: f64::from(sums[0]),
+                    correct: f64::from(sums[1]),
+                    overlap,
+                })
             }
         }
     }
@@ -162,7 +249,7 @@ impl ItemLazy for Output {
             TensorReadError::Execution(error) => error,
             other => ExecutionError::with_context(other.to_string()),
         };
-        let (loss, correct) = self.read().map_err(failed)?;
+        let read = self.read().map_err(failed)?;
         let numbers = self.gradients.read().map_err(failed)?;
         // Images of skipped steps count as little as their numbers.
         self.images -= numbers.skipped_images;
@@ -171,11 +258,12 @@ impl ItemLazy for Output {
                 recorder.record_health(entry.epoch, step, &health);
             }
             recorder.record_gradients(&numbers);
-            recorder.record(&entry, loss, correct, self.images);
+            recorder.record_overlap(entry.part, &read.overlap);
+            recorder.record(&entry, read.loss, read.correct, self.images);
         }
         self.gradients = GradSums::from(numbers);
         Ok(Self {
-            sums: Sums::Host { loss, correct },
+            sums: Sums::Host(read),
             ..self
         })
     }
@@ -196,19 +284,107 @@ pub(crate) struct Mean<I> {
 #[derive(Clone)]
 pub(crate) struct LossSum(f64, usize);
 
+/// The input of the metrics of segmentation: pixels of each class.
+#[derive(Clone)]
+pub(crate) struct OverlapSum(Overlap);
+
+/// IoU or Dice, of the pixels of all images together, for burn-train's dashboard.
+#[derive(Clone)]
+pub(crate) struct OverlapMetric {
+    name: Arc<String>,
+    score: fn(&Overlap) -> f64,
+    last: Overlap,
+    total: Overlap,
+}
+
+impl OverlapMetric {
+    pub(crate) fn iou() -> Self {
+        Self::new("IoU", Overlap::iou)
+    }
+
+    pub(crate) fn dice() -> Self {
+        Self::new("Dice", Overlap::dice)
+    }
+
+    fn new(name: &str, score: fn(&Overlap) -> f64) -> Self {
+        Self {
+            name: Arc::new(name.into()),
+            score,
+            last: Overlap::default(),
+            total: Overlap::default(),
+        }
+    }
+
+    fn formatted(&self) -> SerializedEntry {
+        let (epoch, batch) = ((self.score)(&self.total), (self.score)(&self.last));
+        SerializedEntry::new(
+            format!("epoch {epoch:.4} - batch {batch:.4}"),
+            NumericEntry::Value(batch).serialize(),
+        )
+    }
+}
+
+impl Metric for OverlapMetric {
+    type Input = OverlapSum;
+
+    fn name(&self) -> MetricName {
+        self.name.clone()
+    }
+
+    fn attributes(&self) -> MetricAttributes {
+        NumericAttributes {
+            unit: None,
+            higher_is_better: true,
+        }
+        .into()
+    }
+
+    fn update(
+        &mut self,
+        input: &OverlapSum,
+        _: &MetricMetadata,
+    ) -> Result<SerializedEntry, TensorReadError> {
+        self.last = input.0.clone();
+        self.total.add(&self.last);
+        Ok(self.formatted())
+    }
+
+    fn compute(&mut self) -> Result<SerializedEntry, TensorReadError> {
+        Ok(self.formatted())
+    }
+
+    fn clear(&mut self) {
+        (self.last, self.total) = Default::default();
+    }
+}
+
+impl Numeric for OverlapMetric {
+    fn value(&self) -> Option<NumericEntry> {
+        Some(NumericEntry::Value((self.score)(&self.last)))
+    }
+
+    fn running_value(&self) -> Option<NumericEntry> {
+        Some(NumericEntry::Value((self.score)(&self.total)))
+    }
+
+    fn final_value(&self) -> NumericEntry {
+        NumericEntry::Final((self.score)(&self.total))
+    }
+}
+
 /// The input of the accuracy metric: right answers in percent, summed, and the number of images.
 #[derive(Clone)]
 pub(crate) struct CorrectSum(f64, usize);
 
 impl Adaptor<LossSum> for Output {
     fn adapt(&self) -> LossSum {
-        LossSum(self.read().map_or(f64::NAN, |(loss, _)| loss), self.images)
+        LossSum(self.read().map_or(f64::NAN, |read| read.loss), self.images)
     }
 }
 
 impl Adaptor<CorrectSum> for Output {
     fn adapt(&self) -> CorrectSum {
-        let correct = self.read().map_or(f64::NAN, |(_, correct)| correct);
+        let correct = self.read().map_or(f64::NAN, |read| read.correct);
         CorrectSum(correct * 100.0, self.images)
     }
 }
@@ -221,6 +397,15 @@ impl Adaptor<GradNormSum> for Output {
     fn adapt(&self) -> GradNormSum {
         let numbers = self.gradients.read().unwrap_or_default();
         GradNormSum(numbers.norm, numbers.steps)
+    }
+}
+
+impl Adaptor<OverlapSum> for Output {
+    fn adapt(&self) -> OverlapSum {
+        OverlapSum(
+            self.read()
+                .map_or_else(|_| Overlap::default(), |read| read.overlap),
+        )
     }
 }
 
@@ -373,12 +558,32 @@ mod tests {
         let output = |loss: f32, logits: Tensor<2>, labels: Vec<i32>| {
             let n = labels.len();
             let labels = Tensor::<1, Int>::from_data(TensorData::new(labels, [n]), &device);
-            Output::new(Tensor::from_floats([loss], &device), logits, labels)
+            let loss = Tensor::from_floats([loss], &device);
+            Output::new(loss, Counted::Labels(logits, labels))
         };
         let right_right_wrong = Tensor::from_floats([[0.0, 1.0], [1.0, 0.0], [0.0, 1.0]], &device);
         let wrong = Tensor::from_floats([[0.0, 1.0]], &device);
         let both = output(2.0, right_right_wrong, vec![1, 0, 0]).add(output(6.0, wrong, vec![0]));
-        let (loss, correct) = both.read().unwrap();
-        assert_eq!((loss, correct, both.images), (12.0, 2.0, 4));
+        let read = both.read().unwrap();
+        assert_eq!((read.loss, read.correct, both.images), (12.0, 2.0, 4));
+    }
+
+    #[test]
+    fn outputs_of_masks_add_up_their_counts() {
+        for device in kiln_testing::devices() {
+            let output = |answers: [i32; 4], masks: [i32; 4]| {
+                let tensor = |values: [i32; 4]| {
+                    Tensor::<1, Int>::from_ints(values, &device).reshape([2, 1, 2])
+                };
+                let counted = Counted::Masks(tensor(answers), tensor(masks), 2);
+                Output::new(Tensor::from_floats([0.5], &device), counted)
+            };
+            let both = output([0, 1, 1, 1], [0, 1, 0, 1]).add(output([0; 4], [1; 4]));
+            let read = both.read().unwrap();
+            // Three of four pixels are right in the first two images, none in the others.
+            assert_eq!((read.loss, read.correct, both.images), (2.0, 1.5, 4));
+            assert_eq!(read.overlap, Overlap(vec![[1, 5, 2], [2, 3, 6]]));
+            assert!(!both.is_full());
+        }
     }
 }

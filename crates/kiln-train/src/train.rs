@@ -9,7 +9,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 use burn::train::metric::LearningRateMetric;
 use burn::train::{Interrupter, Learner, LearningResult, SupervisedTraining, TrainingStrategy};
-use kiln_data::{Affine, DeviceLoader};
+use kiln_data::{DeviceLoader, OnDevice as _};
 use kiln_zoo::Settings;
 use serde::{Deserialize, Serialize};
 
@@ -18,14 +18,18 @@ use crate::clipping::Gradients;
 use crate::error::TrainError;
 use crate::evaluate::{EVAL_BATCH, Evaluation};
 use crate::health::{self, HealthLog};
-use crate::prepare::Prepared;
-use crate::recipe::{ModelRecipe, Recipe};
+use crate::loader::Loader;
+use crate::network::Network;
+use crate::prepare::{Images, OnDevice, Prepared};
+use crate::recipe::{LossName, Recipe, TaskName};
 use crate::recorder::Recorder;
 use crate::renderer::Silent;
 use crate::run_dir::{DataInfo, Place, RunDir, RunInfo};
 use crate::schedule::Schedule;
+use crate::segment::SegmentationLoss;
+use crate::segmentation::{eval_batch, write_overlays};
 use crate::strategy::{Ended, Left, Loop, OnEpoch};
-use crate::task::{Mean, Task};
+use crate::task::{Mean, OverlapMetric, Task};
 use crate::weights::save_weights;
 
 /// A device with the names that people know it by.
@@ -90,8 +94,17 @@ pub struct Summary {
     pub grad_health: Option<kiln_clip::Diagnosis>,
     /// Mean cross-entropy on the test images.
     pub test_loss: f64,
-    /// Share of right answers on the test images, 0 to 1.
+    /// Share of right answers on the test images, 0 to 1; in segmentation, of right pixels.
     pub test_accuracy: f64,
+    /// In segmentation, the mean intersection over union of the classes on the test images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_iou: Option<f64>,
+    /// In segmentation, the mean Dice coefficient of the classes on the test images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_dice: Option<f64>,
+    /// In segmentation, the share of wrong pixels on the test images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_pixel_error: Option<f64>,
 }
 
 /// How a run ended.
@@ -284,8 +297,10 @@ impl Trainer {
             return Err(TrainError::RunExists(path.clone()));
         }
         let data = self.load(&recipe)?;
-        let settings = settings(&recipe.model, &data);
-        let model = self.create(&recipe, &settings)?;
+        recipe.augment().validate(data.shape())?;
+        let loss = loss(&recipe, data.info())?;
+        let settings = settings(&recipe, &data, &loss);
+        let model = self.create(&recipe, &settings, data.info())?;
         let info = RunInfo {
             created: now(),
             kiln: env!("CARGO_PKG_VERSION").into(),
@@ -347,7 +362,7 @@ impl Trainer {
                 info.device, info.backend
             ));
         }
-        let model = self.create(&recipe, &info.model)?;
+        let model = self.create(&recipe, &info.model, &info.data)?;
         self.train(run, &recipe, &info, &data, model)
     }
 
@@ -355,21 +370,35 @@ impl Trainer {
         if let Some(data) = &self.data {
             return Ok(data.clone());
         }
-        let data = Prepared::load(&recipe.data, self.progress != Progress::Silent)?;
+        let data = Prepared::load(&recipe.data, recipe.task, self.progress != Progress::Silent)?;
         if let Some(note) = data.note() {
             (self.notice)(note);
         }
         Ok(Arc::new(data))
     }
 
-    /// The model with its first weights, which depend on the seed alone.
-    fn create(&self, recipe: &Recipe, settings: &Settings) -> Result<Task, TrainError> {
+    /// The model with its first weights, which depend on the seed (and the file to begin with) alone.
+    fn create(
+        &self,
+        recipe: &Recipe,
+        settings: &Settings,
+        data: &DataInfo,
+    ) -> Result<Task, TrainError> {
         let device = self.device.device.clone().autodiff();
         device.seed(recipe.seed);
-        let model = kiln_zoo::create(&recipe.model.name, settings, &device)?;
+        let model = Network::create(recipe.task, &recipe.model.name, settings, &device)?;
         // Burn draws weights when they are first used; here, the order must be the layers'.
-        let gradients = Gradients::new(recipe)?;
-        Ok(Task { model, gradients }.materialize())
+        let model = model.materialize();
+        let (model, note) = model.prepared(&recipe.model)?;
+        if let Some(note) = note {
+            (self.notice)(&note);
+        }
+        Ok(Task {
+            model,
+            loss: loss(recipe, data)?,
+            classes: data.classes.len(),
+            gradients: Gradients::new(recipe)?,
+        })
     }
 
     fn train(
@@ -382,17 +411,8 @@ impl Trainer {
     ) -> Result<Outcome, TrainError> {
         let device = self.device.device.clone().autodiff();
         let on_device = data.on_device(&device, run.scaler()?.as_ref())?;
-        let augment = Affine {
-            shift: recipe.augment.shift,
-            rotate: recipe.augment.rotate,
-            scale: recipe.augment.scale,
-        };
-        let train = DeviceLoader::new(on_device.train, recipe.batch_size)
-            .shuffled(recipe.seed)
-            .limited(recipe.steps_per_epoch.unwrap_or(usize::MAX))
-            .augmented(augment);
+        let (train, valid) = loaders(&on_device, recipe);
         let epoch_len = train.num_items();
-        let valid = DeviceLoader::new(on_device.valid, EVAL_BATCH);
         let epochs = recipe.epochs.resolve(epoch_len);
         let steps_per_epoch = train.num_batches();
 
@@ -437,6 +457,7 @@ impl Trainer {
             recorder.print(epochs, steps_per_epoch, start.step);
         }
         task.gradients.resume(start.clip.clone());
+        recorder.continue_overlap(start.overlap.clone());
         let left = Arc::new(Mutex::new(Left {
             state: start.clone(),
             ended: Ended::Finished,
@@ -456,8 +477,7 @@ impl Trainer {
             gradients: task.gradients.clone(),
             left: left.clone(),
         };
-        let (train, valid): (Arc<dyn DataLoader<_>>, Arc<dyn DataLoader<_>>) =
-            (Arc::new(train), Arc::new(valid));
+        let (train, valid): (Arc<dyn DataLoader<_>>, _) = (train.shared(), valid.shared());
         let mut training = writer
             .install(SupervisedTraining::new(run.path(), train, valid))
             .with_training_strategy(TrainingStrategy::Custom(Arc::new(strategy)))
@@ -470,6 +490,9 @@ impl Trainer {
             .num_epochs(epochs);
         if task.gradients.watched() {
             training = training.metric_train_numeric(Mean::grad_norm());
+        }
+        if recipe.task == TaskName::Segmentation {
+            training = training.metrics((OverlapMetric::iou(), OverlapMetric::dice()));
         }
         if found.is_some() {
             training = training.checkpoint(start.epoch - 1);
@@ -532,15 +555,7 @@ impl Trainer {
                 run: run.path().into(),
             });
         }
-        let tested = Evaluation::of(&model.model, &on_device.test, &info.data.classes)?;
-        tested.write(run.path())?;
-        crate::samples::write(
-            &model.model,
-            &on_device.test,
-            data.test(),
-            &info.data.classes,
-            run.path(),
-        )?;
+        let tested = test(&model, &on_device, data, &info.data.classes, run.path())?;
         let images = images_trained(&state, steps_per_epoch, epoch_len, recipe.batch_size);
         let summary = Summary {
             grad_norm: recorder.last_grad_norm(),
@@ -560,6 +575,12 @@ impl Trainer {
             samples_per_second: images as f64 / state.train_seconds.max(1e-9),
             test_loss: tested.loss,
             test_accuracy: tested.accuracy,
+            test_iou: tested.segmentation.as_ref().map(|scores| scores.iou),
+            test_dice: tested.segmentation.as_ref().map(|scores| scores.dice),
+            test_pixel_error: tested
+                .segmentation
+                .as_ref()
+                .map(|scores| scores.pixel_error),
         };
         run.write_summary(&summary)?;
         crate::report(run.path())?;
@@ -600,14 +621,90 @@ fn launch(
 }
 
 /// The model's settings for these data.
-fn settings(model: &ModelRecipe, data: &Prepared) -> Settings {
+fn settings(recipe: &Recipe, data: &Prepared, loss: &SegmentationLoss) -> Settings {
+    let model = &recipe.model;
+    let [channels, height, width] = data.shape();
+    let [height, width] = recipe.data.crop_size.unwrap_or([height, width]);
+    let classes = data.info().classes.len();
     Settings {
-        input: data.shape(),
-        num_classes: data.info().classes.len(),
+        input: [channels, height, width],
+        num_classes: match recipe.task {
+            TaskName::Classification => classes,
+            TaskName::Segmentation => loss.outputs(classes),
+        },
         hidden: model.hidden.clone(),
         channels: model.channels.clone(),
         dropout: model.dropout.clone(),
-        ..Settings::default()
+        norm: model.norm,
+        activation: model.activation,
+        stem: model.stem,
+        zero_init: model.zero_init,
+        bilinear: model.bilinear,
+    }
+}
+
+/// How masks are judged; without meaning in classification.
+pub(crate) fn loss(recipe: &Recipe, data: &DataInfo) -> Result<SegmentationLoss, TrainError> {
+    let classes = data.classes.len();
+    let binary = match recipe.loss.name {
+        LossName::Auto => classes == 2,
+        LossName::CrossEntropy => false,
+        LossName::Bce if classes == 2 => true,
+        LossName::Bce => return Err(TrainError::BinaryLoss { classes }),
+    };
+    Ok(SegmentationLoss {
+        binary,
+        dice: recipe.loss.dice,
+    })
+}
+
+/// The loaders of the training and of the validation images.
+fn loaders(data: &OnDevice, recipe: &Recipe) -> (Loader, Loader) {
+    fn train<D: kiln_data::OnDevice>(data: &D, recipe: &Recipe) -> DeviceLoader<D> {
+        DeviceLoader::new(data.clone(), recipe.batch_size)
+            .shuffled(recipe.seed)
+            .repeated(recipe.data.crops_per_image)
+            .limited(recipe.steps_per_epoch.unwrap_or(usize::MAX))
+            .augmented(recipe.augment())
+    }
+    match data {
+        OnDevice::Labels(splits) => (
+            Loader::Labels(train(&splits.train, recipe)),
+            Loader::Labels(DeviceLoader::new(splits.valid.clone(), EVAL_BATCH)),
+        ),
+        OnDevice::Masks(splits) => {
+            let batch = eval_batch(splits.valid.shape());
+            let valid = DeviceLoader::new(splits.valid.clone(), batch);
+            (
+                Loader::Masks(train(&splits.train, recipe)),
+                Loader::Masks(valid),
+            )
+        }
+    }
+}
+
+/// Evaluates on the test images and writes what a person may want to see of it.
+fn test(
+    task: &Task,
+    on_device: &OnDevice,
+    data: &Prepared,
+    classes: &[String],
+    folder: &Path,
+) -> Result<Evaluation, TrainError> {
+    match (&task.model, on_device, data.images()) {
+        (Network::Classifier(model), OnDevice::Labels(device), Images::Labels(host)) => {
+            let tested = Evaluation::of(model, &device.test, classes)?;
+            tested.write(folder)?;
+            crate::samples::write(model, &device.test, &host.test, classes, folder)?;
+            Ok(tested)
+        }
+        (Network::Segmenter(model), OnDevice::Masks(device), Images::Masks(host)) => {
+            let tested = Evaluation::of_masks(model, &task.loss, &device.test, classes)?;
+            tested.write(folder)?;
+            write_overlays(model, &task.loss, &device.test, &host.test, folder)?;
+            Ok(tested)
+        }
+        _ => unreachable!("the model and the data of a run are for one task"),
     }
 }
 

@@ -2,42 +2,62 @@
 
 use std::path::Path;
 
-use kiln_zoo::Classifier;
 use kiln_zoo::weights::{self, Load};
 
 use crate::error::TrainError;
 use crate::files::write_atomically;
+use crate::network::Network;
 
 /// Writes the weights; the file is whole or not there.
-pub(crate) fn save_weights(model: &Classifier, path: &Path) -> Result<(), TrainError> {
+pub(crate) fn save_weights(model: &Network, path: &Path) -> Result<(), TrainError> {
     let mut bytes = Vec::new();
-    weights::write(model, &mut bytes).map_err(|error| TrainError::io("write", path, error))?;
+    let written = match model {
+        Network::Classifier(model) => weights::write(model, &mut bytes),
+        Network::Segmenter(model) => weights::write(model, &mut bytes),
+    };
+    written.map_err(|error| TrainError::io("write", path, error))?;
     write_atomically(path, &bytes)
 }
 
 /// Reads weights into a model of the same architecture.
-pub(crate) fn load_weights(model: Classifier, path: &Path) -> Result<Classifier, TrainError> {
-    let (model, _) = Load::new().into_model(model, path)?;
+pub(crate) fn load_weights(model: Network, path: &Path) -> Result<Network, TrainError> {
+    let (model, _) = model.load(&Load::new(), path)?;
     Ok(model)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::{Distribution, Tensor};
+    use crate::recipe::TaskName::{Classification, Segmentation};
+    use burn::tensor::{Device, Distribution, Tensor};
+    use kiln_zoo::Settings;
+
+    fn create(name: &str, device: &Device) -> Network {
+        let task = match name {
+            "unet" => Segmentation,
+            _ => Classification,
+        };
+        let settings = Settings {
+            channels: (name == "unet").then(|| vec![4]),
+            ..Settings::default()
+        };
+        Network::create(task, name, &settings, device).unwrap()
+    }
 
     #[test]
     fn weights_written_and_read_give_the_same_logits() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.safetensors");
         for device in kiln_testing::devices() {
-            for name in ["cnn", "mlp"] {
-                let create = || kiln_zoo::create(name, &Default::default(), &device).unwrap();
-                let (model, other) = (create(), create());
+            for name in ["cnn", "mlp", "unet"] {
+                let (model, other) = (create(name, &device), create(name, &device));
                 let x = Tensor::<4>::random([3, 1, 28, 28], Distribution::Default, &device);
                 save_weights(&model, &path).unwrap();
                 let loaded = load_weights(other.clone(), &path).unwrap();
-                let logits = |model: &Classifier| model.forward(x.clone()).into_data();
+                let logits = |model: &Network| match model {
+                    Network::Classifier(model) => model.forward(x.clone()).into_data(),
+                    Network::Segmenter(model) => model.forward(x.clone()).into_data(),
+                };
                 assert_eq!(logits(&loaded), logits(&model));
                 assert_ne!(logits(&other), logits(&model));
             }
@@ -79,7 +99,7 @@ mod tests {
         let device = kiln_testing::devices().remove(0);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.safetensors");
-        let create = |name| kiln_zoo::create(name, &Default::default(), &device).unwrap();
+        let create = |name| create(name, &device);
         save_weights(&create("mlp"), &path).unwrap();
         let error = load_weights(create("cnn"), &path).unwrap_err().to_string();
         assert!(

@@ -326,7 +326,7 @@ impl Encoder {
     ) -> Result<Segmenter, ZooError> {
         let check = Check { model, settings };
         check.common()?;
-        check.without(&["hidden", "channels"])?;
+        check.without(&["hidden"])?;
         let [in_channels, height, width] = settings.input;
         let num_classes = settings.num_classes;
         let activation = settings.activation.unwrap_or_default();
@@ -335,8 +335,17 @@ impl Encoder {
         let created = match self {
             Self::Own { bilinear } => {
                 check.without(&["stem", "zero_init"])?;
+                let width = match settings.channels.as_deref() {
+                    None => UNetConfig::new(num_classes).width,
+                    Some(&[width]) if width > 0 && width.is_multiple_of(2) => width,
+                    Some(channels) => {
+                        let allowed = "give one even number, the channels of the first level";
+                        return check.refuse("channels", &channels, allowed);
+                    }
+                };
                 let config = UNetConfig {
                     in_channels,
+                    width,
                     bilinear: settings.bilinear.unwrap_or(bilinear),
                     norm,
                     activation,
@@ -346,6 +355,7 @@ impl Encoder {
                 Segmenter::UNet(check.normed(config.init(device))?)
             }
             Self::Backbone(backbone) => {
+                check.without(&["channels"])?;
                 // These two are the decoder's.
                 let encoder = Settings {
                     bilinear: None,

@@ -19,7 +19,8 @@ pub struct Settings {
     pub num_classes: usize,
     /// Units of the hidden fully connected layers. Default: `[128]`. The CNN takes exactly one.
     pub hidden: Option<Vec<usize>>,
-    /// Output channels of the convolutions. Default: `[32, 64]`. For the CNN alone.
+    /// Output channels of the CNN's convolutions. Default: `[32, 64]`. In a U-Net without backbone, those of the first level
+    /// alone. Default: `[64]`. Not for other models.
     pub channels: Option<Vec<usize>>,
     /// Dropout probability. In the MLP after the hidden layers, one for each or one for all, and in the CNN after its hidden
     /// layer (default 0.25); in ResNets before the classifier, in DenseNets after each layer, in U-Nets at the lowest

@@ -1,16 +1,21 @@
 //! `kiln data`
 
 use kiln::data::catalog::cache_dir;
-use kiln::data::info::{Summary, contact_sheet};
-use kiln::data::{DATA_SETS, Load};
+use kiln::data::folder::FolderOptions;
+use kiln::data::info::{Picture, Summary, contact_sheet, mask_sheet};
+use kiln::data::{DATA_SETS, DataSet, Load};
 use serde::Serialize;
 
 use super::Result;
 use crate::args::{Data, Info};
 use crate::output;
 
-/// Images of a contact sheet: 20 rows of 20.
+/// Images in a row of a contact sheet, which has a row for each class.
 const SHEET: usize = 20;
+/// Rows and columns of a contact sheet with masks.
+const MASK_SHEET: (usize, usize) = (8, 6);
+/// Shorter sides than this are enlarged on a sheet, so that something can be seen.
+const SMALL: usize = 24;
 
 pub fn run(command: Data) -> Result<()> {
     match command {
@@ -28,6 +33,7 @@ struct Listing {
 #[derive(Serialize)]
 struct Line {
     name: &'static str,
+    task: &'static str,
     summary: &'static str,
     train_len: usize,
     test_len: usize,
@@ -37,6 +43,10 @@ struct Line {
 fn list(json: bool) -> Result<()> {
     let lines = DATA_SETS.iter().map(|set| Line {
         name: set.name,
+        task: match set.has_masks() {
+            true => "segmentation",
+            false => "classification",
+        },
         summary: set.summary,
         train_len: set.len.0,
         test_len: set.len.1,
@@ -53,8 +63,8 @@ fn list(json: bool) -> Result<()> {
     for line in lines {
         rows.push(vec![
             line.name.into(),
-            line.train_len.to_string(),
-            line.test_len.to_string(),
+            count(line.train_len),
+            count(line.test_len),
             line.available,
             line.summary.into(),
         ]);
@@ -63,9 +73,20 @@ fn list(json: bool) -> Result<()> {
     Ok(())
 }
 
-fn available(set: &kiln::data::DataSet) -> String {
+/// The number of images; a folder's is not known before it is read.
+fn count(images: usize) -> String {
+    match images {
+        0 => "-".into(),
+        images => images.to_string(),
+    }
+}
+
+fn available(set: &DataSet) -> String {
     if set.is_drawn() {
         return "drawn when needed".into();
+    }
+    if set.is_folder() {
+        return "--data-dir DIR".into();
     }
     match cache_dir().map(|cache| cache.join(set.name)) {
         Some(folder) if folder.is_dir() => folder.display().to_string(),
@@ -76,6 +97,9 @@ fn available(set: &kiln::data::DataSet) -> String {
 fn fetch(name: &str) -> Result<()> {
     match Load::new(name).progress(true).fetch()? {
         Some(folder) => output::text(&format!("{name} is in {}", folder.display()))?,
+        None if DataSet::find(name)?.is_folder() => output::text(&format!(
+            "{name} is a folder of yours; there is nothing to fetch"
+        ))?,
         None => output::text(&format!(
             "{name} is drawn when needed; there is nothing to fetch"
         ))?,
@@ -98,20 +122,59 @@ fn info(args: Info) -> Result<()> {
     if let Some(folder) = &args.data_dir {
         load = load.data_dir(folder);
     }
-    let loaded = load.run()?;
-    if let Some(note) = &loaded.note {
+    if let Some(size) = &args.size {
+        let [height, width] = size[..] else {
+            return Err("--size takes HEIGHT,WIDTH".into());
+        };
+        load = load.folder(FolderOptions {
+            size: Some([height, width]),
+            ..FolderOptions::default()
+        });
+    }
+    let masks = args.name != "auto" && DataSet::find(&args.name)?.has_masks();
+    let (described, note, sheet) = match masks {
+        true => {
+            let loaded = load.run_masks()?;
+            let sheet = args.sheet.is_some().then(|| {
+                let (rows, columns) = MASK_SHEET;
+                mask_sheet(
+                    &loaded.train,
+                    rows.min(loaded.train.len().div_ceil(columns)),
+                    columns,
+                )
+            });
+            let described = Described {
+                origin: loaded.origin.to_string(),
+                train: Summary::of_masks(&loaded.train),
+                test: Summary::of_masks(&loaded.test),
+            };
+            (described, loaded.note, sheet)
+        }
+        false => {
+            let loaded = load.run()?;
+            let sheet = args
+                .sheet
+                .is_some()
+                .then(|| contact_sheet(&loaded.train, SHEET));
+            let described = Described {
+                origin: loaded.origin.to_string(),
+                train: Summary::of(&loaded.train),
+                test: Summary::of(&loaded.test),
+            };
+            (described, loaded.note, sheet)
+        }
+    };
+    if let Some(note) = &note {
         output::note(note);
     }
-    if let Some(file) = &args.sheet {
-        let first = loaded.train.slice(0..SHEET * SHEET);
-        contact_sheet(&first, SHEET)?.write_png(file)?;
+    if let (Some(file), Some(sheet)) = (&args.sheet, sheet) {
+        let sheet: Picture = sheet?;
+        let [_, height, width] = described.train.shape;
+        sheet
+            .enlarge(SMALL / height.min(width).max(1))
+            .write_png(file)?;
         output::note(&format!("written: {}", file.display()));
     }
-    let described = Described {
-        origin: loaded.origin.to_string(),
-        train: Summary::of(&loaded.train),
-        test: Summary::of(&loaded.test),
-    };
     match args.json {
         true => output::json(&described)?,
         false => output::text(&text(&described))?,
@@ -139,6 +202,9 @@ fn text(described: &Described) -> String {
         let each: Vec<String> = values.iter().map(|v| format!("{v:.4}")).collect();
         each.join(" ")
     };
+    // With masks, a class is counted in pixels.
+    let counted: usize = described.train.class_counts.iter().map(|(_, n)| n).sum();
+    let per_image = counted / described.train.len.max(1);
     rows.push(row("images", &|s| s.len.to_string()));
     rows.push(row("mean", &|s| numbers(&s.mean)));
     rows.push(row("std", &|s| numbers(&s.std)));
@@ -147,7 +213,7 @@ fn text(described: &Described) -> String {
             let count = s.class_counts[i].1;
             format!(
                 "{count} ({:.1} %)",
-                count as f64 * 100.0 / s.len.max(1) as f64
+                count as f64 * 100.0 / (s.len * per_image).max(1) as f64
             )
         }));
     }

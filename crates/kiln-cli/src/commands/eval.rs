@@ -1,6 +1,6 @@
 //! `kiln eval`
 
-use kiln::train::{Evaluation, Prepared, TrainedModel};
+use kiln::train::{Evaluation, TrainedModel};
 use serde::Serialize;
 
 use super::Result;
@@ -36,7 +36,7 @@ pub fn run(args: Eval) -> Result<()> {
         recipe.dir = args.data_dir;
     }
     recipe.download &= !args.offline;
-    let data = Prepared::load(&recipe, true)?;
+    let data = model.load_data(&recipe, true)?;
     if let Some(note) = data.note() {
         output::note(note);
     }
@@ -45,10 +45,14 @@ pub fn run(args: Eval) -> Result<()> {
     std::fs::create_dir_all(out)
         .map_err(|error| format!("cannot create {}: {error}", out.display()))?;
     evaluation.write(out)?;
+    let mut written = vec!["evaluation.json", "confusion.png"];
+    if model.write_overlays(&data, out)? {
+        written.push("overlays.png");
+    }
     output::note(&format!(
-        "written: {} and {}",
-        out.join("evaluation.json").display(),
-        out.join("confusion.png").display()
+        "written: {} in {}",
+        written.join(", "),
+        out.display()
     ));
     match args.json {
         true => output::json(&Json {

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use kiln::train::{FIELDS, Outcome, Progress, Recipe, Summary, Trainer};
+use kiln::train::{FIELDS, Outcome, Progress, Recipe, Summary, TaskName, Trainer};
 
 use super::Result;
 use crate::args::{ProgressStyle, RecipeArgs, Train};
@@ -75,6 +75,10 @@ pub fn run(args: Train) -> Result<ExitCode> {
 pub(super) fn recipe(file: Option<&std::path::Path>, settings: &[String]) -> Result<Recipe> {
     let mut recipe = match file {
         Some(file) => Recipe::from_file(file)?,
+        // What is not given follows the task.
+        None if settings.iter().any(|setting| is_segmentation(setting)) => {
+            Recipe::for_task(TaskName::Segmentation)
+        }
         None => Recipe::default(),
     };
     for setting in settings {
@@ -92,6 +96,7 @@ pub(super) fn settings(
     // A path may hold characters that TOML would read otherwise.
     let quoted = |text: &std::path::Path| format!("{:?}", text.display().to_string());
     let flags = [
+        ("task", args.task.clone()),
         ("data.name", args.data.clone()),
         ("data.dir", args.data_dir.as_deref().map(quoted)),
         ("data.download", args.offline.then(|| "false".into())),
@@ -104,6 +109,13 @@ pub(super) fn settings(
     let flags = flags.into_iter().chain(more);
     let given = flags.filter_map(|(key, value)| Some(format!("{key}={}", value?)));
     given.chain(args.settings.iter().cloned()).collect()
+}
+
+fn is_segmentation(setting: &str) -> bool {
+    let parts = setting.split_once('=');
+    parts.is_some_and(|(key, value)| {
+        key.trim() == "task" && value.trim().trim_matches(['"', '\'']) == "segmentation"
+    })
 }
 
 fn progress(args: &Train) -> Result<Progress> {
@@ -145,7 +157,8 @@ fn report(summary: &Summary) -> String {
         ),
         false => summary.epochs.to_string(),
     };
-    let rows = [
+    let percent = |share: f64| format!("{:.2} %", share * 100.0);
+    let mut rows = vec![
         (
             "device",
             format!("{} ({})", summary.device, summary.backend),
@@ -154,23 +167,42 @@ fn report(summary: &Summary) -> String {
         ("model", summary.model.clone()),
         ("parameters", grouped(summary.parameters)),
         ("epochs", epochs),
-        (
-            "test accuracy",
-            format!("{:.2} %", summary.test_accuracy * 100.0),
-        ),
+    ];
+    match (
+        summary.test_iou,
+        summary.test_dice,
+        summary.test_pixel_error,
+    ) {
+        (Some(iou), Some(dice), Some(pixel_error)) => rows.extend([
+            ("test IoU", format!("{iou:.4}")),
+            ("test Dice", format!("{dice:.4}")),
+            ("test pixel error", percent(pixel_error)),
+        ]),
+        _ => rows.push(("test accuracy", percent(summary.test_accuracy))),
+    }
+    let speed = summary.samples_per_second;
+    rows.extend([
         ("test loss", format!("{:.4}", summary.test_loss)),
         ("training time", format!("{:.1} s", summary.train_seconds)),
         (
             "samples per second",
-            format!("{:.0}", summary.samples_per_second),
+            // Large images are few.
+            if speed < 20.0 {
+                format!("{speed:.1}")
+            } else {
+                format!("{speed:.0}")
+            },
         ),
         ("run", summary.run.display().to_string()),
         (
             "report",
             summary.run.join("report.html").display().to_string(),
         ),
-    ];
-    let mut rows: Vec<Vec<String>> = rows.map(|(name, value)| vec![name.into(), value]).into();
+    ]);
+    let mut rows: Vec<Vec<String>> = rows
+        .into_iter()
+        .map(|(name, value)| vec![name.into(), value])
+        .collect();
     let gradients = [
         (
             "gradient norm",

@@ -1,15 +1,19 @@
 //! Data sets by name: where their files are, what their classes are called, how to get them.
 
+mod format;
 mod sets;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+pub use format::Format;
 pub use sets::{DATA_SETS, DataSet};
 
+use crate::cifar::CifarError;
 use crate::fetch::FetchError;
-use crate::idx::{self, IdxError, Kind};
-use crate::{Digits, LabeledImages, Split};
+use crate::folder::{FolderError, FolderOptions};
+use crate::idx::IdxError;
+use crate::{Digits, LabeledImages, MaskedImages, Shapes, Split};
 
 /// Where loaded data came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +24,7 @@ pub enum Origin {
     Cache(PathBuf),
     /// Files just downloaded into Kiln's cache.
     Downloaded(PathBuf),
-    /// Drawn by [`Digits`] from this seed.
+    /// Drawn by [`Digits`] or [`Shapes`] from this seed.
     Drawn {
         /// The seed.
         seed: u64,
@@ -41,11 +45,11 @@ impl fmt::Display for Origin {
 /// Both splits of a data set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Loaded {
+pub struct Loaded<T = LabeledImages> {
     /// Images to learn from.
-    pub train: LabeledImages,
+    pub train: T,
     /// Images to be judged on.
-    pub test: LabeledImages,
+    pub test: T,
     /// Where they came from.
     pub origin: Origin,
     /// With `auto`: one line that says why these data were taken when they are not MNIST.
@@ -55,8 +59,10 @@ pub struct Loaded {
 /// Finds a data set by name and loads both splits.
 ///
 /// The places are tried in order: the folder given with [`data_dir`](Self::data_dir) (only that
-/// one, if it is given), Kiln's cache, a download. `digits` needs none of them. `auto` stands for
-/// MNIST where it is found or can be fetched, otherwise Digits, with a [`note`](Loaded::note).
+/// one, if it is given), Kiln's cache, a download. `digits` and `shapes` need none of them, `image-folder` and
+/// `mask-folder` need the folder. `auto` stands for MNIST where it is found or can be fetched, otherwise Digits,
+/// with a [`note`](Loaded::note); for segmentation ([`run_masks`](Self::run_masks)) it stands for `mask-folder` where
+/// a folder is given, otherwise Shapes.
 ///
 /// ```
 /// use kiln_data::{Load, Origin};
@@ -75,6 +81,10 @@ pub struct Load {
     progress: bool,
     seed: u64,
     digits_len: (usize, usize),
+    shapes_len: (usize, usize),
+    folder: FolderOptions,
+    test_fraction: f64,
+    split_seed: u64,
 }
 
 impl Load {
@@ -88,6 +98,10 @@ impl Load {
             progress: false,
             seed: 0,
             digits_len: (Digits::TRAIN_LEN, Digits::TEST_LEN),
+            shapes_len: (Shapes::TRAIN_LEN, Shapes::TEST_LEN),
+            folder: FolderOptions::default(),
+            test_fraction: 0.2,
+            split_seed: 0,
         }
     }
 
@@ -116,7 +130,7 @@ impl Load {
         self
     }
 
-    /// Seed of [`Digits`]. Default: 0.
+    /// Seed of [`Digits`] and [`Shapes`]. Default: 0.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
@@ -128,31 +142,101 @@ impl Load {
         self
     }
 
+    /// How many training and test pictures of [`Shapes`] to draw. Default: 4,000 and 1,000.
+    pub fn shapes_len(mut self, train: usize, test: usize) -> Self {
+        self.shapes_len = (train, test);
+        self
+    }
+
+    /// How pictures of `image-folder` and `mask-folder` become images of one shape.
+    pub fn folder(mut self, options: FolderOptions) -> Self {
+        self.folder = options;
+        self
+    }
+
+    /// The share of the pictures that is held out for testing where a folder has no `train` and `test` in it, and the
+    /// seed that chooses them. Default: 0.2 and 0.
+    pub fn test_split(mut self, fraction: f64, seed: u64) -> Self {
+        self.test_fraction = fraction;
+        self.split_seed = seed;
+        self
+    }
+
     /// Finds and reads, or draws, the data.
     ///
     /// # Errors
     /// [`DataError::UnknownName`]; [`DataError::NotFound`] with the places that were tried and the
-    /// manual steps; [`DataError::Idx`] if files are there but damaged, which is never papered over
-    /// by taking other data instead.
+    /// manual steps; [`DataError::Idx`], [`DataError::Cifar`] or [`DataError::Folder`] if files are there but damaged,
+    /// which is never papered over by taking other data instead; [`DataError::OtherTask`] if the data have masks.
     pub fn run(&self) -> Result<Loaded, DataError> {
         if self.name.eq_ignore_ascii_case("auto") {
             return self.auto();
         }
         let set = DataSet::find(&self.name)?;
-        if set.is_drawn() {
-            return Ok(self.drawn(None));
+        match set.format {
+            Format::Digits => Ok(self.drawn(None)),
+            Format::Shapes | Format::MaskFolder => Err(DataError::OtherTask {
+                name: set.name,
+                kind: "masks, for segmentation",
+                advice: "give --task segmentation",
+            }),
+            Format::ImageFolder => self.class_folders(self.needed_dir(set)?),
+            Format::Idx | Format::Cifar(_) => self.files(set),
         }
-        self.files(set)
+    }
+
+    /// Finds and reads, or draws, data for segmentation.
+    ///
+    /// ```
+    /// use kiln_data::Load;
+    ///
+    /// let data = Load::new("shapes").seed(3).shapes_len(20, 5).run_masks()?;
+    /// assert_eq!((data.train.len(), data.test.len()), (20, 5));
+    /// # Ok::<(), kiln_data::DataError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`run`](Self::run); [`DataError::OtherTask`] if the data have labels instead of masks.
+    pub fn run_masks(&self) -> Result<Loaded<MaskedImages>, DataError> {
+        let name = match (self.name.eq_ignore_ascii_case("auto"), &self.data_dir) {
+            (true, Some(_)) => "mask-folder",
+            (true, None) => "shapes",
+            (false, _) => &self.name,
+        };
+        let set = DataSet::find(name)?;
+        match set.format {
+            Format::Shapes => {
+                let shapes = Shapes::new(self.seed);
+                Ok(Loaded {
+                    train: shapes.generate(Split::Train, self.shapes_len.0),
+                    test: shapes.generate(Split::Test, self.shapes_len.1),
+                    origin: Origin::Drawn { seed: self.seed },
+                    note: None,
+                })
+            }
+            Format::MaskFolder => self.mask_folders(self.needed_dir(set)?),
+            _ => Err(DataError::OtherTask {
+                name: set.name,
+                kind: "labels, for classification",
+                advice: "leave --task segmentation out, or take --data shapes or a folder of images and masks",
+            }),
+        }
+    }
+
+    fn needed_dir(&self, set: &'static DataSet) -> Result<&Path, DataError> {
+        self.data_dir
+            .as_deref()
+            .ok_or(DataError::NeedsFolder { name: set.name })
     }
 
     /// Brings the files of the data set into the cache, verified, and gives their folder; `None` if
-    /// the data set is drawn and needs none. Files that are there and right are left alone.
+    /// the data set is drawn, or a folder of yours, and needs none. Files that are there and right are left alone.
     ///
     /// # Errors
     /// [`DataError::UnknownName`], [`DataError::NoCache`], [`DataError::NotFound`].
     pub fn fetch(&self) -> Result<Option<PathBuf>, DataError> {
         let set = DataSet::find(&self.name)?;
-        if set.is_drawn() {
+        if set.files().is_empty() {
             return Ok(None);
         }
         let cache = self.cache(set)?;
@@ -160,14 +244,15 @@ impl Load {
         Ok(Some(cache))
     }
 
-    /// The folder in the cache that holds all four files, if they are there; nothing is fetched and
+    /// The folder in the cache that holds all files, if they are there; nothing is fetched and
     /// their content is not looked at.
     ///
     /// # Errors
     /// [`DataError::UnknownName`], [`DataError::NoCache`].
     pub fn cached(&self) -> Result<Option<PathBuf>, DataError> {
-        let cache = self.cache(DataSet::find(&self.name)?)?;
-        Ok(holds_all(&cache).then_some(cache))
+        let set = DataSet::find(&self.name)?;
+        let cache = self.cache(set)?;
+        Ok(format::holds_all(set, &cache).then_some(cache))
     }
 
     fn auto(&self) -> Result<Loaded, DataError> {
@@ -196,7 +281,7 @@ impl Load {
 
     fn files(&self, set: &'static DataSet) -> Result<Loaded, DataError> {
         if let Some(dir) = &self.data_dir {
-            let found = find_folder(set, dir).ok_or_else(|| DataError::NotFound {
+            let found = format::find(set, dir).ok_or_else(|| DataError::NotFound {
                 name: set.name,
                 reason: match dir.is_dir() {
                     true => format!("its files are not in {}", dir.display()),
@@ -204,17 +289,17 @@ impl Load {
                 },
                 steps: manual_steps(set, dir),
             })?;
-            return read(set, &found, Origin::Folder(found.clone()));
+            return format::read(set, &found, Origin::Folder(found.clone()));
         }
         let cache = self.cache(set)?;
-        if !holds_all(&cache) {
+        if !format::holds_all(set, &cache) {
             self.download(set, &cache)?;
-            return read(set, &cache, Origin::Downloaded(cache.clone()));
+            return format::read(set, &cache, Origin::Downloaded(cache.clone()));
         }
-        match read(set, &cache, Origin::Cache(cache.clone())) {
+        match format::read(set, &cache, Origin::Cache(cache.clone())) {
             // Damage in the cache is ours to mend: what is not as published is fetched again.
             Err(damage) if self.download(set, &cache).is_ok() => {
-                read(set, &cache, Origin::Downloaded(cache.clone())).map_err(|_| damage)
+                format::read(set, &cache, Origin::Downloaded(cache.clone())).map_err(|_| damage)
             }
             result => result,
         }
@@ -231,6 +316,9 @@ impl Load {
             reason,
             steps: manual_steps(set, cache),
         };
+        if self.offline && set.archive().is_some_and(|name| cache.join(name).is_file()) {
+            return format::unpack(set, cache);
+        }
         if self.offline {
             return Err(not_found("not in the cache, and downloads are off".into()));
         }
@@ -240,10 +328,13 @@ impl Load {
                 .into(),
         ));
         #[cfg(feature = "download")]
-        crate::fetch::Fetcher::new()
-            .progress(self.progress)
-            .fetch_all(&set.files(), cache)
-            .map_err(|error| not_found(why(&error)))
+        {
+            crate::fetch::Fetcher::new()
+                .progress(self.progress)
+                .fetch_all(&set.files(), cache)
+                .map_err(|error| not_found(why(&error)))?;
+            format::unpack(set, cache)
+        }
     }
 }
 
@@ -262,18 +353,6 @@ fn why(error: &FetchError) -> String {
         FetchError::Io { source, .. } => format!("{error}: {source}"),
         other => other.to_string(),
     }
-}
-
-/// The folder in or under `dir` that holds files of the set.
-fn find_folder(set: &DataSet, dir: &Path) -> Option<PathBuf> {
-    [
-        dir.join(set.name),
-        dir.join(set.torchvision).join("raw"),
-        dir.join("raw"),
-        dir.to_owned(),
-    ]
-    .into_iter()
-    .find(|dir| found_files(dir) > 0)
 }
 
 /// Kiln's folder for downloads: `KILN_DATA_DIR` if set and not empty, otherwise `kiln` in the
@@ -325,40 +404,43 @@ pub enum DataError {
         /// Height and width of the test images.
         test: [usize; 2],
     },
+    /// A folder without splits has too few pictures to make them.
+    #[error(
+        "{} holds {images} images, of which a test share of {fraction} leaves nothing to train on or to test on; give more images, or folders train and test in it", .dir.display()
+    )]
+    NothingToSplit {
+        /// The folder.
+        dir: PathBuf,
+        /// Images in it.
+        images: usize,
+        /// The share asked for.
+        fraction: f64,
+    },
+    /// The data are the user's own folder, and none was named.
+    #[error("{name} is a folder of yours; name it with --data-dir")]
+    NeedsFolder {
+        /// The data set.
+        name: &'static str,
+    },
+    /// Labels where masks are needed, or the reverse.
+    #[error("{name} has {kind}; {advice}")]
+    OtherTask {
+        /// The data set.
+        name: &'static str,
+        /// What it has.
+        kind: &'static str,
+        /// What to do.
+        advice: &'static str,
+    },
     /// A file is there but unusable.
     #[error(transparent)]
     Idx(#[from] IdxError),
-}
-
-fn found_files(dir: &Path) -> usize {
-    [Split::Train, Split::Test]
-        .into_iter()
-        .flat_map(|split| [Kind::Images, Kind::Labels].map(|kind| idx::find(dir, split, kind)))
-        .flatten()
-        .count()
-}
-
-fn holds_all(dir: &Path) -> bool {
-    found_files(dir) == 4
-}
-
-fn read(set: &DataSet, dir: &Path, origin: Origin) -> Result<Loaded, DataError> {
-    let classes: Vec<String> = set.classes.iter().map(|&class| class.into()).collect();
-    let test = idx::read_split(dir, Split::Test, set.name, &classes)?;
-    let train = idx::read_split(dir, Split::Train, set.name, &classes)?;
-    if train.shape() != test.shape() {
-        return Err(DataError::ShapeMismatch {
-            dir: dir.to_owned(),
-            train: [train.height(), train.width()],
-            test: [test.height(), test.width()],
-        });
-    }
-    Ok(Loaded {
-        train,
-        test,
-        origin,
-        note: None,
-    })
+    /// A file of CIFAR is there but unusable.
+    #[error(transparent)]
+    Cifar(#[from] CifarError),
+    /// A folder of pictures is no data set.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
 }
 
 /// What a person can do without this program.

@@ -1,8 +1,9 @@
 //! The data sets known by name.
 
-use super::DataError;
-use crate::Digits;
+use super::{DataError, Format};
+use crate::cifar::Cifar;
 use crate::fetch::FileSpec;
+use crate::{Digits, Shapes, shapes};
 
 /// A data set that [`Load`](super::Load) knows by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,11 +13,13 @@ pub struct DataSet {
     pub name: &'static str,
     /// One line that says what it is.
     pub summary: &'static str,
+    /// What its files are.
+    pub format: Format,
     /// Licence of the data.
     pub license: &'static str,
-    /// Names of the classes; a label indexes this list.
+    /// Names of the classes; a label indexes this list. Empty if only the folder tells.
     pub classes: &'static [&'static str],
-    /// Number of training and of test images.
+    /// Number of training and of test images; zeros if only the folder tells.
     pub len: (usize, usize),
     /// Folders that hold copies of the files, with a final slash; empty if the set is drawn.
     pub mirrors: &'static [&'static str],
@@ -36,6 +39,7 @@ pub const DATA_SETS: &[DataSet] = &[
     DataSet {
         name: "mnist",
         summary: "handwritten digits (LeCun, Cortes and Burges, 1998)",
+        format: Format::Idx,
         license: "CC BY-SA 3.0",
         classes: DIGIT_NAMES,
         len: (60_000, 10_000),
@@ -70,6 +74,7 @@ pub const DATA_SETS: &[DataSet] = &[
     DataSet {
         name: "fashion-mnist",
         summary: "articles of clothing (Xiao, Rasul and Vollgraf, 2017)",
+        format: Format::Idx,
         license: "MIT",
         classes: &[
             "T-shirt/top",
@@ -116,6 +121,7 @@ pub const DATA_SETS: &[DataSet] = &[
     DataSet {
         name: "kmnist",
         summary: "cursive Japanese characters (Clanuwat et al., 2018)",
+        format: Format::Idx,
         license: "CC BY-SA 4.0",
         classes: &["o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"],
         len: (60_000, 10_000),
@@ -150,8 +156,39 @@ pub const DATA_SETS: &[DataSet] = &[
         torchvision: "KMNIST",
     },
     DataSet {
+        name: "cifar10",
+        summary: "small colour photographs in ten classes (Krizhevsky, 2009)",
+        format: Format::Cifar(Cifar::Cifar10),
+        license: "none stated; cite the report",
+        classes: Cifar::Cifar10.classes(),
+        len: (50_000, 10_000),
+        mirrors: TORONTO,
+        files: &[(
+            Cifar::Cifar10.archive(),
+            170_052_171,
+            "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+        )],
+        torchvision: "",
+    },
+    DataSet {
+        name: "cifar100",
+        summary: "small colour photographs in a hundred classes (Krizhevsky, 2009)",
+        format: Format::Cifar(Cifar::Cifar100),
+        license: "none stated; cite the report",
+        classes: Cifar::Cifar100.classes(),
+        len: (50_000, 10_000),
+        mirrors: TORONTO,
+        files: &[(
+            Cifar::Cifar100.archive(),
+            168_513_733,
+            "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
+        )],
+        torchvision: "",
+    },
+    DataSet {
         name: "digits",
         summary: "handwritten-like digits that Kiln draws itself; needs no files",
+        format: Format::Digits,
         license: "none needed: made on your machine",
         classes: DIGIT_NAMES,
         len: (Digits::TRAIN_LEN, Digits::TEST_LEN),
@@ -159,10 +196,49 @@ pub const DATA_SETS: &[DataSet] = &[
         files: &[],
         torchvision: "",
     },
+    DataSet {
+        name: "shapes",
+        summary: "for segmentation: figures that Kiln draws itself; needs no files",
+        format: Format::Shapes,
+        license: "none needed: made on your machine",
+        classes: shapes::CLASSES,
+        len: (Shapes::TRAIN_LEN, Shapes::TEST_LEN),
+        mirrors: &[],
+        files: &[],
+        torchvision: "",
+    },
+    DataSet {
+        name: "image-folder",
+        summary: "your own pictures, a folder for each class (--data-dir)",
+        format: Format::ImageFolder,
+        license: "yours",
+        classes: &[],
+        len: (0, 0),
+        mirrors: &[],
+        files: &[],
+        torchvision: "",
+    },
+    DataSet {
+        name: "mask-folder",
+        summary: "for segmentation: your own images and masks (--data-dir)",
+        format: Format::MaskFolder,
+        license: "yours",
+        classes: &[],
+        len: (0, 0),
+        mirrors: &[],
+        files: &[],
+        torchvision: "",
+    },
+];
+
+/// The publisher's folder; it has no mirror.
+const TORONTO: &[&str] = &[
+    "https://www.cs.toronto.edu/~kriz/",
+    "http://www.cs.toronto.edu/~kriz/",
 ];
 
 impl DataSet {
-    /// The data set called `name`; `_` and spaces count as `-`, and case does not count.
+    /// The data set called `name`; case, `-`, `_` and spaces do not count.
     ///
     /// ```
     /// use kiln_data::catalog::DataSet;
@@ -179,7 +255,7 @@ impl DataSet {
         let plain = name.trim().to_ascii_lowercase().replace(['_', ' '], "-");
         DATA_SETS
             .iter()
-            .find(|set| set.name == plain)
+            .find(|set| set.name.replace('-', "") == plain.replace('-', ""))
             .ok_or_else(|| DataError::UnknownName {
                 name: name.to_owned(),
                 suggestion: suggest(&plain),
@@ -188,7 +264,25 @@ impl DataSet {
 
     /// Whether Kiln draws the images itself, so that there is nothing to fetch.
     pub fn is_drawn(&self) -> bool {
-        self.files.is_empty()
+        matches!(self.format, Format::Digits | Format::Shapes)
+    }
+
+    /// Whether it is a folder of the user's own.
+    pub fn is_folder(&self) -> bool {
+        matches!(self.format, Format::ImageFolder | Format::MaskFolder)
+    }
+
+    /// Whether it has masks, for segmentation, instead of labels.
+    pub fn has_masks(&self) -> bool {
+        matches!(self.format, Format::Shapes | Format::MaskFolder)
+    }
+
+    /// Name of the archive that holds the files, if one does.
+    pub(super) fn archive(&self) -> Option<&'static str> {
+        match self.format {
+            Format::Cifar(cifar) => Some(cifar.archive()),
+            _ => None,
+        }
     }
 
     /// The files to fetch, each with all its addresses; empty if the set is drawn.
@@ -241,9 +335,15 @@ mod tests {
 
     #[test]
     fn names_are_found_however_they_are_spelled() {
-        for name in ["fashion-mnist", "Fashion_MNIST", " fashion mnist "] {
+        for name in [
+            "fashion-mnist",
+            "Fashion_MNIST",
+            " fashion mnist ",
+            "FashionMNIST",
+        ] {
             assert_eq!(DataSet::find(name).unwrap().name, "fashion-mnist");
         }
+        assert_eq!(DataSet::find("CIFAR-10").unwrap().name, "cifar10");
     }
 
     #[test]
@@ -252,22 +352,27 @@ mod tests {
         assert!(message("digit").ends_with(r#"did you mean "digits"?"#));
         assert!(message("kmnits").ends_with(r#"did you mean "kmnist"?"#));
         assert!(message("fashion").ends_with(r#"did you mean "fashion-mnist"?"#));
-        assert!(
-            message("imagenet")
-                .ends_with("the names are mnist, fashion-mnist, kmnist, digits, auto")
-        );
+        assert!(message("imagenet").contains(
+            "the names are mnist, fashion-mnist, kmnist, cifar10, cifar100, digits, shapes"
+        ));
     }
 
     #[test]
     fn every_file_has_two_addresses_and_a_whole_check_sum() {
-        for set in DATA_SETS.iter().filter(|set| !set.is_drawn()) {
+        for set in DATA_SETS.iter().filter(|set| !set.files.is_empty()) {
             let files = set.files();
-            assert_eq!(files.len(), 4, "{}", set.name);
+            let archive = set.archive().is_some();
+            assert_eq!(files.len(), if archive { 1 } else { 4 }, "{}", set.name);
             for file in files {
                 assert!(file.urls.len() >= 2, "{}", file.name);
                 let hex = file.sha256;
                 assert!(hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()));
-                assert!(file.name.ends_with("-ubyte.gz") && file.size > 4000);
+                let ending = if archive {
+                    "-binary.tar.gz"
+                } else {
+                    "-ubyte.gz"
+                };
+                assert!(file.name.ends_with(ending) && file.size > 4000);
             }
         }
     }

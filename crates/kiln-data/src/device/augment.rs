@@ -1,56 +1,88 @@
-//! Random shifts, rotations and zooms, on the device.
+//! [`Augment`]: the random changes of training images, drawn on the host for a whole epoch, made on the device.
 
-use burn::tensor::ops::{GridSampleOptions, GridSamplePaddingMode, InterpolateMode};
-use burn::tensor::{Tensor, TensorData};
-use thiserror::Error;
+use std::ops::Range;
 
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+use super::affine::{Affine, AffineError};
 use super::random::SplitMix64;
+use super::warp::{self, Grid};
 
-/// A range that is not one.
-#[derive(Clone, Debug, Error, PartialEq)]
-#[error("augmentation: {name} = {given} is not allowed; {allowed}")]
-pub struct AffineError {
-    /// The setting.
-    pub name: &'static str,
-    /// The value given.
-    pub given: f64,
-    /// What is allowed.
-    pub allowed: &'static str,
-}
-
-/// Random affine augmentation: every image of every epoch is shifted, rotated and scaled anew
-/// (torchvision's `RandomAffine`). Bilinear interpolation; what moves in from outside is black.
+/// Random changes of training images, anew for every image of every epoch.
+///
+/// In this order: the picture is bent ([`elastic`](Self::elastic)), shifted, turned and scaled
+/// ([`affine`](Self::affine)); a part of it is cut out ([`crop_padding`](Self::crop_padding),
+/// [`crop_size`](Self::crop_size)) and flipped; it is normalized; a square is blanked ([`cutout`](Self::cutout)).
 ///
 /// | setting | default | allowed |
 /// |---|---|---|
-/// | `shift` | 0 | largest shift along either axis, in pixels, at least 0 |
-/// | `rotate` | 0 | largest rotation either way, in degrees, 0 to 180 |
-/// | `scale` | 0 | largest relative change of size, 0 to 0.9: 0.1 draws from 0.9 to 1.1 |
+/// | `affine` | none | see [`Affine`] |
+/// | `elastic` | 0 | displacement in pixels (standard deviation), 0 to 1000 |
+/// | `crop_padding` | 0 | pixels around the image that a crop may reach into, 0 to 1000 |
+/// | `crop_size` | the image's own | height and width, at most the image's with its padding |
+/// | `hflip`, `vflip` | 0 | probability to mirror left and right, top and bottom |
+/// | `cutout` | 0 | side of the blanked square in pixels, 0 to 10000 |
+///
+/// Crops and flips copy pixels exactly. The usual ones of CIFAR (He et al. 2015,
+/// <https://arxiv.org/abs/1512.03385>) are `crop_padding: 4` and `hflip: 0.5`; what lies outside is black there,
+/// and in segmentation the mirror image.
 ///
 /// ```
-/// use kiln_data::Affine;
-/// let augment = Affine { shift: 2.0, rotate: 10.0, scale: 0.1 };
-/// assert!(augment.validate().is_ok());
-/// assert!(Affine { rotate: 200.0, ..augment }.validate().is_err());
+/// use kiln_data::Augment;
+/// let cifar = Augment { crop_padding: 4, hflip: 0.5, cutout: 16, ..Default::default() };
+/// assert!(cifar.validate([3, 32, 32]).is_ok());
+/// let large = Augment { crop_size: Some([40, 32]), ..Default::default() };
+/// assert!(large.validate([3, 32, 32]).is_err());
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Affine {
-    /// Largest shift along either axis, in pixels.
-    pub shift: f64,
-    /// Largest rotation either way, in degrees.
-    pub rotate: f64,
-    /// Largest relative change of size.
-    pub scale: f64,
+pub struct Augment {
+    /// Random shift, rotation and zoom.
+    pub affine: Affine,
+    /// Standard deviation in pixels of smooth random displacements: cubic B-splines over random vectors on a lattice
+    /// of three by three cells (as Ronneberger et al. 2015, <https://arxiv.org/abs/1505.04597>).
+    pub elastic: f64,
+    /// Pixels around the image that a crop may reach into (torchvision's `RandomCrop(size, padding)`).
+    pub crop_padding: usize,
+    /// Height and width of the part that is cut out.
+    pub crop_size: Option<[usize; 2]>,
+    /// Probability to mirror left and right.
+    pub hflip: f64,
+    /// Probability to mirror top and bottom.
+    pub vflip: f64,
+    /// Side in pixels of a square that is blanked after normalizing, at a random place, in part outside perhaps
+    /// (DeVries and Taylor 2017, <https://arxiv.org/abs/1708.04552>).
+    pub cutout: usize,
 }
 
-impl Affine {
-    /// Checks the ranges.
+impl From<Affine> for Augment {
+    fn from(affine: Affine) -> Self {
+        Self {
+            affine,
+            ..Self::default()
+        }
+    }
+}
+
+/// What lies outside an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Padding {
+    Black,
+    Mirror,
+}
+
+/// Columns of the table before those of the elastic field: the affine matrix, the crop's corner (y, x), flips
+/// (vertical, horizontal), the middle of the blanked square (y, x).
+const FIXED: usize = 12;
+
+impl Augment {
+    /// Checks the ranges, and that the crop fits images of `[channels, height, width]`.
     ///
     /// # Errors
     ///
-    /// Names the first setting that is out of its range.
-    pub fn validate(&self) -> Result<(), AffineError> {
-        let check = |name, given: f64, max, allowed| match (0.0..=max).contains(&given) {
+    /// Names the first setting that is not allowed.
+    pub fn validate(&self, [_, height, width]: [usize; 3]) -> Result<(), AffineError> {
+        self.affine.validate()?;
+        let check = |name, given: f64, max: f64, allowed| match (0.0..=max).contains(&given) {
             true => Ok(()),
             false => Err(AffineError {
                 name,
@@ -58,9 +90,28 @@ impl Affine {
                 allowed,
             }),
         };
-        check("shift", self.shift, 1e4, "pixels, from 0 to 10000")?;
-        check("rotate", self.rotate, 180.0, "degrees, from 0 to 180")?;
-        check("scale", self.scale, 0.9, "from 0 to 0.9")
+        check("elastic", self.elastic, 1000.0, "pixels, from 0 to 1000")?;
+        let padding = self.crop_padding as f64;
+        check("crop_padding", padding, 1000.0, "pixels, from 0 to 1000")?;
+        check("hflip", self.hflip, 1.0, "a probability, from 0 to 1")?;
+        check("vflip", self.vflip, 1.0, "a probability, from 0 to 1")?;
+        let cutout = self.cutout as f64;
+        check("cutout", cutout, 10_000.0, "pixels, from 0 to 10000")?;
+        let Some(sizes) = self.crop_size else {
+            return Ok(());
+        };
+        for (size, image) in sizes.into_iter().zip([height, width]) {
+            let allowed = "at least 1, at most the image's own size with its crop padding";
+            let given = size as f64;
+            check(
+                "crop_size",
+                given,
+                (image + 2 * self.crop_padding) as f64,
+                allowed,
+            )?;
+            check("crop_size", given - 1.0, f64::MAX, allowed)?;
+        }
+        Ok(())
     }
 
     /// Whether it changes nothing.
@@ -68,157 +119,441 @@ impl Affine {
         *self == Self::default()
     }
 
-    /// The transforms of one epoch, `[len, 6]`: for each image the rows of the matrix that takes
-    /// output to input coordinates, both in `[-1, 1]` over the image.
-    pub(super) fn sample(&self, len: usize, size: [usize; 2], seed: u64, epoch: u64) -> TensorData {
-        let [height, width] = size.map(|n| n as f64);
-        let mut rng = SplitMix64::new(seed, 1, epoch);
-        let mut rows = Vec::with_capacity(len * 6);
-        for _ in 0..len {
-            let (sin, cos) = (self.rotate * rng.symmetric()).to_radians().sin_cos();
-            let scale = 1.0 + self.scale * rng.symmetric();
-            let (dx, dy) = (self.shift * rng.symmetric(), self.shift * rng.symmetric());
-            let (sin, cos) = (sin / scale, cos / scale);
-            // input = R(-angle) / scale · (output - shift), about the centre, in pixels.
-            rows.extend(
-                [
-                    cos,
-                    sin * height / width,
-                    -(cos * dx + sin * dy) * 2.0 / width,
-                    -sin * width / height,
-                    cos,
-                    (sin * dx - cos * dy) * 2.0 / height,
-                ]
-                .map(|v| v as f32),
-            );
+    /// Draws an epoch of `len` images of `shape` on the host, and copies the numbers to the device at once.
+    pub(super) fn draw(
+        &self,
+        len: usize,
+        shape: [usize; 3],
+        seed: u64,
+        epoch: u64,
+        device: &Device,
+    ) -> Sample {
+        let [_, height, width] = shape;
+        let size = self.crop_size.unwrap_or([height, width]);
+        // Each kind has its own stream: switching one on does not change what another draws.
+        let affine = self.affine.sample(len, [height, width], seed, epoch);
+        let affine = affine.try_into_vec::<f32>().expect("it was made of f32");
+        let [mut crops, mut flips, mut squares, mut bends] =
+            [2, 3, 4, 5].map(|stream| SplitMix64::new(seed, stream, epoch));
+        let columns = self.columns();
+        let mut table = Vec::with_capacity(len * columns);
+        let lattice = self.elastic / warp::LATTICE_STD;
+        for matrix in affine.chunks_exact(6) {
+            table.extend_from_slice(matrix);
+            for (image, crop) in [height, width].into_iter().zip(size) {
+                let choices = image + 2 * self.crop_padding - crop + 1;
+                let corner = crops.below(choices as u64) as f32;
+                table.push(corner - self.crop_padding as f32);
+            }
+            for probability in [self.vflip, self.hflip] {
+                table.push(f32::from(u8::from(flips.unit() < probability)));
+            }
+            table.extend(size.map(|n| squares.below(n as u64) as f32));
+            table.extend((FIXED..columns).map(|_| (lattice * bends.normal()) as f32));
         }
-        TensorData::new(rows, [len, 6])
+        Sample {
+            augment: *self,
+            size,
+            table: Tensor::from_data(TensorData::new(table, [len, columns]), device),
+        }
     }
 
-    /// Transforms `images` `[batch, channels, height, width]` by `affine` `[batch, 6]`.
-    pub(super) fn apply(images: Tensor<4>, affine: Tensor<2>) -> Tensor<4> {
+    fn columns(&self) -> usize {
+        match self.elastic > 0.0 {
+            true => FIXED + 2 * warp::LATTICE * warp::LATTICE,
+            false => FIXED,
+        }
+    }
+
+    /// Whether pixels land between pixels.
+    fn warps(&self) -> bool {
+        self.elastic > 0.0 || !self.affine.is_identity()
+    }
+
+    /// Whether pixels are moved as they are.
+    fn moves(&self) -> bool {
+        let Self {
+            crop_padding,
+            crop_size,
+            hflip,
+            vflip,
+            ..
+        } = *self;
+        crop_padding > 0 || crop_size.is_some() || hflip > 0.0 || vflip > 0.0
+    }
+}
+
+/// What [`Augment`] has drawn for some images.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    augment: Augment,
+    /// Height and width of the result.
+    size: [usize; 2],
+    /// `[images, columns]`.
+    table: Tensor<2>,
+}
+
+impl Sample {
+    /// What was drawn for the images of a batch.
+    pub(super) fn slice(&self, range: Range<usize>) -> Self {
+        Self {
+            table: self.table.clone().slice(range),
+            ..self.clone()
+        }
+    }
+
+    /// Some columns, `[batch, n]`.
+    fn columns(&self, range: Range<usize>) -> Tensor<2> {
+        let [batch, _] = self.table.dims();
+        self.table.clone().slice([0..batch, range])
+    }
+
+    /// Moves `images` `[batch, channels, height, width]`, 0 to 255.
+    pub(super) fn transform(&self, images: Tensor<4>, padding: Padding) -> Tensor<4> {
+        let augment = &self.augment;
+        if !augment.warps() && !augment.moves() {
+            return images;
+        }
+        if padding == Padding::Black && augment.elastic == 0.0 && !augment.moves() {
+            return Affine::apply(images, self.columns(0..6));
+        }
+        let [_, _, height, width] = images.dims();
+        let grid = self.grid([height, width]);
+        match augment.warps() {
+            true => warp::linear(images, grid, padding),
+            false => warp::nearest(images, grid, padding),
+        }
+    }
+
+    /// Moves masks `[batch, 1, height, width]` as their images, by nearest neighbour.
+    pub(super) fn transform_mask(&self, masks: Tensor<4>) -> Tensor<4> {
+        if !self.augment.warps() && !self.augment.moves() {
+            return masks;
+        }
+        let [_, _, height, width] = masks.dims();
+        warp::nearest(masks, self.grid([height, width]), Padding::Mirror)
+    }
+
+    /// Where each pixel of the result comes from.
+    fn grid(&self, image: [usize; 2]) -> Grid {
+        let augment = &self.augment;
+        let corner = self.columns(6..8);
+        let flip = self.columns(8..10);
+        let mut grid = Grid::crop(self.size, corner, flip);
+        if !augment.affine.is_identity() {
+            grid = grid.affine(image, self.columns(0..6));
+        }
+        if augment.elastic > 0.0 {
+            let all = self.augment.columns();
+            grid = grid.bend(image, self.columns(FIXED..all));
+        }
+        grid
+    }
+
+    /// Blanks a square of normalized images `[batch, channels, height, width]`.
+    pub(super) fn cut_out(&self, images: Tensor<4>) -> Tensor<4> {
+        let side = self.augment.cutout;
+        if side == 0 {
+            return images;
+        }
         let [batch, _, height, width] = images.dims();
         let device = images.device();
-        // Pixel centres in [-1, 1].
-        let centres = |n: usize| -> Vec<f32> {
-            let n = n as f32;
-            (0..n as usize)
-                .map(|i| (2.0 * i as f32 + 1.0) / n - 1.0)
-                .collect()
+        // 1 within `side` pixels around the middle, along one axis.
+        let inside = |n: usize, column: usize| -> Tensor<2> {
+            let middle = self.columns(column..column + 1);
+            let at = Tensor::<1, Int>::arange(0..n as i64, &device).float();
+            let from_start = at.reshape([1, n]).expand([batch, n]) - middle.expand([batch, n])
+                + (side / 2) as f32;
+            let last = side as f32 - 0.5;
+            from_start.clone().greater_elem(-0.5).float() * from_start.lower_elem(last).float()
         };
-        let x = TensorData::new(centres(width), [1, 1, width]);
-        let y = TensorData::new(centres(height), [1, height, 1]);
-        let x = Tensor::<3>::from_data(x, &device);
-        let y = Tensor::<3>::from_data(y, &device);
-        let entry = |i: usize| -> Tensor<3> {
-            let column = affine.clone().slice([0..batch, i..i + 1]);
-            column.reshape([batch, 1, 1])
-        };
-        let row = |i: usize| x.clone() * entry(i) + (y.clone() * entry(i + 1) + entry(i + 2));
-        let grid = Tensor::stack::<4>(vec![row(0), row(3)], 3);
-        let options = GridSampleOptions::new(InterpolateMode::Bilinear)
-            .with_padding_mode(GridSamplePaddingMode::Zeros)
-            .with_align_corners(false);
-        images.grid_sample_2d(grid, options)
+        let rows = inside(height, 10).reshape([batch, 1, height, 1]);
+        let columns = inside(width, 11).reshape([batch, 1, 1, width]);
+        images * (rows * columns).neg().add_scalar(1.0)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{DeviceDataset, DeviceLoader, DeviceMasks, LabeledImages, MaskedImages, OnDevice};
+    use burn::data::dataloader::DataLoader;
 
-    fn transform(augment: [f32; 6], image: &[f32], size: [usize; 2]) -> Vec<Vec<f32>> {
-        let [height, width] = size;
-        kiln_testing::devices()
+    /// Every pixel of every image has a value of its own.
+    fn numbered(len: usize, [height, width]: [usize; 2]) -> LabeledImages {
+        let pixels = (0..len * height * width).map(|i| i as u8).collect();
+        let labels = vec![0; len];
+        LabeledImages::new("t", vec!["a".into()], [1, height, width], pixels, labels).unwrap()
+    }
+
+    /// Images whose masks are themselves: whatever moves one must move the other.
+    fn alike(len: usize, [height, width]: [usize; 2]) -> MaskedImages {
+        let images = numbered(len, [height, width]).images().to_vec();
+        let classes = (0..256).map(|c| c.to_string()).collect();
+        MaskedImages::new("t", classes, [1, height, width], images.clone(), images).unwrap()
+    }
+
+    fn images<D: OnDevice<Batch = crate::Batch>>(loader: &DeviceLoader<D>) -> Vec<f32> {
+        let batches = loader
             .iter()
-            .map(|device| {
-                let image = TensorData::new(image.to_vec(), [1, 1, height, width]);
-                let image = Tensor::<4>::from_data(image, device);
-                let affine = Tensor::<2>::from_floats([augment], device);
-                let out = Affine::apply(image, affine);
-                out.try_into_vec_as::<f32>().unwrap()
-            })
+            .map(|b| b.unwrap().images.mul_scalar(255.0).round());
+        batches
+            .flat_map(|b| b.try_into_vec_as::<f32>().unwrap())
             .collect()
     }
 
-    fn close(got: &[f32], expected: &[f32]) {
-        let worst = got.iter().zip(expected).map(|(a, b)| (a - b).abs());
-        assert!(worst.fold(0.0, f32::max) < 1e-4, "{got:?} != {expected:?}");
-    }
-
     #[test]
-    fn the_identity_changes_nothing() {
-        let image: Vec<f32> = (0..12).map(|i| i as f32 * 20.0).collect();
-        for got in transform([1.0, 0.0, 0.0, 0.0, 1.0, 0.0], &image, [3, 4]) {
-            close(&got, &image);
-        }
-    }
-
-    #[test]
-    fn a_shift_to_the_right_moves_pixels_right_and_fills_with_black() {
-        // One pixel of four: 2 / 4 in normalized coordinates.
-        let image = [10.0, 20.0, 30.0, 40.0];
-        for got in transform([1.0, 0.0, -0.5, 0.0, 1.0, 0.0], &image, [1, 4]) {
-            close(&got, &[0.0, 10.0, 20.0, 30.0]);
-        }
-    }
-
-    #[test]
-    fn sampled_transforms_stay_within_their_ranges() {
-        let augment = Affine {
-            shift: 3.0,
-            rotate: 15.0,
-            scale: 0.2,
-        };
-        let data = augment.sample(500, [20, 40], 9, 1);
-        let rows = data.clone().try_into_vec::<f32>().unwrap();
-        let mut shifts: Vec<f64> = Vec::new();
-        for m in rows.chunks_exact(6) {
-            let m: Vec<f64> = m.iter().map(|&v| f64::from(v)).collect();
-            // Undo the aspect ratio, then read angle and scale off the matrix.
-            let (cos, sin) = (m[0], m[1] * 40.0 / 20.0);
-            let scale = 1.0 / (cos * cos + sin * sin).sqrt();
-            assert!((0.8..=1.2001).contains(&scale), "{scale}");
-            assert!(sin.atan2(cos).to_degrees().abs() <= 15.001);
-            // shift = -R · scale² · offset
-            let (ox, oy) = (m[2] * 40.0 / 2.0, m[5] * 20.0 / 2.0);
-            let dx = -(cos * ox - sin * oy) * scale * scale;
-            let dy = -(sin * ox + cos * oy) * scale * scale;
-            assert!(dx.abs() <= 3.001 && dy.abs() <= 3.001, "{dx} {dy}");
-            shifts.push(dx);
-        }
-        assert!(shifts.iter().any(|&s| s > 2.5) && shifts.iter().any(|&s| s < -2.5));
-        assert_eq!(data, augment.sample(500, [20, 40], 9, 1));
-        assert_ne!(data, augment.sample(500, [20, 40], 9, 2));
-    }
-
-    #[test]
-    fn a_rotation_by_ninety_degrees_turns_the_image() {
-        let augment = [0.0, 1.0, 0.0, -1.0, 0.0, 0.0];
-        for got in transform(augment, &[1.0, 2.0, 3.0, 4.0], [2, 2]) {
-            close(&got, &[3.0, 1.0, 4.0, 2.0]);
-        }
-    }
-
-    #[test]
-    fn ranges_out_of_bounds_are_refused_by_name() {
-        let error = Affine {
-            scale: 1.5,
+    fn crops_and_flips_copy_whole_pixels_and_pad_with_black() {
+        let (size, pad) = ([3, 5], 1);
+        let source = numbered(40, size);
+        let augment = Augment {
+            crop_padding: pad,
+            hflip: 0.5,
+            vflip: 0.5,
             ..Default::default()
+        };
+        for device in kiln_testing::devices() {
+            let data = DeviceDataset::new(&source, &device).unwrap();
+            // The seed shuffles, so an image is known again by what it shows.
+            let loader = DeviceLoader::new(data, 7).shuffled(5).augmented(augment);
+            let got = images(&loader);
+            let mut seen = std::collections::BTreeSet::new();
+            for result in got.chunks_exact(15) {
+                let candidates = (0..40).flat_map(|i| {
+                    let all = (-1..=1).flat_map(|dy| (-1..=1).map(move |dx| (dy, dx)));
+                    all.flat_map(move |(dy, dx)| (0..4).map(move |f| (i, dy, dx, f)))
+                });
+                let mut found = candidates.filter(|&(i, dy, dx, f)| {
+                    result.iter().enumerate().all(|(at, &value)| {
+                        let (mut y, mut x) = (at as i32 / 5, at as i32 % 5);
+                        if f & 1 == 1 {
+                            y = 2 - y;
+                        }
+                        if f & 2 == 2 {
+                            x = 4 - x;
+                        }
+                        let (y, x) = (y + dy, x + dx);
+                        let inside = (0..3).contains(&y) && (0..5).contains(&x);
+                        let pixel = || source.image(i as usize)[(y * 5 + x) as usize];
+                        value == if inside { f32::from(pixel()) } else { 0.0 }
+                    })
+                });
+                let (_, dy, dx, flips) = found.next().expect("no crop and flip gives this");
+                seen.insert((dy, dx, flips));
+            }
+            assert!(
+                seen.len() > 15,
+                "{device:?}: {} different ones of 36",
+                seen.len()
+            );
         }
-        .validate()
-        .unwrap_err();
+    }
+
+    #[test]
+    fn a_mask_follows_its_image_through_every_change() {
+        // An image that is constant in blocks: inside a block interpolation gives the mask's value.
+        let (side, block) = (32, 8);
+        let value = |y: usize, x: usize| (y / block * (side / block) + x / block) as u8 * 15;
+        let pixels: Vec<u8> = (0..side * side)
+            .map(|i| value(i / side, i % side))
+            .collect();
+        let classes = (0..256).map(|c| c.to_string()).collect();
+        let data = MaskedImages::new("t", classes, [1, side, side], pixels.clone(), pixels);
+        let data = data.unwrap().select(&[0, 0, 0, 0]);
+        let augment = Augment {
+            affine: Affine {
+                shift: 4.0,
+                rotate: 30.0,
+                scale: 0.2,
+            },
+            elastic: 1.5,
+            crop_size: Some([24, 20]),
+            hflip: 0.5,
+            vflip: 0.5,
+            ..Default::default()
+        };
+        for device in kiln_testing::devices() {
+            let data = DeviceMasks::new(&data, &device).unwrap();
+            let loader = DeviceLoader::new(data, 4).shuffled(1).augmented(augment);
+            let batch = loader.iter().next().unwrap().unwrap();
+            assert_eq!(batch.images.dims(), [4, 1, 24, 20]);
+            let images = batch
+                .images
+                .mul_scalar(255.0)
+                .try_into_vec_as::<f32>()
+                .unwrap();
+            let masks = batch.masks.try_into_vec_as::<i32>().unwrap();
+            let equal = |(a, b): (&f32, &i32)| (a - *b as f32).abs() < 0.5;
+            let share = images
+                .iter()
+                .zip(&masks)
+                .filter(|&pair| equal(pair))
+                .count() as f64
+                / masks.len() as f64;
+            // Interpolated pixels at the edges of blocks differ; a wrong mask would agree in a sixteenth.
+            assert!(share > 0.6, "{device:?}: {share}");
+            let mut sorted = masks.clone();
+            sorted.sort_unstable();
+            sorted.dedup();
+            assert!(
+                sorted.iter().all(|v| v % 15 == 0),
+                "a mask is never interpolated"
+            );
+            assert!(sorted.len() > 8, "{sorted:?}");
+        }
+    }
+
+    #[test]
+    fn crops_alone_keep_image_and_mask_equal_and_differ_between_epochs_but_not_between_runs() {
+        let device = kiln_testing::devices().remove(0);
+        let data = DeviceMasks::new(&alike(6, [9, 13]), &device).unwrap();
+        let augment = Augment {
+            crop_size: Some([4, 5]),
+            hflip: 0.5,
+            ..Default::default()
+        };
+        let loader = || {
+            DeviceLoader::new(data.clone(), 4)
+                .shuffled(3)
+                .repeated(2)
+                .augmented(augment)
+        };
+        let epoch = |loader: &DeviceLoader<DeviceMasks>| -> Vec<f32> {
+            let batches = loader.iter().map(|batch| {
+                let batch = batch.unwrap();
+                let images = batch.images.mul_scalar(255.0).round();
+                let images = images.try_into_vec_as::<f32>().unwrap();
+                let masks = batch.masks.float().try_into_vec_as::<f32>().unwrap();
+                assert_eq!(images, masks);
+                images
+            });
+            batches.flatten().collect()
+        };
+        let (one, other) = (loader(), loader());
+        let first = epoch(&one);
+        assert_eq!(first.len(), 6 * 2 * 20);
+        assert_eq!(epoch(&other), first);
+        let second = epoch(&one);
+        assert_ne!(second, first);
+        // A run resumed at the third batch of the second epoch.
+        let resumed = loader();
+        resumed.set_position(2, 2);
+        assert_eq!(epoch(&resumed), second[2 * 4 * 20..]);
+    }
+
+    #[test]
+    fn a_warp_that_changes_nothing_gives_the_image_back() {
+        let device = kiln_testing::devices().remove(0);
+        let data = DeviceMasks::new(&alike(2, [6, 8]), &device).unwrap();
+        let whole = data.form(Tensor::from_ints([0, 1], &device), None);
+        // So weak that nothing can be seen of it, but it takes the way of all that warps.
+        let augment = Augment {
+            elastic: 1e-6,
+            ..Default::default()
+        };
+        let loader = DeviceLoader::new(data, 2).augmented(augment);
+        let batch = loader.iter().next().unwrap().unwrap();
+        let worst = (batch.images - whole.images)
+            .abs()
+            .max()
+            .into_scalar::<f32>();
+        assert!(worst < 1e-4, "{worst}");
+        let (got, expected) = (batch.masks.into_data(), whole.masks.into_data());
+        assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn the_elastic_field_is_as_strong_as_asked_and_smooth() {
+        let device = kiln_testing::devices().remove(0);
+        let augment = Augment {
+            elastic: 3.0,
+            ..Default::default()
+        };
+        let sample = augment.draw(40, [1, 30, 30], 11, 1, &device);
+        let zeros = || Tensor::<2>::zeros([40, 2], &device);
+        let grid = Grid::crop([30, 30], zeros(), zeros());
+        let bent = grid.bend([30, 30], sample.columns(FIXED..sample.augment.columns()));
+        let plain = Grid::crop([30, 30], zeros(), zeros());
+        let moved: Tensor<3> = bent.into_rows() - plain.into_rows();
+        let moved = moved.try_into_vec_as::<f32>().unwrap();
+        let square: f32 = moved.iter().map(|d| d * d).sum::<f32>() / moved.len() as f32;
+        assert!((square.sqrt() - 3.0).abs() < 0.5, "{}", square.sqrt());
+        let steps = moved.chunks_exact(30).flat_map(|row| row.windows(2));
+        let steepest = steps
+            .map(|pair| (pair[1] - pair[0]).abs())
+            .fold(0.0, f32::max);
+        // A cell is ten pixels wide; displacements without smoothness would differ by ten and more.
+        assert!(steepest < 2.0, "{steepest}");
+    }
+
+    #[test]
+    fn cutout_blanks_one_square_of_normalized_pixels() {
+        for device in kiln_testing::devices() {
+            let pixels = vec![200; 30 * 64];
+            let labels = vec![0; 30];
+            let data =
+                LabeledImages::new("t", vec!["a".into()], [1, 8, 8], pixels, labels).unwrap();
+            let data = DeviceDataset::new(&data, &device).unwrap();
+            let data = data.normalized(&[0.5], &[0.25]).unwrap();
+            let augment = Augment {
+                cutout: 4,
+                ..Default::default()
+            };
+            let loader = DeviceLoader::new(data, 30).shuffled(2).augmented(augment);
+            let batch = loader.iter().next().unwrap().unwrap();
+            let values = batch.images.try_into_vec_as::<f32>().unwrap();
+            let mut counts = std::collections::BTreeSet::new();
+            for image in values.chunks_exact(64) {
+                let blank: Vec<usize> = (0..64).filter(|&i| image[i] == 0.0).collect();
+                let (rows, columns): (Vec<_>, Vec<_>) =
+                    blank.iter().map(|i| (i / 8, i % 8)).unzip();
+                let side = |v: &[usize]| v.iter().max().unwrap() - v.iter().min().unwrap() + 1;
+                assert_eq!(
+                    side(&rows) * side(&columns),
+                    blank.len(),
+                    "{device:?}: a rectangle"
+                );
+                assert!(side(&rows) <= 4 && side(&columns) <= 4);
+                counts.insert(blank.len());
+            }
+            assert!(counts.contains(&16) && counts.len() > 1, "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn settings_that_do_not_fit_are_refused_by_name() {
+        let refused = |augment: Augment| augment.validate([1, 8, 9]).unwrap_err().to_string();
+        let base = Augment::default();
         assert_eq!(
-            error.to_string(),
-            "augmentation: scale = 1.5 is not allowed; from 0 to 0.9"
+            refused(Augment {
+                crop_size: Some([9, 9]),
+                ..base
+            }),
+            "augmentation: crop_size = 9 is not allowed; at least 1, at most the image's own size with its crop padding"
         );
         assert!(
-            Affine {
-                shift: f64::NAN,
-                ..Default::default()
+            Augment {
+                crop_size: Some([9, 9]),
+                crop_padding: 1,
+                ..base
             }
-            .validate()
-            .is_err()
+            .validate([1, 8, 9])
+            .is_ok()
+        );
+        assert!(
+            refused(Augment {
+                crop_size: Some([0, 1]),
+                ..base
+            })
+            .contains("crop_size")
+        );
+        assert!(refused(Augment { hflip: 1.5, ..base }).contains("hflip = 1.5"));
+        assert!(
+            refused(Augment {
+                elastic: f64::NAN,
+                ..base
+            })
+            .contains("elastic = NaN")
         );
     }
 }

@@ -1,11 +1,11 @@
 //! [`DeviceDataset`]: images and labels in device memory.
 
-use std::sync::Arc;
-
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use thiserror::Error;
 
-use super::augment::Affine;
+use super::augment::{Padding, Sample};
+use super::loader::OnDevice;
+use super::pixels::{Normalize, Packed};
 use crate::LabeledImages;
 use crate::scale::{ScaleError, Scaler};
 
@@ -63,14 +63,9 @@ pub enum DeviceDatasetError {
 /// ```
 #[derive(Clone, Debug)]
 pub struct DeviceDataset {
-    /// `[len, ceil(pixels / 4)]`, little-endian.
-    packed: Tensor<2, Int>,
+    pixels: Packed,
     labels: Tensor<1, Int>,
-    shape: [usize; 3],
-    mean: Vec<f32>,
-    std: Vec<f32>,
-    /// What mean and standard deviation cannot say, after them.
-    scaler: Option<Arc<Scaler>>,
+    normalize: Normalize,
 }
 
 impl DeviceDataset {
@@ -82,37 +77,19 @@ impl DeviceDataset {
     ///
     /// If the data set is empty or has more images than an `i32` can count.
     pub fn new(data: &LabeledImages, device: &Device) -> Result<Self, DeviceDatasetError> {
-        let (len, image, shape) = (data.len(), data.image_len(), data.shape());
-        if data.is_empty() {
-            return Err(DeviceDatasetError::Empty);
-        }
-        if len > i32::MAX as usize {
-            return Err(DeviceDatasetError::TooMany(len));
-        }
-        let words = image.div_ceil(4);
-        let mut packed = Vec::with_capacity(len * words);
-        for row in data.images().chunks_exact(image) {
-            packed.extend(row.chunks(4).map(|bytes| {
-                let mut word = [0; 4];
-                word[..bytes.len()].copy_from_slice(bytes);
-                i32::from_le_bytes(word)
-            }));
-        }
+        let (len, shape) = (data.len(), data.shape());
+        let pixels = Packed::new(data.images(), len, shape, device)?;
         let labels: Vec<i32> = data
             .labels()
             .iter()
             .map(|&label| i32::from(label))
             .collect();
-        // The data itself needs no gradient: a batch joins the autodiff graph in the model.
-        let device = device.clone().without_autodiff();
-        let ints = (&device, DType::I32);
+        let device = pixels.device();
+        let labels = TensorData::new(labels, [len]);
         Ok(Self {
-            packed: Tensor::from_data(TensorData::new(packed, [len, words]), ints),
-            labels: Tensor::from_data(TensorData::new(labels, [len]), ints),
-            shape,
-            mean: vec![0.0; shape[0]],
-            std: vec![1.0; shape[0]],
-            scaler: None,
+            pixels,
+            labels: Tensor::from_data(labels, (&device, DType::I32)),
+            normalize: Normalize::none(shape[0]),
         })
     }
 
@@ -123,17 +100,7 @@ impl DeviceDataset {
     ///
     /// If there is not one finite mean and one positive standard deviation for each channel.
     pub fn normalized(mut self, mean: &[f32], std: &[f32]) -> Result<Self, DeviceDatasetError> {
-        let channels = self.shape[0];
-        let fits = mean.len() == channels && std.len() == channels;
-        if !fits || !mean.iter().all(|m| m.is_finite()) || !std.iter().all(|&s| s > 0.0) {
-            return Err(DeviceDatasetError::Normalization {
-                channels,
-                mean: mean.to_vec(),
-                std: std.to_vec(),
-            });
-        }
-        self.mean = mean.to_vec();
-        self.std = std.to_vec();
+        self.normalize = Normalize::new(self.shape()[0], mean, std)?;
         Ok(self)
     }
 
@@ -158,18 +125,7 @@ impl DeviceDataset {
     ///
     /// If the scaler is not fitted, or was fitted on another number of channels.
     pub fn scaled(mut self, scaler: &Scaler) -> Result<Self, ScaleError> {
-        let channels = self.shape[0];
-        scaler.check(channels)?;
-        let to_f32 = |values: Vec<f64>| values.into_iter().map(|v| v as f32).collect();
-        // One multiplication and one subtraction, where that is all it does.
-        (self.mean, self.std, self.scaler) = match scaler.mean_and_std() {
-            Some((mean, std)) => (to_f32(mean), to_f32(std), None),
-            None => (
-                vec![0.0; channels],
-                vec![1.0; channels],
-                Some(Arc::new(scaler.clone())),
-            ),
-        };
+        self.normalize = Normalize::scaled(self.shape()[0], scaler)?;
         Ok(self)
     }
 
@@ -185,7 +141,7 @@ impl DeviceDataset {
 
     /// Channels, height and width of an image.
     pub fn shape(&self) -> [usize; 3] {
-        self.shape
+        self.pixels.shape
     }
 
     /// The device that holds the data.
@@ -205,7 +161,7 @@ impl DeviceDataset {
             self.len()
         );
         Self {
-            packed: self.packed.clone().slice(start..end),
+            pixels: self.pixels.slice(start, end),
             labels: self.labels.clone().slice(start..end),
             ..self.clone()
         }
@@ -218,7 +174,7 @@ impl DeviceDataset {
             return self.clone();
         }
         Self {
-            packed: self.packed.clone().to_device(&device),
+            pixels: self.pixels.to_device(&device),
             labels: self.labels.clone().to_device(&device),
             ..self.clone()
         }
@@ -229,62 +185,57 @@ impl DeviceDataset {
     /// # Shapes
     ///
     /// - `indices`: `[batch]`, each below [`len`](Self::len), on the data set's device
-    /// - `affine`: `[batch, 6]`, one [random transform](Affine) for each image, or none
-    /// - images: `[batch, channels, height, width]`; labels: `[batch]`
-    pub fn batch(&self, indices: Tensor<1, Int>, affine: Option<Tensor<2>>) -> Batch {
-        let [channels, height, width] = self.shape;
-        let [batch] = indices.dims();
-        let [_, words] = self.packed.dims();
-        let device = self.device();
+    /// - `sample`: what is drawn for each image, or none
+    /// - images: `[batch, channels, height, width]`, of the crop's size if there is one; labels: `[batch]`
+    pub fn batch(&self, indices: Tensor<1, Int>, sample: Option<Sample>) -> Batch {
         let labels = self.labels.clone().select(0, indices.clone());
-        let shifts = TensorData::new(vec![0, 8, 16, 24], [1, 1, 4]);
-        let shifts = Tensor::<3, Int>::from_data(shifts, (&device, DType::I32));
-        let bytes = self
-            .packed
-            .clone()
-            .select(0, indices)
-            .reshape([batch, words, 1])
-            .bitwise_right_shift(shifts)
-            .bitwise_and_scalar(255)
-            .reshape([batch, words * 4]);
-        let pixels = channels * height * width;
-        let bytes = match pixels == words * 4 {
-            true => bytes,
-            false => bytes.slice([0..batch, 0..pixels]),
-        };
-        let images = bytes.reshape([batch, channels, height, width]).float();
+        let images = self.pixels.rows(indices);
         // Before normalizing, so that what moves in from outside is black.
-        let images = match affine {
-            Some(affine) => Affine::apply(images, affine),
+        let images = match &sample {
+            Some(sample) => sample.transform(images, Padding::Black),
             None => images,
         };
-        let images = self.normalize(images);
-        let images = match &self.scaler {
-            Some(scaler) => scaler
-                .transform(&images)
-                .expect("it was checked against the channels, and tensors are not looked at"),
+        let images = self.normalize.apply(images);
+        let images = match &sample {
+            Some(sample) => sample.cut_out(images),
             None => images,
         };
         Batch { images, labels }
     }
+}
 
-    fn normalize(&self, images: Tensor<4>) -> Tensor<4> {
-        let scale: Vec<f32> = self.std.iter().map(|std| 1.0 / (255.0 * std)).collect();
-        let shift: Vec<f32> = self
-            .mean
-            .iter()
-            .zip(&self.std)
-            .map(|(m, s)| m / s)
-            .collect();
-        if let ([scale], [shift]) = (&scale[..], &shift[..]) {
-            return images.mul_scalar(*scale).sub_scalar(*shift);
+impl OnDevice for DeviceDataset {
+    type Batch = Batch;
+
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn shape(&self) -> [usize; 3] {
+        self.shape()
+    }
+
+    fn device(&self) -> Device {
+        self.device()
+    }
+
+    fn to_device(&self, device: &Device) -> Self {
+        self.to_device(device)
+    }
+
+    fn slice(&self, start: usize, end: usize) -> Self {
+        self.slice(start, end)
+    }
+
+    fn form(&self, indices: Tensor<1, Int>, sample: Option<Sample>) -> Batch {
+        self.batch(indices, sample)
+    }
+
+    fn autodiff(batch: Batch) -> Batch {
+        Batch {
+            images: batch.images.autodiff(),
+            labels: batch.labels.autodiff(),
         }
-        let device = images.device();
-        let per_channel = |values: Vec<f32>| {
-            let shape = [1, values.len(), 1, 1];
-            Tensor::<4>::from_data(TensorData::new(values, shape), &device)
-        };
-        images * per_channel(scale) - per_channel(shift)
     }
 }
 

@@ -6,11 +6,38 @@ use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::data::dataset::DatasetError;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
-use super::augment::Affine;
-use super::dataset::{Batch, DeviceDataset};
+use super::augment::{Augment, Sample};
+use super::dataset::DeviceDataset;
 use super::random::permutation;
 
-/// Forms batches of a [`DeviceDataset`] on its device, and is a burn-train `DataLoader`.
+/// Data in device memory of which a [`DeviceLoader`] forms batches: [`DeviceDataset`] or
+/// [`DeviceMasks`](super::DeviceMasks).
+pub trait OnDevice: Clone + Send + Sync + 'static {
+    /// What a training step takes.
+    type Batch: Send + 'static;
+
+    /// Number of images, at least one.
+    fn len(&self) -> usize;
+    /// Never true.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Channels, height and width of an image.
+    fn shape(&self) -> [usize; 3];
+    /// The device that holds the data.
+    fn device(&self) -> Device;
+    /// The data on another device; a copy only if they are not there already.
+    fn to_device(&self, device: &Device) -> Self;
+    /// The images `start..end`.
+    fn slice(&self, start: usize, end: usize) -> Self;
+    /// Gathers a batch; `indices` is `[batch]`, `sample` what is drawn for each image.
+    fn form(&self, indices: Tensor<1, Int>, sample: Option<Sample>) -> Self::Batch;
+    /// The batch on the autodiff device.
+    fn autodiff(batch: Self::Batch) -> Self::Batch;
+}
+
+/// Forms batches of a [`DeviceDataset`] (or [`DeviceMasks`](super::DeviceMasks)) on its device, and is a burn-train
+/// `DataLoader`.
 ///
 /// Each call of `iter` is one epoch. With [`shuffled`](Self::shuffled), epoch `e` has an order that
 /// depends on the seed and `e` alone, so a run resumed at any batch sees what an uninterrupted one
@@ -28,13 +55,14 @@ use super::random::permutation;
 /// # Ok::<(), kiln_data::DeviceDatasetError>(())
 /// ```
 #[derive(Clone)]
-pub struct DeviceLoader {
-    data: DeviceDataset,
+pub struct DeviceLoader<D: OnDevice = DeviceDataset> {
+    data: D,
     batch_size: usize,
     /// Batches of an epoch at most.
     limit: usize,
     seed: Option<u64>,
-    augment: Affine,
+    repeat: usize,
+    augment: Augment,
     /// Whether batches join the autodiff graph: true on the device of a training run.
     autodiff: bool,
     next: Arc<Mutex<Position>>,
@@ -47,20 +75,21 @@ struct Position {
     batch: usize,
 }
 
-impl DeviceLoader {
+impl<D: OnDevice> DeviceLoader<D> {
     /// Batches of `batch_size` images in the data set's order; the first epoch is 1.
     ///
     /// # Panics
     ///
     /// If `batch_size` is zero.
-    pub fn new(data: DeviceDataset, batch_size: usize) -> Self {
+    pub fn new(data: D, batch_size: usize) -> Self {
         assert!(batch_size > 0, "batch_size must be at least 1, but got 0");
         Self {
             data,
             batch_size,
             limit: usize::MAX,
             seed: None,
-            augment: Affine::default(),
+            repeat: 1,
+            augment: Augment::default(),
             autodiff: false,
             next: Arc::new(Mutex::new(Position { epoch: 1, batch: 0 })),
         }
@@ -72,10 +101,32 @@ impl DeviceLoader {
         self
     }
 
-    /// Augments every image of every epoch anew; the transforms depend on the seed of
+    /// Augments every image of every epoch anew; what is drawn depends on the seed of
     /// [`shuffled`](Self::shuffled) and the epoch's number.
-    pub fn augmented(mut self, augment: Affine) -> Self {
-        self.augment = augment;
+    ///
+    /// # Panics
+    ///
+    /// If the settings do not fit the images; [`Augment::validate`] says it as a value.
+    pub fn augmented(mut self, augment: impl Into<Augment>) -> Self {
+        self.augment = augment.into();
+        if let Err(error) = self.augment.validate(self.data.shape()) {
+            panic!("{error}");
+        }
+        self
+    }
+
+    /// Shows every image this many times an epoch, each time augmented anew: for few large images, of which an epoch
+    /// sees several crops each.
+    ///
+    /// # Panics
+    ///
+    /// If `times` is zero.
+    pub fn repeated(mut self, times: usize) -> Self {
+        assert!(
+            times > 0,
+            "an epoch shows every image at least once, but got 0"
+        );
+        self.repeat = times;
         self
     }
 
@@ -95,18 +146,22 @@ impl DeviceLoader {
 
     /// Number of batches in an epoch.
     pub fn num_batches(&self) -> usize {
-        self.data.len().div_ceil(self.batch_size).min(self.limit)
+        self.samples().div_ceil(self.batch_size).min(self.limit)
+    }
+
+    /// Images to choose an epoch's from, repetitions counted.
+    fn samples(&self) -> usize {
+        self.data.len() * self.repeat
     }
 
     /// Number of images in an epoch.
     fn epoch_len(&self) -> usize {
-        self.data
-            .len()
+        self.samples()
             .min(self.limit.saturating_mul(self.batch_size))
     }
 
     /// The data set.
-    pub fn dataset(&self) -> &DeviceDataset {
+    pub fn dataset(&self) -> &D {
         &self.data
     }
 
@@ -124,8 +179,8 @@ impl DeviceLoader {
     }
 }
 
-impl DataLoader<Batch> for DeviceLoader {
-    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Batch> + 'a> {
+impl<D: OnDevice> DataLoader<D::Batch> for DeviceLoader<D> {
+    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<D::Batch> + 'a> {
         let position = {
             let mut next = self.lock();
             let now = *next;
@@ -135,24 +190,27 @@ impl DataLoader<Batch> for DeviceLoader {
             };
             now
         };
-        let len = self.data.len();
+        let len = self.samples();
         let device = self.data.device();
         let epoch = position.epoch as u64;
-        let order = match self.seed {
+        let mut order = match self.seed {
             Some(seed) => permutation(len, seed, epoch),
             None => (0..len as i32).collect(),
         };
+        if self.repeat > 1 {
+            let images = self.data.len() as i32;
+            order.iter_mut().for_each(|index| *index %= images);
+        }
         let order = Tensor::from_data(TensorData::new(order, [len]), (&device, DType::I32));
-        let transforms = (!self.augment.is_identity()).then(|| {
-            let [_, height, width] = self.data.shape();
+        let sample = (!self.augment.is_identity()).then(|| {
             let seed = self.seed.unwrap_or_default();
-            let sampled = self.augment.sample(len, [height, width], seed, epoch);
-            Tensor::from_data(sampled, &device)
+            self.augment
+                .draw(len, self.data.shape(), seed, epoch, &device)
         });
         Box::new(Epoch {
             loader: self,
             order,
-            transforms,
+            sample,
             start: position.batch * self.batch_size,
         })
     }
@@ -161,7 +219,7 @@ impl DataLoader<Batch> for DeviceLoader {
         self.epoch_len()
     }
 
-    fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<Batch>> {
+    fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<D::Batch>> {
         Arc::new(Self {
             data: self.data.to_device(device),
             autodiff: device.is_autodiff(),
@@ -169,7 +227,7 @@ impl DataLoader<Batch> for DeviceLoader {
         })
     }
 
-    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<Batch>> {
+    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<D::Batch>> {
         Arc::new(Self {
             data: self.data.slice(start, end),
             next: Arc::new(Mutex::new(*self.lock())),
@@ -178,15 +236,15 @@ impl DataLoader<Batch> for DeviceLoader {
     }
 }
 
-struct Epoch<'a> {
-    loader: &'a DeviceLoader,
+struct Epoch<'a, D: OnDevice> {
+    loader: &'a DeviceLoader<D>,
     order: Tensor<1, Int>,
-    transforms: Option<Tensor<2>>,
+    sample: Option<Sample>,
     start: usize,
 }
 
-impl Iterator for Epoch<'_> {
-    type Item = Result<Batch, DatasetError>;
+impl<D: OnDevice> Iterator for Epoch<'_, D> {
+    type Item = Result<D::Batch, DatasetError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let len = self.loader.epoch_len();
@@ -196,35 +254,26 @@ impl Iterator for Epoch<'_> {
         let range = self.start..len.min(self.start + self.loader.batch_size);
         self.start = range.end;
         let indices = self.order.clone().slice(range.clone());
-        let affine = self
-            .transforms
-            .as_ref()
-            .map(|all| all.clone().slice([range, 0..6]));
-        let mut batch = self.loader.data.batch(indices, affine);
-        if self.loader.autodiff {
-            batch = Batch {
-                images: batch.images.autodiff(),
-                labels: batch.labels.autodiff(),
-            };
-        }
-        Some(Ok(batch))
+        let sample = self.sample.as_ref().map(|all| all.slice(range));
+        let batch = self.loader.data.form(indices, sample);
+        Some(Ok(match self.loader.autodiff {
+            true => D::autodiff(batch),
+            false => batch,
+        }))
     }
 }
 
-impl DataLoaderIterator<Batch> for Epoch<'_> {
+impl<D: OnDevice> DataLoaderIterator<D::Batch> for Epoch<'_, D> {
     fn progress(&self) -> Progress {
-        Progress::new(
-            self.start.min(self.loader.epoch_len()),
-            self.loader.epoch_len(),
-            Some("images".into()),
-        )
+        let len = self.loader.epoch_len();
+        Progress::new(self.start.min(len), len, Some("images".into()))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::LabeledImages;
+    use crate::{Batch, LabeledImages};
 
     fn loader(len: usize, batch_size: usize) -> DeviceLoader {
         let device = kiln_testing::devices().remove(0);
@@ -277,6 +326,15 @@ mod tests {
         loader.set_position(2, 4);
         assert_eq!(labels(&loader), all[1][4..]);
         assert_eq!(labels(&loader), all[2]);
+    }
+
+    #[test]
+    fn repeated_images_come_that_often_in_an_epoch() {
+        let loader = loader(5, 4).shuffled(3).repeated(3);
+        assert_eq!(loader.num_batches(), 4);
+        let mut epoch = labels(&loader).concat();
+        epoch.sort_unstable();
+        assert_eq!(epoch, [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4]);
     }
 
     #[test]

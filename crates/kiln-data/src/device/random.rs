@@ -28,8 +28,18 @@ impl SplitMix64 {
         (self.next() >> 11) as f64 * (2.0 / (1u64 << 53) as f64) - 1.0
     }
 
+    /// Uniform in `[0, 1)`.
+    pub(super) fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+    }
+
+    /// Nearly normal with mean 0 and variance 1: the sum of six uniforms.
+    pub(super) fn normal(&mut self) -> f64 {
+        (0..6).map(|_| self.symmetric()).sum::<f64>() * std::f64::consts::FRAC_1_SQRT_2
+    }
+
     /// Uniform in `0..bound` without bias ([Lemire 2019](https://doi.org/10.1145/3230636)).
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
         let mut product = u128::from(self.next()) * u128::from(bound);
         if (product as u64) < bound {
             let threshold = bound.wrapping_neg() % bound;

@@ -2,8 +2,8 @@
 
 mod glyphs;
 mod pen;
-mod rng;
-mod sketch;
+pub(crate) mod rng;
+pub(crate) mod sketch;
 
 use std::ops::Range;
 

@@ -159,7 +159,7 @@ fn catmull_rom(p0: f32, p1: f32, p2: f32, p3: f32, t: f32) -> f32 {
 
 /// Sine and cosine of an angle in turns, by polynomials (error below 1e-5): the platforms' own
 /// functions differ in the last bit, and then so would the pictures.
-pub(super) fn sin_cos_turns(turns: f32) -> (f32, f32) {
+pub(crate) fn sin_cos_turns(turns: f32) -> (f32, f32) {
     (sin_turns(turns), sin_turns(turns + 0.25))
 }
 

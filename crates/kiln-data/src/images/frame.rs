@@ -128,7 +128,7 @@ fn crop(gray: &Gray) -> Option<Gray> {
 
 /// Resamples: an average over the area of each new pixel when it shrinks, linear interpolation when
 /// it grows.
-fn scale(gray: &Gray, width: usize, height: usize) -> Gray {
+pub(super) fn scale(gray: &Gray, width: usize, height: usize) -> Gray {
     let (columns, rows) = (taps(gray.width, width), taps(gray.height, height));
     // Rows first, then columns: two passes over one dimension each.
     let mut tall = vec![0.0; width * gray.height];

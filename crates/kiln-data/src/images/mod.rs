@@ -2,6 +2,7 @@
 
 mod decode;
 mod frame;
+mod raster;
 
 use std::fmt;
 use std::io;
@@ -9,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use decode::Gray;
+pub(crate) use raster::read_all;
+pub use raster::{Mask, Raster};
 
 /// The largest file that is read: 64 MiB.
 pub const MAX_FILE_BYTES: u64 = 64 << 20;
@@ -159,6 +162,36 @@ pub enum ImageError {
     FileTooLarge {
         /// The file.
         path: PathBuf,
+    },
+    /// A mask with colours, which name no class.
+    #[error(
+        "the mask {} has a colour at row {row}, column {column}; a mask holds one gray level, or one palette index, for each class", .path.display()
+    )]
+    ColourMask {
+        /// The file.
+        path: PathBuf,
+        /// Row of the pixel.
+        row: usize,
+        /// Column of the pixel.
+        column: usize,
+    },
+    /// A mask with more than 8 bits.
+    #[error("the mask {} holds the value {value}; classes are told apart by values from 0 to 255", .path.display())]
+    MaskValue {
+        /// The file.
+        path: PathBuf,
+        /// The value.
+        value: u16,
+    },
+    /// A mask that lossy compression has blurred.
+    #[error(
+        "the mask {} is a JPEG in which {percent} % of the pixels are neither black nor white; save masks as PNG", .path.display()
+    )]
+    BlurredMask {
+        /// The file.
+        path: PathBuf,
+        /// Share of such pixels.
+        percent: usize,
     },
     /// Every pixel is nearly the same.
     #[error(

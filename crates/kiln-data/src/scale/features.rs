@@ -5,7 +5,7 @@ use burn::tensor::{DType, Tensor, TensorData};
 use super::linear::{Direction, Linear};
 use super::normalizer::Norm;
 use super::{Matrix, Real, ScaleError};
-use crate::LabeledImages;
+use crate::{LabeledImages, MaskedImages};
 
 /// One feature: its values, each with how often it occurs.
 pub struct Column {
@@ -92,7 +92,7 @@ fn refuse(
 ///
 /// Implemented for [`Matrix`], for `Tensor<2>` (rows of features), for `Tensor<4>` (images
 /// `[batch, channels, height, width]`: a channel is a feature, a pixel is a sample) and for
-/// [`LabeledImages`] (as `Tensor<4>`, pixels scaled to `[0, 1]`). Tensors are read from their device:
+/// [`LabeledImages`] and [`MaskedImages`] (as `Tensor<4>`, pixels scaled to `[0, 1]`). Tensors are read from their device:
 /// statistics are accumulated in f64 on the host.
 pub trait Observations {
     /// The features, column by column.
@@ -302,6 +302,12 @@ impl Features for Tensor<4> {
 }
 
 impl Observations for LabeledImages {
+    fn columns(&self) -> Result<Columns, ScaleError> {
+        Ok(channels_of(self.images(), self.shape()))
+    }
+}
+
+impl Observations for MaskedImages {
     fn columns(&self) -> Result<Columns, ScaleError> {
         Ok(channels_of(self.images(), self.shape()))
     }

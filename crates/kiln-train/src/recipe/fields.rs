@@ -1,6 +1,6 @@
 //! The keys of a recipe: what each means, its default and what it allows.
 
-use super::{Epochs, OptimizerName, Recipe, RecipeError};
+use super::{Epochs, LossRecipe, OptimizerName, Recipe, RecipeError, TaskName};
 
 /// One key of a [`Recipe`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,7 @@ const fn field(key: &'static str, meaning: &'static str, allowed: &'static str) 
 /// Every key of a [`Recipe`].
 #[rustfmt::skip]
 pub const FIELDS: &[Field] = &[
+    field("task", "what is learned: a class for each image, or for each pixel", "classification or segmentation"),
     field("seed", "seed of the weights, the order of the data, augmentation and dropout", "a whole number from 0 to 9223372036854775807"),
     field("device", "where to train", "auto, or a device as `kiln devices` lists it"),
     field("epochs", "passes over the training data", "a whole number from 1 to 1000000, or auto: as many as show about 120,000 images, 2 to 30"),
@@ -40,11 +41,26 @@ pub const FIELDS: &[Field] = &[
     field("data.train_len", "at most this many training images", "a whole number, at least 2; default: all"),
     field("data.test_len", "at most this many test images", "a whole number, at least 1; default: all"),
     field("data.valid_fraction", "share of the training images held out for validation", "a number from 0 (validate on the test images) to 0.9"),
-    field("data.seed", "seed of the digits that Kiln draws", "a whole number from 0 to 9223372036854775807"),
-    field("model.name", "model", "a model of the zoo: cnn or mlp"),
+    field("data.seed", "seed of the digits or shapes that Kiln draws", "a whole number from 0 to 9223372036854775807"),
+    field("data.test_fraction", "share of a folder's pictures held out for testing, if it has no train and test in it", "a number above 0, up to 0.9"),
+    field("data.split_seed", "seed that chooses them", "a whole number from 0 to 9223372036854775807"),
+    field("data.size", "height and width that the pictures of a folder are scaled to", "two positive numbers; default: as they are"),
+    field("data.crop_size", "height and width of the random parts that are trained on", "two positive numbers; default: whole images"),
+    field("data.crops_per_image", "how often each training image comes in an epoch, each time augmented anew", "a whole number from 1 to 100000"),
+    field("model.name", "model", "a model of the zoo, as `kiln models` lists it"),
     field("model.hidden", "units of the hidden fully connected layers", "a list of positive numbers; default [128]"),
-    field("model.channels", "output channels of the convolutions", "a list of two positive numbers; default [32, 64]"),
+    field("model.channels", "output channels of the cnn's convolutions; of a unet, those of its first level", "a list of two positive numbers, for a unet of one; default [32, 64], unet [64]"),
     field("model.dropout", "dropout probability after the hidden layers", "a list of numbers in [0, 1), one for each layer or one for all; default [0.25]"),
+    field("model.norm", "normalization", "batch, layer, instance, group:N, group-size:N, rms or none; default: the model's own"),
+    field("model.activation", "nonlinearity", "relu, leaky_relu[:SLOPE], elu, gelu, silu, mish or tanh; default relu"),
+    field("model.stem", "first layers of a ResNet or DenseNet", "imagenet, or cifar for small images; default: the model's own"),
+    field("model.zero_init", "whether residual blocks start as the identity", "true or false; default false"),
+    field("model.bilinear", "whether a U-Net enlarges by interpolation", "true or false; default: the model's own"),
+    field("model.weights", "file of weights to begin with", "a .pth, .safetensors or .bpk file; default: weights drawn anew"),
+    field("model.allow_head_mismatch", "whether that file may be for other classes", "true or false"),
+    field("model.freeze", "whether only the last layer (or a U-Net's decoder) learns", "true or false"),
+    field("loss.name", "loss of segmentation", "cross-entropy, bce (two classes, one output) or auto: bce for two classes"),
+    field("loss.dice", "weight of the Dice loss beside it", "a number from 0 to 1000"),
     field("optimizer.name", "optimizer", "sgd, adam, adamw or rmsprop"),
     field("optimizer.lr", "learning rate at the top of the schedule", "a positive number up to 1000; default 0.001 (rmsprop 0.01)"),
     field("optimizer.weight_decay", "L2 penalty; for adamw decoupled decay", "a number from 0 to 1000; default 0 (adamw 0.01)"),
@@ -63,6 +79,11 @@ pub const FIELDS: &[Field] = &[
     field("augment.shift", "largest random shift, in pixels", "a number from 0 to 10000"),
     field("augment.rotate", "largest random rotation either way, in degrees", "a number from 0 to 180"),
     field("augment.scale", "largest random change of size, relative", "a number from 0 to 0.9"),
+    field("augment.elastic", "smooth random displacement, in pixels", "a number from 0 to 1000"),
+    field("augment.crop", "pixels around an image that a random crop may reach into", "a whole number from 0 to 1000"),
+    field("augment.hflip", "probability to mirror left and right", "a number from 0 to 1"),
+    field("augment.vflip", "probability to mirror top and bottom", "a number from 0 to 1"),
+    field("augment.cutout", "side of a square that is blanked, in pixels", "a whole number from 0 to 10000"),
     field("early_stopping.patience", "epochs without a better validation loss before stopping", "a whole number; 0: never stop early"),
     field("early_stopping.min_delta", "how much lower a loss must be to count as better", "a number, at least 0"),
     field("checkpoint.every", "steps between two checkpoints within an epoch", "a whole number; 0: only after each epoch"),
@@ -159,6 +180,39 @@ pub(super) fn validate(recipe: &Recipe) -> Result<(), RecipeError> {
     number("data.valid_fraction", data.valid_fraction, 0.0, 0.9)?;
     check("data.seed", i64::try_from(data.seed).is_ok(), &data.seed)?;
 
+    let fraction = data.test_fraction;
+    check(
+        "data.test_fraction",
+        fraction > 0.0 && fraction <= 0.9,
+        &fraction,
+    )?;
+    let split_seed = data.split_seed;
+    check(
+        "data.split_seed",
+        i64::try_from(split_seed).is_ok(),
+        &split_seed,
+    )?;
+    for (key, sizes) in [("data.size", data.size), ("data.crop_size", data.crop_size)] {
+        if let Some(sizes) = sizes {
+            check(key, !sizes.contains(&0), &sizes)?;
+        }
+    }
+    count("data.crops_per_image", data.crops_per_image, 1, 100_000)?;
+
+    let default = LossRecipe::default();
+    if recipe.task != TaskName::Segmentation && recipe.loss != default {
+        let (key, value) = match recipe.loss.name == default.name {
+            true => ("loss.dice", format!("{:?}", recipe.loss.dice)),
+            false => ("loss.name", recipe.loss.name.to_string()),
+        };
+        return Err(RecipeError::Value {
+            key: key.into(),
+            value,
+            allowed: "it is a setting of task = \"segmentation\"".into(),
+        });
+    }
+    number("loss.dice", recipe.loss.dice, 0.0, 1000.0)?;
+
     let model = &recipe.model;
     for (key, sizes) in [
         ("model.hidden", &model.hidden),
@@ -186,6 +240,11 @@ pub(super) fn validate(recipe: &Recipe) -> Result<(), RecipeError> {
     number("augment.shift", recipe.augment.shift, 0.0, 1e4)?;
     number("augment.rotate", recipe.augment.rotate, 0.0, 180.0)?;
     number("augment.scale", recipe.augment.scale, 0.0, 0.9)?;
+    number("augment.elastic", recipe.augment.elastic, 0.0, 1000.0)?;
+    count("augment.crop", recipe.augment.crop, 0, 1000)?;
+    number("augment.hflip", recipe.augment.hflip, 0.0, 1.0)?;
+    number("augment.vflip", recipe.augment.vflip, 0.0, 1.0)?;
+    count("augment.cutout", recipe.augment.cutout, 0, 10_000)?;
     number(
         "early_stopping.min_delta",
         recipe.early_stopping.min_delta,

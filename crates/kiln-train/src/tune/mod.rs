@@ -276,7 +276,7 @@ impl Tuner {
         let data = match &self.data {
             Some(data) => data.clone(),
             None => {
-                let data = Prepared::load(&self.recipe.data, true)?;
+                let data = Prepared::load(&self.recipe.data, self.recipe.task, true)?;
                 if let Some(note) = data.note() {
                     (self.notice)(note);
                 }
