@@ -7,7 +7,7 @@
 //! An MLP of 20 hidden layers learns to tell two rings apart: with sigmoids its gradient vanishes on the way to the
 //! first layer, with ReLU less, with residual connections not at all. A recurrent network with weights that grow what
 //! they are given adds up 40 numbers: its gradient explodes, unless it is clipped. Each line is the gradient norm
-//! by depth in the middle of the training (of the RNN, by time step), and the program says what `GradHealth` sees.
+//! by depth in the middle of the training (of the RNN at its first step, by time step), and the program says what `GradHealth` sees.
 
 mod data;
 mod net;
@@ -22,6 +22,7 @@ use net::{Mlp, Rnn, Style};
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// What a training run showed.
+#[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) name: &'static str,
     /// Gradient norms from the first layer (or time step) to the last.
@@ -89,8 +90,7 @@ fn rnn(name: &'static str, max_norm: Option<f64>, device: &Device) -> Result<Run
         let grads = loss.backward();
         if step == 0 {
             let norm = |zero: &Tensor<2>| {
-                zero
-                    .grad(&grads)
+                zero.grad(&grads)
                     .map(|g| g.square().sum().sqrt().into_scalar::<f32>())
             };
             by_depth = zeros.iter().filter_map(norm).map(f64::from).collect();
@@ -98,7 +98,14 @@ fn rnn(name: &'static str, max_norm: Option<f64>, device: &Device) -> Result<Run
         let mut grads = GradientsParams::from_grads(grads, &model);
         healths.push(GradHealth::measure(&grads, &model).read()?);
         if let Some(max_norm) = max_norm {
-            clip_grad_norm(&mut grads, &model, max_norm, NormType::L2);
+            let norm = clip_grad_norm(&mut grads, &model, max_norm, NormType::L2);
+            if step == 0 {
+                // Clipping multiplies what comes from every time step by the same factor.
+                let factor = max_norm / f64::from(norm.into_scalar::<f32>());
+                by_depth
+                    .iter_mut()
+                    .for_each(|norm| *norm *= factor.min(1.0));
+            }
         }
         model = optim.step(0.02, model, grads);
     }

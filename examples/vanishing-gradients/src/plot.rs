@@ -83,13 +83,9 @@ fn panel(
             .filter(|(_, norm)| **norm > 0.0);
         let points: Vec<(f64, f64)> = points.map(|(i, &norm)| (i as f64 + 1.0, norm)).collect();
         let style = COLOURS[i].stroke_width(2);
-        let name = match axis {
-            "layer" => run.name,
-            _ => "before clipping",
-        };
         chart
             .draw_series([PathElement::new(points, style)])?
-            .label(name)
+            .label(run.name)
             .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 18, y)], style));
     }
     chart
