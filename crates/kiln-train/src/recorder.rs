@@ -444,14 +444,16 @@ impl Inner {
         let per_step = (now - plain.started) / steps;
         let left = (plain.epochs * plain.steps_per_epoch).saturating_sub(entry.step);
         let images = entry.progress.1 as f64 / plain.steps_per_epoch as f64;
+        let seen = match sums.images {
+            0 => "every step skipped".into(),
+            _ => format!("loss {:.4}  {}", sums.mean_loss(), scores(&sums, overlap)),
+        };
         eprintln!(
-            "epoch {}/{}  step {}/{}  loss {:.4}  {}  {} images/s  {} left",
+            "epoch {}/{}  step {}/{}  {seen}  {} images/s  {} left",
             entry.epoch,
             plain.epochs,
             entry.step - (entry.epoch - 1) * plain.steps_per_epoch,
             plain.steps_per_epoch,
-            sums.mean_loss(),
-            scores(&sums, overlap),
             speed(images / per_step),
             clock_text(per_step * left as f64),
         );
