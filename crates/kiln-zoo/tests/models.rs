@@ -555,3 +555,71 @@ fn settings_written_before_there_were_more_of_them_are_read() {
         "{text}"
     );
 }
+
+#[test]
+fn saving_memory_changes_neither_gradients_nor_running_statistics() {
+    let device = device().autodiff();
+    for (name, size) in [
+        ("densenet121", 33),
+        ("densenet-bc-40-12", 16),
+        ("densenet-22-4", 16),
+        ("resnet20", 16),
+    ] {
+        let settings = settings([3, size, size]);
+        let model = formula(create(name, &settings, &device).unwrap());
+        let images = Tensor::random([4, 3, size, size], Distribution::Normal(0.0, 1.0), &device);
+        let loss = |logits: Tensor<2>| logits.powi_scalar(2).mean();
+
+        let plain = model.clone();
+        let expected = loss(plain.forward(images.clone()));
+        let expected_loss = expected.clone().into_scalar::<f32>();
+        let expected = burn::optim::GradientsParams::from_grads(expected.backward(), &plain);
+        let (ours, gradients) = model.backward_saving_memory(images, loss);
+
+        assert!(
+            (ours.into_scalar::<f32>() / expected_loss - 1.0).abs() < 1e-5,
+            "{name}"
+        );
+        assert_eq!(gradients.len(), expected.len(), "{name}");
+        let mut compare = Compare {
+            expected: &expected,
+            ours: &gradients,
+            worst: 0.0,
+            largest: 0.0,
+        };
+        model.visit(&mut compare);
+        assert!(
+            compare.worst < 1e-4 * compare.largest,
+            "{name}: {} of {}",
+            compare.worst,
+            compare.largest
+        );
+        assert!(
+            everything(&model) == everything(&plain),
+            "{name}: the running statistics differ"
+        );
+    }
+}
+
+struct Compare<'a> {
+    expected: &'a burn::optim::GradientsParams,
+    ours: &'a burn::optim::GradientsParams,
+    worst: f64,
+    largest: f64,
+}
+
+impl ModuleVisitor for Compare<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let Some(expected) = self.expected.get::<D>(param.id) else {
+            return;
+        };
+        let (expected, ours) = (
+            values(expected),
+            values(self.ours.get::<D>(param.id).unwrap()),
+        );
+        self.worst = self.worst.max(furthest(&ours, &expected));
+        self.largest = expected
+            .iter()
+            .fold(self.largest, |max, x| max.max(x.abs()));
+    }
+}
