@@ -48,6 +48,7 @@ pub use recipe::{
 pub use report::report;
 pub use run_dir::{DataInfo, RunDir, RunInfo};
 pub use schedule::Schedule;
+pub use segment::SegmentationLoss;
 pub use segmentation::{MaskPrediction, SegmentationScores};
 pub use train::{EpochReport, Outcome, Progress, Summary, TrainDevice, Trainer};
 pub use tune::{Objective, OnDiverged, RecipeSpace, SpaceError, TuneEnd, TuneError, Tuner};

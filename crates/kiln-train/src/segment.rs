@@ -4,27 +4,47 @@ use burn::tensor::activation::{log_softmax, sigmoid, softmax};
 use burn::tensor::{DType, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-/// How a mask is judged: cross-entropy, or binary cross-entropy for one class, and Dice.
+/// How a mask is judged: by cross-entropy, or binary cross-entropy for one output, and Dice.
+///
+/// `loss = cross-entropy + dice · mean over classes of (1 - 2 Σ p t / (Σ p + Σ t))`, where the cross-entropy is the mean
+/// over all pixels, p are the probabilities and t the truths, and the sums are over all pixels of the batch. A class that
+/// no mask of the batch shows counts as 0 (Milletari et al. 2016, <https://arxiv.org/abs/1606.04797>; as
+/// `DiceLoss` of segmentation_models.pytorch).
+///
+/// ```
+/// use burn::tensor::{Int, Tensor};
+/// use kiln_train::SegmentationLoss;
+/// # let device = kiln_testing::devices().remove(0);
+/// let loss = SegmentationLoss { binary: false, dice: 1.0 };
+/// // Two pixels, each sure of its class, and right.
+/// let logits = Tensor::<4>::from_floats([[[[20.0, -20.0]], [[-20.0, 20.0]]]], &device);
+/// let masks = Tensor::<3, Int>::from_ints([[[0, 1]]], &device);
+/// assert!(loss.of(logits, masks).into_scalar::<f32>() < 1e-5);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct SegmentationLoss {
+pub struct SegmentationLoss {
     /// Whether the model has one output for the second of two classes, instead of one for each class.
-    pub(crate) binary: bool,
+    pub binary: bool,
     /// Weight of the Dice loss beside the cross-entropy.
-    pub(crate) dice: f64,
+    pub dice: f64,
 }
 
 /// Below this a class is not there.
 const EPS: f64 = 1e-7;
 
 impl SegmentationLoss {
-    /// Outputs of the model for so many classes.
-    pub(crate) fn outputs(&self, classes: usize) -> usize {
+    /// Outputs of a model for so many classes.
+    pub fn outputs(&self, classes: usize) -> usize {
         if self.binary { 1 } else { classes }
     }
 
-    /// The loss `[1]` of logits `[batch, outputs, height, width]` and masks `[batch, height, width]`: the mean
-    /// (binary) cross-entropy over all pixels, and `dice` times the Dice loss.
-    pub(crate) fn of(&self, logits: Tensor<4>, masks: Tensor<3, Int>) -> Tensor<1> {
+    /// The loss, `[1]`.
+    ///
+    /// # Shapes
+    ///
+    /// - `logits`: `[batch, outputs, height, width]`
+    /// - `masks`: `[batch, height, width]`, the class of each pixel
+    pub fn of(&self, logits: Tensor<4>, masks: Tensor<3, Int>) -> Tensor<1> {
         let entropy = match self.binary {
             true => binary_cross_entropy(logits.clone(), masks.clone()),
             false => pixel_cross_entropy(logits.clone(), masks.clone()),
@@ -35,8 +55,6 @@ impl SegmentationLoss {
         }
     }
 
-    /// 1 - 2 Σ p t / (Σ p + Σ t) over all pixels of the batch, the mean over the classes; a class that no mask of the
-    /// batch shows counts as 0 (Milletari et al. 2016, as segmentation_models.pytorch's `DiceLoss`).
     fn dice_loss(&self, logits: Tensor<4>, masks: Tensor<3, Int>) -> Tensor<1> {
         let [batch, outputs, height, width] = logits.dims();
         let shares = match self.binary {
@@ -67,7 +85,7 @@ impl SegmentationLoss {
     }
 
     /// The answers `[batch, height, width]` that logits `[batch, outputs, height, width]` give.
-    pub(crate) fn answers(&self, logits: Tensor<4>) -> Tensor<3, Int> {
+    pub fn answers(&self, logits: Tensor<4>) -> Tensor<3, Int> {
         let [batch, _, height, width] = logits.dims();
         let answers = match self.binary {
             true => logits.greater_elem(0.0).int(),

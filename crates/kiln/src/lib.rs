@@ -32,7 +32,8 @@ pub use kiln_zoo as zoo;
 pub mod prelude {
     pub use crate::device::{self, Chosen};
     pub use kiln_data::{
-        Affine, Batch, DeviceDataset, DeviceLoader, Digits, LabeledImages, Load, Split,
+        Affine, Augment, Batch, DeviceDataset, DeviceLoader, DeviceMasks, Digits, LabeledImages,
+        Load, MaskBatch, MaskedImages, Shapes, Split,
     };
     pub use kiln_train::{
         Evaluation, Outcome, Progress, Recipe, TrainDevice, TrainedModel, Trainer,
