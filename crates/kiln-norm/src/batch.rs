@@ -3,9 +3,10 @@
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Flag, Module, ModuleDisplay, Param};
 use burn::tensor::{Device, Int, Tensor};
-use kiln_kernels::{ChannelSpec, Normalized, channel_affine, channel_norm};
+use kiln_kernels::{ChannelSpec, Normalized, channel_norm};
 
 use crate::buffer::Buffer;
+use crate::running::{blend, per_channel, scale, tracked, with_running};
 use crate::weights::zeroed;
 
 /// Configuration of a [`BatchNorm`] layer.
@@ -46,17 +47,13 @@ impl BatchNormConfig {
         assert!(len > 0, "BatchNorm: num_features must be at least 1");
         check_epsilon("BatchNorm", self.epsilon);
         check_momentum("BatchNorm", self.momentum);
-        let tracked = self.track_running_stats;
+        let track = self.track_running_stats;
         BatchNorm {
-            weight: self
-                .affine
-                .then(|| Param::from_tensor(Tensor::ones([len], device))),
-            bias: self
-                .affine
-                .then(|| Param::from_tensor(Tensor::zeros([len], device))),
-            running_mean: tracked.then(|| Buffer::new(Tensor::zeros([len], device))),
-            running_var: tracked.then(|| Buffer::new(Tensor::ones([len], device))),
-            num_batches_tracked: tracked.then(|| Buffer::new(Tensor::zeros([1], device))),
+            weight: per_channel(self.affine, len, 1.0, device),
+            bias: per_channel(self.affine, len, 0.0, device),
+            running_mean: tracked(track, len, 0.0, device),
+            running_var: tracked(track, len, 1.0, device),
+            num_batches_tracked: track.then(|| Buffer::new(Tensor::zeros([1], device))),
             training: Param::from_bool(true),
             num_features: len,
             momentum: self.momentum,
@@ -122,19 +119,13 @@ impl BatchNorm {
         );
         let training = x.device().is_autodiff() && self.training.is_enabled();
         match (&self.running_mean, &self.running_var) {
-            (Some(mean), Some(var)) if !training => self.with_running(x, mean, var),
+            (Some(mean), Some(var)) if !training => {
+                let weight = self.weight.as_ref().map(Param::val);
+                let bias = self.bias.as_ref().map(Param::val);
+                with_running(x, mean, var, self.epsilon, weight, bias)
+            }
             _ => self.with_batch(x, training),
         }
-    }
-
-    fn with_running<const D: usize>(&self, x: Tensor<D>, mean: &Buffer, var: &Buffer) -> Tensor<D> {
-        let rstd = (var.value() + self.epsilon).sqrt().recip();
-        let mean = mean.value();
-        let (scale, shift) = match (&self.weight, &self.bias) {
-            (Some(weight), Some(bias)) => (rstd * weight.val(), bias.val()),
-            _ => (rstd, mean.zeros_like()),
-        };
-        channel_affine(x, mean, scale, shift)
     }
 
     fn with_batch<const D: usize>(&self, x: Tensor<D>, training: bool) -> Tensor<D> {
@@ -171,8 +162,8 @@ impl BatchNorm {
         let unbiased = batch.var.clone() * (n as f64 / (n as f64 - 1.0));
         match self.momentum {
             Some(momentum) => {
-                mean.update(|running| running * (1.0 - momentum) + batch.mean.clone() * momentum);
-                var.update(|running| running * (1.0 - momentum) + unbiased * momentum);
+                blend(mean, batch.mean.clone(), momentum);
+                blend(var, unbiased, momentum);
             }
             // The count stays on the device, where reading it would wait for it.
             None => {
@@ -189,11 +180,7 @@ impl BatchNorm {
     /// statistics. It is what folding the layer into a convolution needs.
     pub fn scale_and_shift(&self) -> Option<(Tensor<1>, Tensor<1>)> {
         let (mean, var) = (self.running_mean.as_ref()?, self.running_var.as_ref()?);
-        let rstd = (var.value() + self.epsilon).sqrt().recip();
-        let scale = match &self.weight {
-            Some(weight) => rstd * weight.val(),
-            None => rstd,
-        };
+        let scale = scale(var, self.epsilon, self.weight.as_ref().map(Param::val));
         let shift = mean.value() * scale.clone();
         let shift = match &self.bias {
             Some(bias) => bias.val() - shift,

@@ -6,6 +6,7 @@ use burn::tensor::{Device, Tensor};
 use kiln_kernels::{RowSpec, row_norm};
 
 use crate::batch::check_epsilon;
+use crate::running::per_channel;
 use crate::weights::zeroed;
 
 /// Configuration of a [`GroupNorm`] layer.
@@ -44,12 +45,8 @@ impl GroupNormConfig {
         );
         check_epsilon("GroupNorm", self.epsilon);
         GroupNorm {
-            weight: self
-                .affine
-                .then(|| Param::from_tensor(Tensor::ones([channels], device))),
-            bias: self
-                .affine
-                .then(|| Param::from_tensor(Tensor::zeros([channels], device))),
+            weight: per_channel(self.affine, channels, 1.0, device),
+            bias: per_channel(self.affine, channels, 0.0, device),
             num_groups: groups,
             num_channels: channels,
             epsilon: self.epsilon,

@@ -3,10 +3,11 @@
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Flag, Module, ModuleDisplay, Param};
 use burn::tensor::{Device, Int, Tensor};
-use kiln_kernels::{Normalized, RowSpec, channel_affine, row_norm};
+use kiln_kernels::{Normalized, RowSpec, row_norm};
 
 use crate::batch::{check_epsilon, check_momentum};
 use crate::buffer::Buffer;
+use crate::running::{blend, per_channel, tracked, with_running};
 use crate::weights::zeroed;
 
 /// Configuration of an [`InstanceNorm`] layer.
@@ -47,17 +48,13 @@ impl InstanceNormConfig {
         assert!(len > 0, "InstanceNorm: num_features must be at least 1");
         check_epsilon("InstanceNorm", self.epsilon);
         check_momentum("InstanceNorm", self.momentum);
-        let tracked = self.track_running_stats;
+        let track = self.track_running_stats;
         InstanceNorm {
-            weight: self
-                .affine
-                .then(|| Param::from_tensor(Tensor::ones([len], device))),
-            bias: self
-                .affine
-                .then(|| Param::from_tensor(Tensor::zeros([len], device))),
-            running_mean: tracked.then(|| Buffer::new(Tensor::zeros([len], device))),
-            running_var: tracked.then(|| Buffer::new(Tensor::ones([len], device))),
-            num_batches_tracked: tracked.then(|| Buffer::new(Tensor::zeros([1], device))),
+            weight: per_channel(self.affine, len, 1.0, device),
+            bias: per_channel(self.affine, len, 0.0, device),
+            running_mean: tracked(track, len, 0.0, device),
+            running_var: tracked(track, len, 1.0, device),
+            num_batches_tracked: track.then(|| Buffer::new(Tensor::zeros([1], device))),
             training: Param::from_bool(true),
             num_features: len,
             momentum: self.momentum,
@@ -123,14 +120,7 @@ impl InstanceNorm {
         let weight = self.weight.as_ref().map(Param::val);
         let bias = self.bias.as_ref().map(Param::val);
         if let (Some(mean), Some(var), false) = (&self.running_mean, &self.running_var, training) {
-            let rstd = (var.value() + self.epsilon).sqrt().recip();
-            let mean = mean.value();
-            let scale = match weight {
-                Some(weight) => rstd * weight,
-                None => rstd,
-            };
-            let shift = bias.unwrap_or_else(|| mean.zeros_like());
-            return channel_affine(x, mean, scale, shift);
+            return with_running(x, mean, var, self.epsilon, weight, bias);
         }
         let span: usize = shape[2..].iter().product();
         assert!(
@@ -175,9 +165,8 @@ impl InstanceNorm {
         };
         let n = span as f64;
         let unbiased = over_batch(batch.var.clone()) * (n / (n - 1.0));
-        let batch_mean = over_batch(batch.mean.clone());
-        mean.update(|running| running * (1.0 - momentum) + batch_mean * momentum);
-        var.update(|running| running * (1.0 - momentum) + unbiased * momentum);
+        blend(mean, over_batch(batch.mean.clone()), momentum);
+        blend(var, unbiased, momentum);
     }
 
     /// The layer with its weight set to zero, which makes a residual block the identity at first.

@@ -40,6 +40,7 @@ mod instance;
 mod layer;
 mod lrn;
 mod rms;
+mod running;
 mod setting;
 mod shape;
 mod weights;

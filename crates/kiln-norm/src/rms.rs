@@ -15,13 +15,13 @@ use crate::weights::Weights;
 /// | setting | default | allowed |
 /// |---|---|---|
 /// | `normalized_shape` | | the trailing axes that are normalized over; 1 to 6 of them |
-/// | `epsilon` | `None` | finite, not negative; `None`: the machine epsilon of the input's type, 1.1920929e-7 for `f32` |
+/// | `epsilon` | `None` | finite, not negative; `None`: the machine epsilon of the type that is computed in, 1.1920929e-7 but for `f64` |
 /// | `elementwise_affine` | `true` | whether there is a `weight` |
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RmsNormConfig {
     /// The trailing axes that are normalized over.
     pub normalized_shape: NormalizedShape,
-    /// Added to the mean square before the square root; `None` for the machine epsilon of the input's type.
+    /// Added to the mean square before the square root; `None` for the machine epsilon.
     pub epsilon: Option<f64>,
     /// Whether there is a `weight`.
     pub elementwise_affine: bool,
@@ -105,8 +105,7 @@ impl RmsNorm {
         let rows = shape.rows_of("RmsNorm", x.shape().as_slice());
         let epsilon = self.epsilon.unwrap_or(match x.dtype() {
             DType::F64 => f64::EPSILON,
-            DType::F16 => 9.765625e-4,
-            DType::BF16 => 7.8125e-3,
+            // Of half precision too, as PyTorch computes there in f32.
             _ => f64::from(f32::EPSILON),
         });
         let spec = RowSpec::rows_of(rows, shape.num_elements(), epsilon).uncentered();
