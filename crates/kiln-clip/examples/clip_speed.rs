@@ -6,7 +6,7 @@
 //!
 //! Prints one JSON object: for ResNet-50's parameters and for 2,000 small ones the median and the best milliseconds of
 //! `kiln_clip::clip_grad_norm` and of Burn's clipping of each parameter by itself; and of a training step of the CNN without
-//! and with clipping, taken in turns.
+//! and with clipping, taken in turns, and of the clipping in it.
 
 use std::time::Instant;
 
@@ -55,12 +55,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         });
         report.insert(name.into(), numbers);
     }
-    let (plain, clipped) = training(&device, repeats.max(10))?;
+    let [plain, clipped, clips] = training(&device, repeats.max(10))?;
     report.insert(
         "cnn_step".into(),
         serde_json::json!({
             "without_ms": median(&plain), "without_best_ms": best(&plain),
             "with_ms": median(&clipped), "with_best_ms": best(&clipped),
+            "clip_ms": median(&clips), "clip_best_ms": best(&clips),
         }),
     );
     println!("{}", serde_json::Value::from(report));
@@ -151,15 +152,15 @@ fn small(device: &Device) -> Net {
     (0..2000).map(vector).collect()
 }
 
-/// A training step of the CNN at batch 64 with Adam, without and with clipping.
-fn training(device: &Device, steps: usize) -> Result<Pair, Box<dyn std::error::Error>> {
+/// A training step of the CNN at batch 64 with Adam, without and with clipping, and of the clipping alone.
+fn training(device: &Device, steps: usize) -> Result<[Vec<f64>; 3], Box<dyn std::error::Error>> {
     let device = device.clone().autodiff();
     let digits = Digits::new(0).generate(Split::Train, 640);
     let data = DeviceDataset::new(&digits, &device)?.normalized(&[0.1307], &[0.3081])?;
     let loader = DeviceLoader::new(data, 64).to_device(&device);
     let mut model = kiln::zoo::create("cnn", &Default::default(), &device)?;
     let mut adam = optimizer(&OptimizerRecipe::default());
-    let mut times = [Vec::new(), Vec::new()];
+    let (mut times, mut clips) = ([Vec::new(), Vec::new()], Vec::new());
     let batches = std::iter::repeat_with(|| loader.iter()).flatten();
     for (i, batch) in batches.take(2 * steps + 6).enumerate() {
         let batch = batch?;
@@ -170,14 +171,18 @@ fn training(device: &Device, steps: usize) -> Result<Pair, Box<dyn std::error::E
         let picked = log_softmax(logits, 1).gather(1, batch.labels.reshape([n, 1]));
         let mut grads = GradientsParams::from_grads(picked.mean().neg().backward(), &model);
         if i % 2 == 1 {
+            device.sync()?;
+            let start = Instant::now();
             clip_grad_norm(&mut grads, &model, 0.1, NormType::L2);
+            device.sync()?;
+            clips.push(start.elapsed().as_secs_f64() * 1e3);
         }
         model = adam.step(1e-3, model, grads);
         device.sync()?;
         times[i % 2].push(start.elapsed().as_secs_f64() * 1e3);
     }
     let [mut plain, mut clipped] = times;
-    Ok((plain.split_off(3), clipped.split_off(3)))
+    Ok([plain.split_off(3), clipped.split_off(3), clips.split_off(3)])
 }
 
 fn best(times: &[f64]) -> f64 {

@@ -594,6 +594,40 @@ mod tests {
     }
 
     #[test]
+    fn a_run_that_only_skips_steps_is_stopped_and_one_that_recovers_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let interrupter = Interrupter::new();
+        let recorder =
+            Recorder::open(&path, 0, Totals::default(), 0.0, interrupter.clone()).unwrap();
+        let numbers = |steps: usize| GradNumbers {
+            norm: steps as f64 * 2.0,
+            steps,
+            skipped: 4 - steps,
+            skipped_images: 0,
+        };
+        // Eight in a row, one step that is fine, then eight again.
+        for (i, steps) in [0, 0, 1, 0, 0].into_iter().enumerate() {
+            recorder.record_gradients(&numbers(steps));
+            recorder.record(&entry(Part::Train, i + 1), 0.0, 0.0, steps * 4);
+        }
+        assert_eq!(recorder.only_skips(), None);
+        assert!(!interrupter.should_stop());
+        recorder.record_gradients(&numbers(0));
+        recorder.record(&entry(Part::Train, 6), 0.0, 0.0, 0);
+        assert_eq!(recorder.only_skips(), Some(12));
+        assert!(interrupter.should_stop());
+        recorder.end_epoch(1, 6);
+        assert_eq!(recorder.last_grad_norm(), Some(2.0));
+        let text = fs::read_to_string(&path).unwrap();
+        let first: Line = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+        assert_eq!(
+            (first.loss, first.skipped_steps, first.grad_norm),
+            (None, Some(4), None)
+        );
+    }
+
+    #[test]
     fn time_left_reads_as_a_clock() {
         assert_eq!(clock_text(65.4), "1:05");
         assert_eq!(clock_text(7207.0), "2:00:07");
