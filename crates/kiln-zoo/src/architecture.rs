@@ -90,7 +90,11 @@ fn numbered(name: &str) -> Option<Architecture> {
     let (depth, growth) = numbers.split_once('-').unwrap_or((numbers, "12"));
     let (depth, growth): (usize, usize) = (depth.parse().ok()?, growth.parse().ok()?);
     let step = if bottleneck { 6 } else { 3 };
-    if depth < 4 + step || (depth - 4) % step != 0 || depth > 1000 || !(1..=512).contains(&growth) {
+    if depth < 4 + step
+        || !(depth - 4).is_multiple_of(step)
+        || depth > 1000
+        || !(1..=512).contains(&growth)
+    {
         return None;
     }
     Some(Architecture::CifarDenseNet(match bottleneck {

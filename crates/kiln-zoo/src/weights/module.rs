@@ -353,15 +353,14 @@ fn transposed(from: &[u8], shape: &[usize], size: usize) -> Vec<u8> {
     bytes
 }
 
+/// The numbers for a name and shape of PyTorch, if there are any.
+type Values<'a> = &'a mut dyn FnMut(&str, &[usize]) -> Option<Vec<f32>>;
+
 /// Gives every parameter and buffer a value by its name and shape in PyTorch.
-pub(super) fn fill<M: Module>(
-    model: M,
-    style: Style,
-    values: &mut dyn FnMut(&str, &[usize]) -> Option<Vec<f32>>,
-) -> M {
+pub(super) fn fill<M: Module>(model: M, style: Style, values: Values) -> M {
     struct Fill<'a> {
         walk: Walk<'a>,
-        values: &'a mut dyn FnMut(&str, &[usize]) -> Option<Vec<f32>>,
+        values: Values<'a>,
     }
     impl Fill<'_> {
         fn data(&mut self, shape: Shape) -> Option<TensorData> {
