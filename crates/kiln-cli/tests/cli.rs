@@ -1,38 +1,17 @@
 //! The program as its users meet it: exit codes, what goes to stdout and what to stderr, and what is
 //! left behind when it is killed.
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+mod common;
+
+use std::path::Path;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use common::{Sandbox, fails, stderr, succeeds};
 use serde_json::Value;
 
-/// A folder of its own for each test, and the program run in it.
-struct Sandbox(tempfile::TempDir);
-
+/// Runs that the tests here start and look into.
 impl Sandbox {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
-        command
-            .args(args)
-            .current_dir(self.0.path())
-            .env("KILN_DATA_DIR", self.path("cache"))
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap()
-    }
-
     /// A small run that takes a second or two: 24 steps in 3 epochs, a checkpoint every 3 steps.
     fn train(&self, run: &str, more: &[&str]) -> Command {
         let mut args = vec![
@@ -72,24 +51,6 @@ impl Sandbox {
             })
             .collect()
     }
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-#[track_caller]
-fn fails(output: &Output, message: &str) {
-    assert_eq!(output.status.code(), Some(1), "{}", stderr(output));
-    assert!(stderr(output).contains(message), "{}", stderr(output));
-    assert!(output.stdout.is_empty());
-    assert!(!stderr(output).contains("panicked"), "{}", stderr(output));
-}
-
-#[track_caller]
-fn succeeds(output: &Output) -> Value {
-    assert!(output.status.success(), "{}", stderr(output));
-    serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
 }
 
 /// Waits until the run has taken at least this many steps.
@@ -180,6 +141,148 @@ fn a_run_killed_again_and_again_ends_where_an_uninterrupted_one_does() {
         let name = entry.unwrap().file_name();
         assert!(name.to_string_lossy().starts_with("step-"), "{name:?}");
     }
+}
+
+/// AutoClip's limit depends on every step before: its history must survive a kill as the weights do.
+#[cfg(unix)]
+#[test]
+fn a_killed_run_clips_as_an_uninterrupted_one_does() {
+    let sandbox = Sandbox::new();
+    let clip = [
+        "--set",
+        "clip=auto:30",
+        "--set",
+        "skip_nonfinite=true",
+        "--grad-health=5",
+    ];
+    succeeds(&sandbox.train("whole", &clip).output().unwrap());
+    let mut child = sandbox.train("killed", &clip).spawn().unwrap();
+    for step in [4, 11, 18] {
+        wait_for_step(&mut child, &sandbox.path("killed"), step);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let resume = ["train", "--resume", "killed", "--progress", "none"];
+        child = sandbox.command(&resume).spawn().unwrap();
+    }
+    assert!(child.wait().unwrap().success());
+    assert!(sandbox.weights("killed") == sandbox.weights("whole"));
+    assert_eq!(sandbox.metrics("killed"), sandbox.metrics("whole"));
+    let log =
+        |run: &str| std::fs::read_to_string(sandbox.path(run).join("grad_health.jsonl")).unwrap();
+    assert_eq!(log("whole").lines().count(), 5);
+    assert_eq!(log("killed"), log("whole"));
+}
+
+#[test]
+fn clipping_changes_the_weights_and_the_norm_is_in_the_metrics_and_the_report() {
+    let sandbox = Sandbox::new();
+    let train = |run: &str, more: &[&str]| {
+        let more: Vec<&str> = more.iter().copied().chain(["--json"]).collect();
+        succeeds(&sandbox.train(run, &more).output().unwrap())
+    };
+    let plain = train("plain", &[]);
+    assert!(plain["grad_norm"].is_null(), "{plain}");
+    let settings = [
+        "norm:0.1",
+        "value:0.001",
+        "agc:0.001",
+        "auto:10",
+        "param-norm:0.05",
+    ];
+    for (i, clip) in settings.into_iter().enumerate() {
+        let run = format!("run{i}");
+        // Adam does not see the length of a gradient.
+        let set = format!("clip={clip}");
+        let summary = train(
+            &run,
+            &["--set", &set, "--set", "optimizer.name=sgd", "--lr", "0.1"],
+        );
+        assert!(
+            summary["grad_norm"].as_f64().unwrap() > 0.1,
+            "{clip}: {summary}"
+        );
+        assert!(sandbox.weights(&run) != sandbox.weights("plain"), "{clip}");
+        let text = std::fs::read_to_string(sandbox.path(&run).join("metrics.jsonl")).unwrap();
+        let norms = text
+            .lines()
+            .filter(|line| line.contains("\"grad_norm\":"))
+            .count();
+        assert_eq!(norms, 24, "{clip}: {text}");
+    }
+    // Different settings give different weights, so each of them does something.
+    for (i, j) in (0..settings.len()).flat_map(|i| (0..i).map(move |j| (i, j))) {
+        let weights = |i: usize| sandbox.weights(&format!("run{i}"));
+        assert!(
+            weights(i) != weights(j),
+            "{} and {}",
+            settings[i],
+            settings[j]
+        );
+    }
+    let wrong = sandbox
+        .train("wrong", &["--set", "clip=norm:-1"])
+        .output()
+        .unwrap();
+    fails(
+        &wrong,
+        "clip = \"norm:-1\" is not allowed; none, norm:MAX or norm:MAX,P",
+    );
+}
+
+#[test]
+fn gradient_health_is_measured_plotted_and_said_in_plain_words() {
+    let sandbox = Sandbox::new();
+    let output = sandbox
+        .train("run", &["--grad-health", "--json"])
+        .output()
+        .unwrap();
+    let summary = succeeds(&output);
+    assert_eq!(summary["grad_health"]["verdict"], "fine", "{summary}");
+    assert!(
+        stderr(&output)
+            .contains("gradient health: fine: the gradient norm of the 4 layers lies between")
+    );
+    assert!(
+        sandbox
+            .path("run/grad_health.png")
+            .metadata()
+            .unwrap()
+            .len()
+            > 5000
+    );
+
+    // A run that diverges is judged too.
+    let more = [
+        "--grad-health=1",
+        "--set",
+        "optimizer.name=sgd",
+        "--set",
+        "optimizer.weight_decay=1000",
+        "--lr",
+        "1000",
+    ];
+    let output = sandbox.train("diverged", &more).output().unwrap();
+    fails(&output, "training diverged");
+    assert!(
+        stderr(&output).contains("gradient health: not finite: "),
+        "{}",
+        stderr(&output)
+    );
+    assert!(sandbox.path("diverged/grad_health.png").exists());
+
+    // And with every step skipped, the run says so instead of going on in vain.
+    let skip = [
+        "--set",
+        "optimizer.name=sgd",
+        "--lr",
+        "1000",
+        "--set",
+        "skip_nonfinite=true",
+        "--epochs",
+        "20",
+    ];
+    let output = sandbox.train("skipped", &skip).output().unwrap();
+    fails(&output, "so all of them were skipped");
 }
 
 #[cfg(unix)]

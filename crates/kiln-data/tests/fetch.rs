@@ -74,12 +74,13 @@ fn answer(
     hit: usize,
     ranges: &Mutex<Vec<String>>,
 ) -> std::io::Result<()> {
-    let mut from = 0;
+    let (mut from, mut head) = (0, false);
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     while let Some(line) = lines.next().transpose()? {
         if line.is_empty() {
             break;
         }
+        head |= line.starts_with("HEAD ");
         if let Some(range) = line.to_ascii_lowercase().strip_prefix("range: bytes=") {
             ranges.lock().unwrap().push(range.to_owned());
             from = range.trim_end_matches('-').parse().unwrap();
@@ -96,6 +97,14 @@ fn answer(
         stream.write_all(body)?;
         stream.flush()
     };
+    if head && !matches!(manner, Manner::Status(_)) {
+        return send(
+            "200 OK",
+            (manner != Manner::Endless).then_some(length),
+            "",
+            b"",
+        );
+    }
     let first = hit == 0;
     match manner {
         Manner::Wrong => {
@@ -409,5 +418,79 @@ fn names_that_leave_the_folder_are_refused() {
             matches!(error, FetchError::BadName { .. }),
             "{name}: {error:?}"
         );
+    }
+}
+
+/// What is known of a file whose publisher gives no size and the first digits of its check sum.
+fn vague(addresses: &[&str]) -> FileSpec {
+    FileSpec {
+        size: FileSpec::UNKNOWN_SIZE,
+        sha256: "067b8767".into(),
+        ..spec(addresses)
+    }
+}
+
+#[test]
+fn a_file_of_unknown_size_is_known_by_the_beginning_of_its_check_sum() {
+    let dir = tempfile::tempdir().unwrap();
+    let (wrong, good) = (serve(Manner::Wrong), serve(Manner::Good));
+    let file = vague(&[&wrong.address, &good.address]);
+    fetcher().fetch(&file, dir.path()).unwrap();
+    assert_eq!(fs::read(dir.path().join("data.bin")).unwrap(), content());
+    let hits = good.hits.load(Ordering::SeqCst);
+    fetcher().fetch(&file, dir.path()).unwrap();
+    assert_eq!(
+        good.hits.load(Ordering::SeqCst),
+        hits,
+        "it was there already"
+    );
+
+    let only_wrong = vague(&[&wrong.address]);
+    fs::remove_file(dir.path().join("data.bin")).unwrap();
+    let failures = failures(fetcher().fetch(&only_wrong, dir.path()));
+    assert!(
+        matches!(failures[..], [Failure::WrongChecksum { .. }]),
+        "{failures:?}"
+    );
+    assert!(!dir.path().join("data.bin").exists());
+}
+
+#[test]
+fn a_broken_transfer_of_unknown_size_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = serve(Manner::Half);
+    assert!(
+        fetcher()
+            .fetch(&vague(&[&server.address]), dir.path())
+            .is_err()
+    );
+    let good = serve(Manner::HalfOnce);
+    fetcher()
+        .fetch(&vague(&[&good.address]), dir.path())
+        .unwrap();
+    assert_eq!(fs::read(dir.path().join("data.bin")).unwrap(), content());
+    assert!(!good.ranges.lock().unwrap().is_empty(), "it began anew");
+}
+
+#[test]
+fn a_server_that_names_no_size_is_not_trusted_with_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    for (manner, what) in [(Manner::Endless, "no size"), (Manner::Status(404), "404")] {
+        let server = serve(manner);
+        let failures = failures(fetcher().fetch(&vague(&[&server.address]), dir.path()));
+        assert!(failures[0].to_string().contains(what), "{failures:?}");
+    }
+}
+
+#[test]
+fn too_short_a_check_sum_matches_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = serve(Manner::Good);
+    for sha256 in ["", "067b876"] {
+        let file = FileSpec {
+            sha256: sha256.into(),
+            ..spec(&[&server.address])
+        };
+        assert!(fetcher().fetch(&file, dir.path()).is_err(), "{sha256:?}");
     }
 }

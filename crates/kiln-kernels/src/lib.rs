@@ -15,10 +15,17 @@
 //! | `flex` (feature `flex`) | SIMD and rayon over rows or channels | `flex/` |
 //! | CubeCL's runtimes (features `wgpu`, `cuda`, `rocm`, `cpu`) | GPU kernels | `cube/` |
 //!
+//! [`multi_tensor`] holds the operations on many tensors at once that gradient clipping is made of.
+//!
 //! A backend that has no body of its own runs the plain one, differentiated by Burn. Means and variances are
 //! accumulated in `f32` or wider, also for `f16` and `bf16` inputs, in a way that survives a large mean with a small
 //! variance.
 
+#[cfg(feature = "cubecl")]
+mod cube;
+#[cfg(feature = "flex")]
+mod flex;
+pub mod multi_tensor;
 mod norm;
 
 pub use norm::{

@@ -45,6 +45,9 @@ pub(crate) struct RunState {
     pub(crate) overlap: crate::segment::Overlap,
     /// The best validated epoch, for early stopping.
     pub(crate) best: Option<Best>,
+    /// What gradient clipping has gathered.
+    #[serde(default)]
+    pub(crate) clip: kiln_clip::ClipState,
 }
 
 /// The best validated epoch.

@@ -107,6 +107,18 @@ pub enum TrainError {
         /// What to try.
         advice: String,
     },
+    /// Every step is skipped because its gradients are not finite.
+    #[error(
+        "the gradients of the last {skipped} steps are NaN or infinite, so all of them were skipped: training diverged; try a \
+         lower learning rate or clip=norm:1.0; the last checkpoint is from before"
+    )]
+    OnlySkips {
+        /// Steps skipped in a row.
+        skipped: usize,
+    },
+    /// A setting of gradient clipping that is none, or a device that failed.
+    #[error(transparent)]
+    Clip(#[from] kiln_clip::ClipError),
     /// The user ended the run at once, in the dashboard.
     #[error("ended from the dashboard; continue from the last checkpoint with: kiln train --resume {}", .0.display())]
     Killed(PathBuf),

@@ -8,13 +8,16 @@
 //! its number: the same seed on the same device gives the same weights, resumed or not.
 
 mod checkpoint;
+mod clipping;
 mod error;
 mod evaluate;
 mod files;
+mod health;
 mod loader;
 mod network;
 mod optim;
 mod plot;
+mod plot_health;
 mod predict;
 mod prepare;
 mod recipe;

@@ -11,7 +11,7 @@ use crate::error::TrainError;
 use crate::evaluate::Evaluation;
 use crate::files::write_atomically;
 
-const FONT: &str = "kiln";
+pub(crate) const FONT: &str = "kiln";
 
 /// Draws a confusion matrix: truth down, answer across, darker where there are more.
 pub(crate) fn confusion_matrix(seen: &Evaluation, path: &Path) -> Result<(), TrainError> {
@@ -108,9 +108,9 @@ fn blend((r, g, b): (u8, u8, u8), share: f64) -> RGBColor {
     RGBColor(mix(r), mix(g), mix(b))
 }
 
-type Area<'a> = DrawingArea<BitMapBackend<'a>, plotters::coord::Shift>;
+pub(crate) type Area<'a> = DrawingArea<BitMapBackend<'a>, plotters::coord::Shift>;
 
-fn draw(
+pub(crate) fn draw(
     path: &Path,
     width: u32,
     height: u32,

@@ -50,6 +50,12 @@ pub struct Recipe {
     /// How pixels are scaled, fitted on the training images alone: `none`, or a [`kiln_data::scale::Scaler`] by
     /// name, such as `standard`. A feature is a channel, its values are scaled to `[0, 1]` before.
     pub scale: String,
+    /// How gradients are clipped: `none`, `norm:1.0`, `value:0.5`, `agc:0.01`, `auto:10`; see [`kiln_clip::GradClip`].
+    pub clip: kiln_clip::GradClip,
+    /// Whether a step whose gradients are not finite changes nothing and is counted, instead of ending the run.
+    pub skip_nonfinite: bool,
+    /// Steps between two measurements of gradient health. 0: never.
+    pub grad_health: usize,
     /// The data.
     pub data: DataRecipe,
     /// The model.
@@ -79,6 +85,9 @@ impl Default for Recipe {
             steps_per_epoch: None,
             log_every: 10,
             scale: "standard".into(),
+            clip: kiln_clip::GradClip::None,
+            skip_nonfinite: false,
+            grad_health: 0,
             data: DataRecipe::default(),
             model: ModelRecipe::default(),
             loss: LossRecipe::default(),
@@ -738,6 +747,11 @@ mod tests {
         assert!(refused("epochs = 'some'").contains("epochs = \"some\" is not allowed"));
         assert!(refused("seed = -1").contains("seed = -1 is not allowed"));
         assert!(refused("[model]\ndropout = [1.5]").contains("model.dropout = [1.5]"));
+        assert!(
+            refused("clip = 'norm:-1'")
+                .starts_with("clip = \"norm:-1\" is not allowed; none, norm:MAX")
+        );
+        assert!(refused("clip = 1.0").starts_with("clip = 1.0 is not allowed; none, norm:MAX"));
     }
 
     #[test]
@@ -791,6 +805,7 @@ mod tests {
             "data.dir=/some/where",
             "epochs=7",
             "epochs=auto",
+            "clip=norm:1.0",
         ] {
             recipe.set(setting).unwrap();
         }
@@ -799,6 +814,7 @@ mod tests {
         assert_eq!(recipe.model.hidden, Some(vec![64, 32]));
         assert_eq!(recipe.data.dir, Some("/some/where".into()));
         assert_eq!(recipe.epochs, Epochs::Auto);
+        assert_eq!(recipe.clip.to_string(), "norm:1");
         assert!(recipe.set("optimizer.lr").is_err());
         assert!(recipe.set("seed=1\nbatch_size=2").is_err());
         assert!(recipe.set("optimizer=adam").is_err());

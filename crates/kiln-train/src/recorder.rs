@@ -8,10 +8,13 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use burn::train::Interrupter;
+use kiln_clip::GradHealth;
 use serde::{Deserialize, Serialize};
 
+use crate::clipping::GradNumbers;
 use crate::error::TrainError;
 use crate::files::write_atomically;
+use crate::health::HealthLog;
 use crate::segment::Overlap;
 
 /// Which images an entry is about.
@@ -54,6 +57,12 @@ struct Line {
     lr: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     images_per_second: Option<f64>,
+    /// Mean global norm of the gradients before clipping.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    grad_norm: Option<f64>,
+    /// Steps skipped because their gradients were not finite.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    skipped_steps: Option<usize>,
 }
 
 /// Sums over the images of a part of an epoch.
@@ -62,11 +71,20 @@ pub(crate) struct Totals {
     pub(crate) loss: f64,
     pub(crate) correct: f64,
     pub(crate) images: usize,
+    /// Sum of the gradients' norms, and of how many steps.
+    #[serde(default)]
+    pub(crate) grad_norm: f64,
+    #[serde(default)]
+    pub(crate) grad_steps: usize,
 }
 
 impl Totals {
     pub(crate) fn mean_loss(&self) -> f64 {
         self.loss / self.images.max(1) as f64
+    }
+
+    pub(crate) fn mean_grad_norm(&self) -> Option<f64> {
+        (self.grad_steps > 0).then(|| self.grad_norm / self.grad_steps as f64)
     }
 
     pub(crate) fn accuracy(&self) -> f64 {
@@ -96,7 +114,21 @@ struct Inner {
     error: Option<TrainError>,
     clock: Clock,
     plain: Option<Plain>,
+    gradients: Watch,
     overlap: Overlaps,
+}
+
+/// What is known of the gradients.
+#[derive(Default)]
+struct Watch {
+    /// Of the entry that is recorded next.
+    next: GradNumbers,
+    /// Steps skipped in a row, and that this has gone too far.
+    skipped_in_a_row: usize,
+    only_skips: Option<usize>,
+    /// The mean norm over the last epoch that ended.
+    last_epoch: Option<f64>,
+    health: Option<HealthLog>,
 }
 
 /// The pixels that a part's totals are of, in segmentation.
@@ -134,6 +166,9 @@ struct Plain {
     next: Instant,
 }
 
+/// Steps without a finite gradient in a row after which a run that skips them ends: it does not learn any more.
+const MAX_SKIPPED: usize = 10;
+
 /// Time between two progress lines of the same epoch.
 const INTERVAL: Duration = Duration::from_secs(2);
 
@@ -165,6 +200,7 @@ impl Recorder {
                     last: train_seconds,
                 },
                 plain: None,
+                gradients: Watch::default(),
                 overlap: Overlaps::default(),
             }),
         })
@@ -180,6 +216,46 @@ impl Recorder {
             first_step,
             next: Instant::now() + INTERVAL,
         });
+    }
+
+    /// Also writes measurements of gradient health.
+    pub(crate) fn keep_health(&self, log: HealthLog) {
+        self.lock().gradients.health = Some(log);
+    }
+
+    /// Called with a measurement after `step` steps.
+    pub(crate) fn record_health(&self, epoch: usize, step: usize, health: &GradHealth) {
+        let mut inner = self.lock();
+        if let Some(log) = &mut inner.gradients.health
+            && let Err(error) = log.write(epoch, step, health)
+        {
+            inner.error.get_or_insert(error);
+        }
+    }
+
+    /// Called with what is known of the gradients of the entry that is recorded next.
+    pub(crate) fn record_gradients(&self, numbers: &GradNumbers) {
+        let mut inner = self.lock();
+        let watch = &mut inner.gradients;
+        watch.next = *numbers;
+        watch.skipped_in_a_row = match numbers.steps {
+            0 => watch.skipped_in_a_row + numbers.skipped,
+            _ => 0,
+        };
+        if watch.skipped_in_a_row >= MAX_SKIPPED && watch.only_skips.is_none() {
+            watch.only_skips = Some(watch.skipped_in_a_row);
+            self.interrupter.stop(Some("no gradient is finite"));
+        }
+    }
+
+    /// How many steps were skipped in a row, if that ended the run.
+    pub(crate) fn only_skips(&self) -> Option<usize> {
+        self.lock().gradients.only_skips
+    }
+
+    /// The mean gradient norm over the last epoch that ended.
+    pub(crate) fn last_grad_norm(&self) -> Option<f64> {
+        self.lock().gradients.last_epoch
     }
 
     /// Continues with what a checkpoint says of the epoch's pixels so far.
@@ -206,11 +282,14 @@ impl Recorder {
     /// `images` images.
     pub(crate) fn record(&self, entry: &Entry, loss: f64, correct: f64, images: usize) {
         let mut inner = self.lock();
+        let numbers = std::mem::take(&mut inner.gradients.next);
         let totals = match entry.part {
             Part::Train => &mut inner.train,
             Part::Valid => &mut inner.valid,
         };
         totals.loss += loss;
+        totals.grad_norm += numbers.norm;
+        totals.grad_steps += numbers.steps;
         totals.correct += correct;
         totals.images += images;
         if !loss.is_finite() && inner.divergence.is_none() {
@@ -228,10 +307,12 @@ impl Recorder {
                 loss,
                 correct,
                 images,
+                grad_norm: numbers.norm,
+                grad_steps: numbers.steps,
             };
             let speed = (seconds > 0.0).then(|| images as f64 / seconds);
             let overlap = inner.overlap.next.clone();
-            inner.write(entry, sums, Some(entry.lr), speed);
+            inner.write(entry, sums, Some(entry.lr), speed, numbers.skipped);
             inner.print_step(entry, sums, &overlap);
         }
         if inner.error.is_some() {
@@ -271,10 +352,13 @@ impl Recorder {
         };
         let overlap = std::mem::take(&mut inner.overlap);
         inner.overlap.next = overlap.valid.clone();
-        inner.write(&entry, totals.1, None, None);
+        inner.write(&entry, totals.1, None, None, 0);
+        inner.gradients.last_epoch = totals.0.mean_grad_norm();
         if let Some(plain) = &inner.plain {
+            let norm = totals.0.mean_grad_norm();
+            let norm = norm.map_or_else(String::new, |norm| format!(", gradient norm {norm:.4}"));
             eprintln!(
-                "epoch {epoch}/{}  train loss {:.4}, {}  valid loss {:.4}, {}",
+                "epoch {epoch}/{}  train loss {:.4}, {}{norm}  valid loss {:.4}, {}",
                 plain.epochs,
                 totals.0.mean_loss(),
                 scores(&totals.0, &overlap.train),
@@ -312,7 +396,14 @@ impl Recorder {
 }
 
 impl Inner {
-    fn write(&mut self, entry: &Entry, sums: Totals, lr: Option<f64>, speed: Option<f64>) {
+    fn write(
+        &mut self,
+        entry: &Entry,
+        sums: Totals,
+        lr: Option<f64>,
+        speed: Option<f64>,
+        skipped: usize,
+    ) {
         let loss = sums.mean_loss();
         let overlap = std::mem::take(&mut self.overlap.next);
         let masks = !overlap.is_empty();
@@ -321,14 +412,16 @@ impl Inner {
             epoch: entry.epoch,
             split: entry.part,
             images: sums.images,
-            // JSON has no NaN: null says that the loss was not finite.
-            loss: loss.is_finite().then_some(loss),
+            // JSON has no NaN: null says that the loss was not finite, or that every step was skipped.
+            loss: (loss.is_finite() && sums.images > 0).then_some(loss),
             accuracy: sums.accuracy(),
             iou: masks.then(|| overlap.iou()),
             dice: masks.then(|| overlap.dice()),
             pixel_error: masks.then(|| 1.0 - sums.accuracy()),
             lr,
             images_per_second: speed.map(|speed| (speed * 10.0).round() / 10.0),
+            grad_norm: sums.mean_grad_norm(),
+            skipped_steps: (skipped > 0).then_some(skipped),
         };
         let mut text = serde_json::to_string(&line).expect("plain values have a JSON form");
         text.push('\n');
@@ -351,14 +444,16 @@ impl Inner {
         let per_step = (now - plain.started) / steps;
         let left = (plain.epochs * plain.steps_per_epoch).saturating_sub(entry.step);
         let images = entry.progress.1 as f64 / plain.steps_per_epoch as f64;
+        let seen = match sums.images {
+            0 => "every step skipped".into(),
+            _ => format!("loss {:.4}  {}", sums.mean_loss(), scores(&sums, overlap)),
+        };
         eprintln!(
-            "epoch {}/{}  step {}/{}  loss {:.4}  {}  {} images/s  {} left",
+            "epoch {}/{}  step {}/{}  {seen}  {} images/s  {} left",
             entry.epoch,
             plain.epochs,
             entry.step - (entry.epoch - 1) * plain.steps_per_epoch,
             plain.steps_per_epoch,
-            sums.mean_loss(),
-            scores(&sums, overlap),
             speed(images / per_step),
             clock_text(per_step * left as f64),
         );
@@ -396,7 +491,14 @@ pub(crate) fn clock_text(seconds: f64) -> String {
     }
 }
 
-fn keep_lines_until(path: &Path, step: usize) -> Result<(), TrainError> {
+/// All that every line of a log has.
+#[derive(Deserialize)]
+struct At {
+    step: usize,
+}
+
+/// Drops what a log has after a step, and a line cut short.
+pub(crate) fn keep_lines_until(path: &Path, step: usize) -> Result<(), TrainError> {
     let read = |error| TrainError::io("read", path, error);
     let file = match File::open(path) {
         Ok(file) => file,
@@ -408,7 +510,7 @@ fn keep_lines_until(path: &Path, step: usize) -> Result<(), TrainError> {
     for line in BufReader::new(file).split(b'\n') {
         let line = line.map_err(read)?;
         // A line cut short by a kill is dropped too.
-        match serde_json::from_slice::<Line>(&line) {
+        match serde_json::from_slice::<At>(&line) {
             Ok(parsed) if parsed.step <= step => {
                 kept.extend(line);
                 kept.push(b'\n');

@@ -75,6 +75,7 @@ pub struct DataInfo {
 /// | `run.json` | versions, device, data, model ([`RunInfo`]) |
 /// | `scaler.json` | how pixels are scaled, as fitted on the training images; not there for `scale = "none"` |
 /// | `metrics.jsonl` | a line for every entry of metrics |
+/// | `grad_health.jsonl`, `grad_health.png` | gradient health, if the recipe measures it: each measurement, and the norm of each layer over time |
 /// | `checkpoints/` | the last states, each a folder that is complete or not there |
 /// | `model.safetensors` | the trained weights, named and laid out as PyTorch's |
 /// | `summary.json` | the result; it is there when the run is finished |
@@ -228,6 +229,14 @@ impl RunDir {
 
     pub(crate) fn metrics_file(&self) -> PathBuf {
         self.path.join("metrics.jsonl")
+    }
+
+    pub(crate) fn health_file(&self) -> PathBuf {
+        self.path.join("grad_health.jsonl")
+    }
+
+    pub(crate) fn health_plot(&self) -> PathBuf {
+        self.path.join("grad_health.png")
     }
 
     pub(crate) fn checkpoints(&self) -> PathBuf {

@@ -17,6 +17,7 @@ use burn::train::{
 };
 
 use crate::checkpoint::{Best, RunState, Writer};
+use crate::clipping::Gradients;
 use crate::loader::Loader;
 use crate::recipe::EarlyStoppingRecipe;
 use crate::recorder::{Entry, Part, Recorder, Totals};
@@ -57,6 +58,8 @@ pub(crate) struct Loop {
     pub(crate) loader: Loader,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) writer: Writer,
+    /// What the model does with its gradients.
+    pub(crate) gradients: Gradients,
     /// Where the run starts, and in the end where it is.
     pub(crate) left: Arc<Mutex<Left>>,
 }
@@ -217,12 +220,17 @@ impl Running<'_> {
             context.device.seed(mix(context.seed, step));
             let output = self.learner.train_step(batch);
             self.learner.lr_step();
+            context.gradients.begin(self.state.step);
             self.learner.optimizer_step(output.grads);
             self.state.step += 1;
             self.state.batch += 1;
-            pending = Some(match pending.take() {
-                Some(sum) => sum.add(output.item),
+            let item = match context.gradients.take() {
+                Some(gradients) => output.item.with_gradients(gradients),
                 None => output.item,
+            };
+            pending = Some(match pending.take() {
+                Some(sum) => sum.add(item),
+                None => item,
             });
             let last = self.state.batch == batches;
             let stop = self.components.interrupter.should_stop();
@@ -333,6 +341,13 @@ impl Running<'_> {
         self.context.recorder.sync();
         self.state.train_seconds = self.context.recorder.stop_clock();
         self.state.totals = self.context.recorder.train_totals();
+        match self.context.gradients.state() {
+            Ok(clip) => self.state.clip = clip,
+            Err(error) => {
+                self.components.interrupter.stop(Some(&error.to_string()));
+                return;
+            }
+        }
         self.state.overlap = self.context.recorder.train_overlap();
         // Running statistics hold back their last update until they are asked for.
         let _ = self.learner.model().valid();

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::module::Module;
+use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::TensorReadError;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{ExecutionError, Int, Tensor};
@@ -12,6 +14,7 @@ use burn::train::metric::{
 };
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
 
+use crate::clipping::{GradSums, Gradients, StepGradients};
 use crate::loader::Input;
 use crate::network::Network;
 use crate::recorder::{Entry, Recorder};
@@ -27,6 +30,9 @@ pub(crate) struct Task {
     /// Classes of the data.
     #[module(skip)]
     pub(crate) classes: usize,
+    /// What is done with the gradients before the optimizer takes them.
+    #[module(skip)]
+    pub(crate) gradients: Gradients,
 }
 
 impl Task {
@@ -80,6 +86,16 @@ impl TrainStep for Task {
         let output = Output::new(loss.inner(), counted.inner());
         TrainOutput::new(self, grads, output)
     }
+
+    fn optimize(
+        self,
+        optim: &mut ModuleOptimizer,
+        lr: ModuleLearningRate,
+        grads: GradientsParams,
+    ) -> Self {
+        let gradients = self.gradients.clone();
+        gradients.step(self, grads, |task, grads| optim.step(lr, task, grads))
+    }
 }
 
 impl InferenceStep for Task {
@@ -108,6 +124,7 @@ pub(crate) fn cross_entropy(logits: Tensor<2>, labels: Tensor<1, Int>) -> Tensor
 pub(crate) struct Output {
     sums: Sums,
     images: usize,
+    gradients: GradSums,
     /// In segmentation, how many pixels are counted in `overlap`.
     pixels: usize,
     report: Option<(Arc<Recorder>, Entry)>,
@@ -154,6 +171,7 @@ impl Output {
         Self {
             sums: Sums::Device(Tensor::cat(vec![loss * images as f32, correct], 0), overlap),
             images,
+            gradients: GradSums::default(),
             pixels,
             report: None,
         }
@@ -176,9 +194,25 @@ impl Output {
         Self {
             sums,
             images: self.images + other.images,
+            gradients: self.gradients.add(other.gradients),
             pixels: self.pixels + other.pixels,
             report: None,
         }
+    }
+
+    /// Adds what is known of the step's gradients. The numbers of a step that was skipped count for nothing.
+    pub(crate) fn with_gradients(mut self, step: StepGradients) -> Self {
+        if let Sums::Device(sums, overlap) = &mut self.sums
+            && let Some(skipped) = step.skipped()
+        {
+            *sums = sums.clone().mask_fill(skipped.clone().expand([2]), 0.0);
+            if let Some(counts) = overlap {
+                let skipped = skipped.expand(counts.dims());
+                *counts = counts.clone().mask_fill(skipped, 0);
+            }
+        }
+        self.gradients = GradSums::of(step, self.images);
+        self
     }
 
     /// Reports to the recorder when it is read.
@@ -211,14 +245,23 @@ impl Output {
 
 impl ItemLazy for Output {
     fn sync(mut self) -> Result<Self, ExecutionError> {
-        let read = self.read().map_err(|error| match error {
+        let failed = |error| match error {
             TensorReadError::Execution(error) => error,
             other => ExecutionError::with_context(other.to_string()),
-        })?;
+        };
+        let read = self.read().map_err(failed)?;
+        let numbers = self.gradients.read().map_err(failed)?;
+        // Images of skipped steps count as little as their numbers.
+        self.images -= numbers.skipped_images;
         if let Some((recorder, entry)) = self.report.take() {
+            for (step, health) in self.gradients.health().map_err(failed)? {
+                recorder.record_health(entry.epoch, step, &health);
+            }
+            recorder.record_gradients(&numbers);
             recorder.record_overlap(entry.part, &read.overlap);
             recorder.record(&entry, read.loss, read.correct, self.images);
         }
+        self.gradients = GradSums::from(numbers);
         Ok(Self {
             sums: Sums::Host(read),
             ..self
@@ -226,7 +269,7 @@ impl ItemLazy for Output {
     }
 }
 
-/// A mean over images, weighted exactly by how many each entry holds, for burn-train's dashboard.
+/// A mean over images or steps, weighted exactly by how many each entry holds, for burn-train's dashboard.
 #[derive(Clone)]
 pub(crate) struct Mean<I> {
     name: Arc<String>,
@@ -346,6 +389,17 @@ impl Adaptor<CorrectSum> for Output {
     }
 }
 
+/// The input of the gradient norm's metric: the sum of the norms and the number of steps.
+#[derive(Clone)]
+pub(crate) struct GradNormSum(f64, usize);
+
+impl Adaptor<GradNormSum> for Output {
+    fn adapt(&self) -> GradNormSum {
+        let numbers = self.gradients.read().unwrap_or_default();
+        GradNormSum(numbers.norm, numbers.steps)
+    }
+}
+
 impl Adaptor<OverlapSum> for Output {
     fn adapt(&self) -> OverlapSum {
         OverlapSum(
@@ -366,6 +420,12 @@ impl Weighted for LossSum {
 }
 
 impl Weighted for CorrectSum {
+    fn sum(&self) -> (f64, usize) {
+        (self.0, self.1)
+    }
+}
+
+impl Weighted for GradNormSum {
     fn sum(&self) -> (f64, usize) {
         (self.0, self.1)
     }
@@ -402,6 +462,12 @@ impl Mean<LossSum> {
 impl Mean<CorrectSum> {
     pub(crate) fn accuracy() -> Self {
         Self::new("Accuracy", Some(" %"), true)
+    }
+}
+
+impl Mean<GradNormSum> {
+    pub(crate) fn grad_norm() -> Self {
+        Self::new("Gradient norm", None, false)
     }
 }
 

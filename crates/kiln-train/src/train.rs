@@ -14,8 +14,10 @@ use kiln_zoo::Settings;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{self, RunState, Writer};
+use crate::clipping::Gradients;
 use crate::error::TrainError;
 use crate::evaluate::{EVAL_BATCH, Evaluation};
+use crate::health::{self, HealthLog};
 use crate::loader::Loader;
 use crate::network::Network;
 use crate::prepare::{Images, OnDevice, Prepared};
@@ -80,6 +82,16 @@ pub struct Summary {
     pub train_seconds: f64,
     /// Training images a second, over all training steps.
     pub samples_per_second: f64,
+    /// Mean global norm of the gradients before clipping, over the last epoch; none unless the recipe clips, skips or
+    /// measures gradients.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grad_norm: Option<f64>,
+    /// Steps skipped because their gradients were not finite; none unless the recipe skips such steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped_steps: Option<u64>,
+    /// What the gradients say; none unless the recipe measures them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grad_health: Option<kiln_clip::Diagnosis>,
     /// Mean cross-entropy on the test images.
     pub test_loss: f64,
     /// Share of right answers on the test images, 0 to 1; in segmentation, of right pixels.
@@ -385,6 +397,7 @@ impl Trainer {
             model,
             loss: loss(recipe, data)?,
             classes: data.classes.len(),
+            gradients: Gradients::new(recipe)?,
         })
     }
 
@@ -437,9 +450,13 @@ impl Trainer {
             start.train_seconds,
             self.interrupter.clone(),
         )?);
+        if recipe.grad_health > 0 {
+            recorder.keep_health(HealthLog::open(&run.health_file(), start.step)?);
+        }
         if self.progress == Progress::Plain {
             recorder.print(epochs, steps_per_epoch, start.step);
         }
+        task.gradients.resume(start.clip.clone());
         recorder.continue_overlap(start.overlap.clone());
         let left = Arc::new(Mutex::new(Left {
             state: start.clone(),
@@ -457,6 +474,7 @@ impl Trainer {
             loader: train.clone(),
             recorder: recorder.clone(),
             writer: writer.clone(),
+            gradients: task.gradients.clone(),
             left: left.clone(),
         };
         let (train, valid): (Arc<dyn DataLoader<_>>, _) = (train.shared(), valid.shared());
@@ -470,6 +488,9 @@ impl Trainer {
             .metric_train_numeric(LearningRateMetric::new())
             .label(&format!("{} on {}", info.model_name, info.data.name))
             .num_epochs(epochs);
+        if task.gradients.watched() {
+            training = training.metric_train_numeric(Mean::grad_norm());
+        }
         if recipe.task == TaskName::Segmentation {
             training = training.metrics((OverlapMetric::iou(), OverlapMetric::dice()));
         }
@@ -482,9 +503,17 @@ impl Trainer {
         let result =
             launch(training, learner).ok_or_else(|| TrainError::Killed(run.path().into()))?;
         drop(result.renderer);
+        // Also of a run that failed: then it is wanted most.
+        let health = health::conclude(&run, recipe)?;
+        if let Some(diagnosis) = &health {
+            (self.notice)(&format!("gradient health: {diagnosis}"));
+        }
 
         if let Some(error) = writer.take_error().or_else(|| recorder.take_error()) {
             return Err(error);
+        }
+        if let Some(skipped) = recorder.only_skips() {
+            return Err(TrainError::OnlySkips { skipped });
         }
         if let Some(divergence) = recorder.divergence() {
             return Err(TrainError::Diverged {
@@ -529,6 +558,9 @@ impl Trainer {
         let tested = test(&model, &on_device, data, &info.data.classes, run.path())?;
         let images = images_trained(&state, steps_per_epoch, epoch_len, recipe.batch_size);
         let summary = Summary {
+            grad_norm: recorder.last_grad_norm(),
+            skipped_steps: recipe.skip_nonfinite.then_some(state.clip.skipped),
+            grad_health: health,
             run: run.path().into(),
             device: self.device.name.clone(),
             backend: self.device.backend.clone(),
@@ -689,6 +721,12 @@ fn advice(recipe: &Recipe) -> String {
     );
     if recipe.schedule.warmup_epochs == 0.0 {
         advice.push_str(", or a warm-up, such as schedule.warmup_epochs=1");
+    }
+    if recipe.clip.is_none() {
+        advice.push_str(", or clip the gradients, such as clip=norm:1.0");
+    }
+    if !recipe.skip_nonfinite {
+        advice.push_str("; skip_nonfinite=true goes on past a few bad batches");
     }
     advice.push_str("; the last checkpoint is from before");
     advice

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import optuna
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -155,7 +156,79 @@ def mixed(trial):
     return v + 0.1 * (shared - 0.3) ** 2
 
 
-FUNCTIONS = {f.__name__: f for f in (sphere5, rosenbrock4, branin2, hartmann6, ackley5, mixed)}
+def rastrigin4(trial):
+    return sum(x * x - 10 * math.cos(2 * math.pi * x) + 10 for x in floats(trial, 4, -3, 5))
+
+
+def levy6(trial):
+    w = [1 + (x - 1) / 4 for x in floats(trial, 6, -8, 10)]
+    inner = sum((v - 1) ** 2 * (1 + 10 * math.sin(math.pi * v + 1) ** 2) for v in w[:5])
+    last = (w[5] - 1) ** 2 * (1 + math.sin(2 * math.pi * w[5]) ** 2)
+    return math.sin(math.pi * w[0]) ** 2 + inner + last
+
+
+def styblinski5(trial):
+    return sum(x**4 - 16 * x * x + 5 * x for x in floats(trial, 5, -5, 5)) / 2
+
+
+def network(trial):
+    lr = math.log10(trial.suggest_float("lr", 1e-5, 1, log=True))
+    decay = math.log10(trial.suggest_float("decay", 1e-6, 1e-1, log=True))
+    dropout = trial.suggest_float("dropout", 0, 0.8, step=0.1)
+    layers = trial.suggest_int("layers", 1, 8)
+    width = math.log2(trial.suggest_int("width", 8, 1024, log=True))
+    batch = trial.suggest_int("batch", 16, 256, step=16)
+    activation = trial.suggest_categorical("activation", ["relu", "gelu", "tanh", "elu"])
+    norm = trial.suggest_categorical("norm", [True, False])
+    best_lr = -2.5 - 0.2 * layers / 8 + (0.6 if norm else 0)
+    v = 0.05 * (lr - best_lr) ** 2 + 0.01 * (decay + 4) ** 2 + 0.5 * (dropout - 0.3) ** 2
+    v += 0.01 * (layers - 4) ** 2 + 0.01 * (width - 7) ** 2 + 0.02 * ((batch - 96) / 64) ** 2
+    return v + {"relu": 0.02, "gelu": 0, "tanh": 0.12, "elu": 0.05}[activation] + (0 if norm else 0.05)
+
+
+def pipeline(trial):
+    n = trial.suggest_int("n", 1, 3)
+    value = 0.1 * abs(n - 2)
+    for i in range(n):
+        target = 0.3 + 0.2 * i
+        kind = trial.suggest_categorical(f"kind{i}", ["linear", "spline", "tree"])
+        if kind == "linear":
+            step = 0.3 + 0.1 * abs(trial.suggest_float(f"w{i}", -1, 1) - target)
+        elif kind == "spline":
+            knots = trial.suggest_int(f"knots{i}", 2, 20)
+            smooth = math.log10(trial.suggest_float(f"smooth{i}", 1e-3, 10, log=True))
+            step = 0.1 + 0.001 * (knots - 7) ** 2 + 0.05 * (smooth + target) ** 2
+        else:
+            step = 0.2 + 0.01 * abs(trial.suggest_int(f"depth{i}", 1, 16) - 5)
+        value += step / n
+    return value
+
+
+def zdt(trial, front):
+    x = floats(trial, 5, 0, 1)
+    g = 1 + 9 * sum(x[1:]) / 4
+    return x[0], g * front(x[0], g)
+
+
+def zdt1(trial):
+    return zdt(trial, lambda x, g: 1 - math.sqrt(x / g))
+
+
+def zdt3(trial):
+    return zdt(trial, lambda x, g: 1 - math.sqrt(x / g) - x / g * math.sin(10 * math.pi * x))
+
+
+def dtlz2(trial):
+    x = floats(trial, 6, 0, 1)
+    g = 1 + sum((v - 0.5) ** 2 for v in x[2:])
+    a, b = x[0] * math.pi / 2, x[1] * math.pi / 2
+    return g * math.cos(a) * math.cos(b), g * math.cos(a) * math.sin(b), g * math.sin(a)
+
+
+SINGLE = (sphere5, rosenbrock4, branin2, hartmann6, ackley5, mixed, rastrigin4, levy6, styblinski5, network, pipeline)
+FUNCTIONS = {f.__name__: f for f in (*SINGLE, zdt1, zdt3, dtlz2)}
+# Reference points of the hypervolume.
+REFERENCES = {"zdt1": [1.1, 5.0], "zdt3": [1.1, 5.0], "dtlz2": [2.0, 2.0, 2.0]}
 # One sampler per line: several people add to this list.
 SAMPLERS = {
     "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
@@ -163,24 +236,39 @@ SAMPLERS = {
     "tpe_univariate": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=False),
     "tpe_multivariate_group": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True),
     "cmaes": lambda seed: optuna.samplers.CmaEsSampler(seed=seed),
+    "gp": lambda seed: optuna.samplers.GPSampler(seed=seed),
+    "nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=20),
+    "nsga3": lambda seed: optuna.samplers.NSGAIIISampler(seed=seed, population_size=20),
 }
 
 
-def optuna_quality(sampler, function, seeds):
-    after = {50: [], 100: []}
+def minus_hypervolume(study, reference):
+    from optuna._hypervolume import compute_hypervolume
+
+    front = np.array([trial.values for trial in study.best_trials])
+    return -compute_hypervolume(front[np.all(front <= reference, axis=1)], np.array(reference))
+
+
+def optuna_quality(sampler, function, seeds, steps):
+    reference = REFERENCES.get(function)
+    after = {n: [] for n in steps}
     for seed in seeds:
-        study = optuna.create_study(sampler=SAMPLERS[sampler](seed))
-        for n in (50, 100):
-            study.optimize(FUNCTIONS[function], n_trials=50)
-            after[n].append(study.best_value)
+        directions = ["minimize"] * (len(reference) if reference else 1)
+        study = optuna.create_study(sampler=SAMPLERS[sampler](seed), directions=directions)
+        for n in steps:
+            study.optimize(FUNCTIONS[function], n_trials=n - len(study.trials))
+            after[n].append(minus_hypervolume(study, reference) if reference else study.best_value)
     return after
 
 
-def quality(samplers, n_seeds):
+def quality(samplers, functions, n_seeds):
     from scipy.stats import mannwhitneyu
 
     # Other seeds for Optuna, because the same ones give the same trials.
-    rows = kiln("quality", *samplers, "--seeds", str(n_seeds))
+    rows = kiln("quality", *samplers, *functions, "--seeds", str(n_seeds))
+    steps = {}
+    for row in rows:
+        steps.setdefault((row["sampler"], row["function"]), []).append(row["n_trials"])
     cache = {}
     worse = 0
     print("| sampler | function | trials | kiln-tune median | Optuna median | p (kiln-tune is worse) |")
@@ -188,7 +276,7 @@ def quality(samplers, n_seeds):
     for row in rows:
         key = row["sampler"], row["function"]
         if key not in cache:
-            cache[key] = optuna_quality(*key, range(1000, 1000 + n_seeds))
+            cache[key] = optuna_quality(*key, range(1000, 1000 + n_seeds), steps[key])
         theirs = cache[key][row["n_trials"]]
         p = mannwhitneyu(row["values"], theirs, alternative="greater").pvalue
         worse += p < 0.01
@@ -205,11 +293,12 @@ def main():
     parser.add_argument("what", choices=["speed", "quality"])
     parser.add_argument("--sizes", type=int, nargs="+", default=[100, 1000, 10000])
     parser.add_argument("--samplers", nargs="+", choices=[*SPEED_SAMPLERS, *SAMPLERS])
+    parser.add_argument("--functions", nargs="+", choices=list(FUNCTIONS), default=[])
     parser.add_argument("--seeds", type=int, default=20)
     args = parser.parse_args()
     if args.what == "speed":
         speed(args.sizes, args.samplers or SPEED_SAMPLERS)
-    elif quality(args.samplers or list(SAMPLERS), args.seeds) > 0:
+    elif quality(args.samplers or list(SAMPLERS), args.functions, args.seeds) > 0:
         sys.exit("kiln-tune is worse than Optuna at 1 % somewhere")
 
 

@@ -1,14 +1,17 @@
-//! Best value by seed on test functions: `cargo bench -p kiln-tune --bench quality -- [sampler...] [--seeds N]`.
+//! Best value by seed on test functions: `cargo bench -p kiln-tune --bench quality -- [sampler...] [function...] [--seeds N]`.
 //!
-//! Prints one JSON object per sampler, function and number of trials, with the best value of every seed.
+//! Prints one JSON object per sampler, function and number of trials, with the best value of every seed; for functions with
+//! several objectives, which the genetic samplers and `tpe_default` run on, minus the hypervolume.
 //! `benches/compare.py` runs Optuna beside it and compares.
 
 use std::f64::consts::PI;
 
-use kiln_tune::sampler::CmaEsSampler;
-use kiln_tune::{Error, RandomSampler, Study, StudyBuilder, TpeSampler, Trial};
+use kiln_tune::multi_objective::hypervolume;
+use kiln_tune::sampler::{CmaEsSampler, GpSampler, NsgaIiSampler, NsgaIiiSampler};
+use kiln_tune::{Error, RandomSampler, Study, StudyBuilder, StudyDirection, TpeSampler, Trial};
 
 type Objective = fn(&mut Trial) -> Result<f64, Error>;
+type Objectives = fn(&mut Trial) -> Result<Vec<f64>, Error>;
 type Configure = fn(StudyBuilder, u64) -> StudyBuilder;
 
 /// One function per line.
@@ -19,7 +22,20 @@ const FUNCTIONS: &[(&str, Objective)] = &[
     ("hartmann6", hartmann6),
     ("ackley5", ackley5),
     ("mixed", mixed),
+    ("rastrigin4", rastrigin4),
+    ("levy6", levy6),
+    ("styblinski5", styblinski5),
+    ("network", network),
+    ("pipeline", pipeline),
 ];
+
+/// Functions with several objectives, and the reference point of their hypervolume.
+const MULTI_OBJECTIVE: &[(&str, Objectives, &[f64])] = &[
+    ("zdt1", zdt1, &[1.1, 5.0]),
+    ("zdt3", zdt3, &[1.1, 5.0]),
+    ("dtlz2", dtlz2, &[2.0, 2.0, 2.0]),
+];
+const MULTI_OBJECTIVE_SAMPLERS: &[&str] = &["random", "tpe_default", "nsga2", "nsga3"];
 
 /// One sampler per line: several people add to this list.
 const SAMPLERS: &[(&str, Configure)] = &[
@@ -38,6 +54,15 @@ const SAMPLERS: &[(&str, Configure)] = &[
     ("cmaes", |study, seed| {
         study.sampler(CmaEsSampler::new(seed))
     }),
+    ("gp", |study, seed| study.sampler(GpSampler::new(seed))),
+    ("nsga2", |study, seed| {
+        let sampler = NsgaIiSampler::new(seed).population_size(20);
+        study.sampler(sampler.expect("a population"))
+    }),
+    ("nsga3", |study, seed| {
+        let sampler = NsgaIiiSampler::new(seed).population_size(20);
+        study.sampler(sampler.expect("a population"))
+    }),
 ];
 
 fn main() {
@@ -50,34 +75,89 @@ fn main() {
         .position(|arg| arg == "--seeds")
         .and_then(|at| args.get(at + 1)?.parse().ok())
         .unwrap_or(20);
-    let chosen = |name: &str| {
-        let named: Vec<_> = args
+    let functions = FUNCTIONS.iter().map(|(name, _)| *name);
+    let functions = functions.chain(MULTI_OBJECTIVE.iter().map(|(name, ..)| *name));
+    let functions: Vec<&str> = functions
+        .filter(|name| args.iter().any(|arg| arg == name))
+        .collect();
+    let samplers: Vec<&str> = SAMPLERS
+        .iter()
+        .map(|(name, _)| *name)
+        .filter(|name| args.iter().any(|arg| arg == name))
+        .collect();
+    let chosen = |named: &[&str], name: &str| named.is_empty() || named.contains(&name);
+    for (sampler, configure) in SAMPLERS.iter().filter(|(name, _)| chosen(&samplers, name)) {
+        for (function, objective) in FUNCTIONS
             .iter()
-            .filter(|arg| SAMPLERS.iter().any(|(known, _)| known == arg))
-            .collect();
-        named.is_empty() || named.iter().any(|arg| *arg == name)
-    };
-    for (sampler, configure) in SAMPLERS.iter().filter(|(name, _)| chosen(name)) {
-        for (function, objective) in FUNCTIONS {
-            let (after_50, after_100): (Vec<f64>, Vec<f64>) = (0..n_seeds)
-                .map(|seed| run(*configure, *objective, seed))
-                .unzip();
-            for (n_trials, values) in [(50, after_50), (100, after_100)] {
-                println!(
-                    "{{\"library\": \"kiln-tune\", \"sampler\": \"{sampler}\", \"function\": \"{function}\", \
-                     \"n_trials\": {n_trials}, \"values\": {values:?}}}"
-                );
+            .filter(|(name, _)| chosen(&functions, name))
+        {
+            if sampler.starts_with("nsga") {
+                continue;
             }
+            let steps = if *sampler == "gp" {
+                [25, 50]
+            } else {
+                [50, 100]
+            };
+            print(sampler, function, steps, n_seeds, |seed| {
+                let study = configure(Study::builder(), seed).create().expect("a study");
+                steps.map(|n| {
+                    study
+                        .optimize(objective, n - n_finished(&study))
+                        .expect("trials");
+                    study.best_value().expect("a value")
+                })
+            });
+        }
+        for (function, objectives, reference) in MULTI_OBJECTIVE {
+            if !MULTI_OBJECTIVE_SAMPLERS.contains(sampler) || !chosen(&functions, function) {
+                continue;
+            }
+            let steps = [100, 200];
+            print(sampler, function, steps, n_seeds, |seed| {
+                let directions = vec![StudyDirection::Minimize; reference.len()];
+                let builder = Study::builder().directions(directions);
+                let study = configure(builder, seed).create().expect("a study");
+                steps.map(|n| {
+                    study
+                        .optimize(objectives, n - n_finished(&study))
+                        .expect("trials");
+                    -volume(&study, reference)
+                })
+            });
         }
     }
 }
 
-fn run(configure: Configure, objective: Objective, seed: u64) -> (f64, f64) {
-    let study = configure(Study::builder(), seed).create().expect("a study");
-    study.optimize(objective, 50).expect("trials");
-    let after_50 = study.best_value().expect("a value");
-    study.optimize(objective, 50).expect("trials");
-    (after_50, study.best_value().expect("a value"))
+fn n_finished(study: &Study) -> usize {
+    study.trials().expect("trials").len()
+}
+
+fn volume(study: &Study, reference: &[f64]) -> f64 {
+    let front = study.best_trials().expect("trials");
+    let within: Vec<Vec<f64>> = front
+        .iter()
+        .filter_map(|trial| trial.values.clone())
+        .filter(|values| values.iter().zip(reference).all(|(v, r)| v <= r))
+        .collect();
+    hypervolume(&within, reference).expect("a volume")
+}
+
+fn print(
+    sampler: &str,
+    function: &str,
+    steps: [usize; 2],
+    n_seeds: u64,
+    run: impl Fn(u64) -> [f64; 2],
+) {
+    let runs: Vec<[f64; 2]> = (0..n_seeds).map(run).collect();
+    for (i, n_trials) in steps.into_iter().enumerate() {
+        let values: Vec<f64> = runs.iter().map(|run| run[i]).collect();
+        println!(
+            "{{\"library\": \"kiln-tune\", \"sampler\": \"{sampler}\", \"function\": \"{function}\", \
+             \"n_trials\": {n_trials}, \"values\": {values:?}}}"
+        );
+    }
 }
 
 fn floats(trial: &mut Trial, n: usize, low: f64, high: f64) -> Result<Vec<f64>, Error> {
@@ -163,4 +243,103 @@ fn mixed(trial: &mut Trial) -> Result<f64, Error> {
         }
     };
     Ok(v + 0.1 * (shared - 0.3).powi(2))
+}
+
+fn rastrigin4(trial: &mut Trial) -> Result<f64, Error> {
+    let x = floats(trial, 4, -3.0, 5.0)?;
+    let term = |x: &f64| x * x - 10.0 * (2.0 * PI * x).cos() + 10.0;
+    Ok(x.iter().map(term).sum())
+}
+
+fn levy6(trial: &mut Trial) -> Result<f64, Error> {
+    let x = floats(trial, 6, -8.0, 10.0)?;
+    let w: Vec<f64> = x.iter().map(|x| 1.0 + (x - 1.0) / 4.0).collect();
+    let inner = |w: &f64| (w - 1.0).powi(2) * (1.0 + 10.0 * (PI * w + 1.0).sin().powi(2));
+    let last = (w[5] - 1.0).powi(2) * (1.0 + (2.0 * PI * w[5]).sin().powi(2));
+    Ok((PI * w[0]).sin().powi(2) + w[..5].iter().map(inner).sum::<f64>() + last)
+}
+
+fn styblinski5(trial: &mut Trial) -> Result<f64, Error> {
+    let x = floats(trial, 5, -5.0, 5.0)?;
+    let term = |x: &f64| x.powi(4) - 16.0 * x * x + 5.0 * x;
+    Ok(x.iter().map(term).sum::<f64>() / 2.0)
+}
+
+/// A flat space with every kind of parameter.
+fn network(trial: &mut Trial) -> Result<f64, Error> {
+    let lr = trial.suggest_float_log("lr", 1e-5, 1.0)?.log10();
+    let decay = trial.suggest_float_log("decay", 1e-6, 1e-1)?.log10();
+    let dropout = trial.suggest_float_step("dropout", 0.0, 0.8, 0.1)?;
+    let layers = trial.suggest_int("layers", 1, 8)? as f64;
+    let width = (trial.suggest_int_log("width", 8, 1024)? as f64).log2();
+    let batch = trial.suggest_int_step("batch", 16, 256, 16)? as f64;
+    let activation =
+        match trial.suggest_categorical("activation", &["relu", "gelu", "tanh", "elu"])? {
+            "relu" => 0.02,
+            "gelu" => 0.0,
+            "tanh" => 0.12,
+            _ => 0.05,
+        };
+    let norm = trial.suggest_categorical("norm", &[true, false])?;
+    let best_lr = -2.5 - 0.2 * layers / 8.0 + if norm { 0.6 } else { 0.0 };
+    Ok(0.05 * (lr - best_lr).powi(2)
+        + 0.01 * (decay + 4.0).powi(2)
+        + 0.5 * (dropout - 0.3).powi(2)
+        + 0.01 * (layers - 4.0).powi(2)
+        + 0.01 * (width - 7.0).powi(2)
+        + 0.02 * ((batch - 96.0) / 64.0).powi(2)
+        + activation
+        + if norm { 0.0 } else { 0.05 })
+}
+
+/// A conditional space: the number of steps, each with a kind and the parameters of that kind.
+fn pipeline(trial: &mut Trial) -> Result<f64, Error> {
+    let n = trial.suggest_int("n", 1, 3)?;
+    let mut value = 0.1 * (n - 2).abs() as f64;
+    for i in 0..n {
+        let target = 0.3 + 0.2 * i as f64;
+        value += match trial
+            .suggest_categorical(&format!("kind{i}"), &["linear", "spline", "tree"])?
+        {
+            "linear" => {
+                0.3 + 0.1 * (trial.suggest_float(&format!("w{i}"), -1.0, 1.0)? - target).abs()
+            }
+            "spline" => {
+                let knots = trial.suggest_int(&format!("knots{i}"), 2, 20)? as f64;
+                let smooth = trial
+                    .suggest_float_log(&format!("smooth{i}"), 1e-3, 10.0)?
+                    .log10();
+                0.1 + 0.001 * (knots - 7.0).powi(2) + 0.05 * (smooth + target).powi(2)
+            }
+            _ => 0.2 + 0.01 * (trial.suggest_int(&format!("depth{i}"), 1, 16)? as f64 - 5.0).abs(),
+        } / n as f64;
+    }
+    Ok(value)
+}
+
+fn zdt(trial: &mut Trial, front: impl Fn(f64, f64) -> f64) -> Result<Vec<f64>, Error> {
+    let x = floats(trial, 5, 0.0, 1.0)?;
+    let g = 1.0 + 9.0 * x[1..].iter().sum::<f64>() / 4.0;
+    Ok(vec![x[0], g * front(x[0], g)])
+}
+
+fn zdt1(trial: &mut Trial) -> Result<Vec<f64>, Error> {
+    zdt(trial, |x, g| 1.0 - (x / g).sqrt())
+}
+
+fn zdt3(trial: &mut Trial) -> Result<Vec<f64>, Error> {
+    zdt(trial, |x, g| {
+        1.0 - (x / g).sqrt() - x / g * (10.0 * PI * x).sin()
+    })
+}
+
+fn dtlz2(trial: &mut Trial) -> Result<Vec<f64>, Error> {
+    let x = floats(trial, 6, 0.0, 1.0)?;
+    let g = 1.0 + x[2..].iter().map(|x| (x - 0.5).powi(2)).sum::<f64>();
+    let (a, b) = (x[0] * PI / 2.0, x[1] * PI / 2.0);
+    Ok(vec![
+        g * a.cos() * b.cos(),
+        g * a.cos() * b.sin(),
+        g * a.sin(),
+    ])
 }

@@ -40,7 +40,6 @@ pub mod transform;
 pub mod trial;
 
 mod normal;
-mod pareto;
 mod sync;
 
 pub use distribution::{

@@ -8,9 +8,13 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor};
 use kiln_norm::{Norm, NormError, NormLayer};
 
+use crate::checkpoint::{Segment, Segmented};
 use crate::layers::{Builder, Init, Numbered, avg_pool_2, dropout, folded, stem_pool};
 use crate::pass::{Forward, Pass};
 use crate::{Activation, Stem};
+
+/// Layers whose activations are kept at the same time where memory is saved.
+const LAYERS: usize = 4;
 
 const NO_HEAD: &str = "an encoder has no classifier";
 
@@ -193,6 +197,16 @@ struct Transition {
     activation: Activation,
 }
 
+impl Transition {
+    /// What the convolution reads, and what comes out in the end.
+    fn pass<P: Pass>(&self, p: &mut P, x: P::Maps) -> (P::Maps, P::Maps) {
+        let x = p.norm("norm", &self.norm, x);
+        let normalized = p.activation(self.activation, x);
+        let x = p.conv("conv", &self.conv, normalized.clone());
+        (normalized, p.avg_pool("pool", &self.pool, x))
+    }
+}
+
 /// The layers' names are torchvision's.
 #[derive(Module, Debug)]
 struct Features {
@@ -245,6 +259,10 @@ impl DenseNet {
     /// One [pass](Pass) over the network.
     pub fn pass<P: Pass>(&self, p: &mut P, images: P::Maps) -> P::Vectors {
         let x = self.features(p, images).pop().expect("at least the stem");
+        self.head(p, x)
+    }
+
+    fn head<P: Pass>(&self, p: &mut P, x: P::Maps) -> P::Vectors {
         let x = p.global_avg_pool("", x);
         let x = p.flatten(x);
         p.linear("classifier", self.classifier.as_ref().expect(NO_HEAD), x)
@@ -252,43 +270,53 @@ impl DenseNet {
 
     /// The outputs of the stem (before its pooling) and of each block, normalized and activated.
     pub fn features<P: Pass>(&self, p: &mut P, images: P::Maps) -> Vec<P::Maps> {
-        let f = &self.features;
         p.enter(format_args!("features"));
-        let x = p.conv("conv0", &f.conv0, images);
-        let x = p.norm("norm0", &f.norm0, x);
-        let mut x = p.activation(self.activation, x);
-        let mut outputs = vec![x.clone()];
-        if let Some(pool) = &f.pool0 {
-            x = p.max_pool("pool0", pool, x);
+        let (stem, mut x) = self.stem(p, images);
+        let mut outputs = vec![stem];
+        for (i, block) in self.blocks().into_iter().enumerate() {
+            x = p.within(&format!("denseblock{}", i + 1), x, |p, x| {
+                dense_block(p, block.prefix, 1, &block.layers, x, DenseLayer::pass)
+            });
+            let Some(transition) = self.transitions().get(i).copied() else {
+                break;
+            };
+            x = p.within(&format!("transition{}", i + 1), x, |p, x| {
+                let (normalized, x) = transition.pass(p, x);
+                outputs.push(normalized);
+                x
+            });
         }
-        let blocks = [
+        let x = p.norm("norm5", &self.features.norm5, x);
+        p.leave(&x);
+        outputs.push(p.activation(self.activation, x));
+        outputs
+    }
+
+    /// The stem before and after its pooling.
+    fn stem<P: Pass>(&self, p: &mut P, images: P::Maps) -> (P::Maps, P::Maps) {
+        let x = p.conv("conv0", &self.features.conv0, images);
+        let x = p.norm("norm0", &self.features.norm0, x);
+        let x = p.activation(self.activation, x);
+        let pooled = match &self.features.pool0 {
+            Some(pool) => p.max_pool("pool0", pool, x.clone()),
+            None => x.clone(),
+        };
+        (x, pooled)
+    }
+
+    fn blocks(&self) -> [&Numbered<DenseLayer>; 4] {
+        let f = &self.features;
+        [
             &f.denseblock1,
             &f.denseblock2,
             &f.denseblock3,
             &f.denseblock4,
-        ];
-        let transitions = [&f.transition1, &f.transition2, &f.transition3];
-        for (i, block) in blocks.into_iter().enumerate() {
-            x = p.within(&format!("denseblock{}", i + 1), x, |p, x| {
-                dense_block(p, block.prefix, 1, &block.layers, x, |p, layer, x| {
-                    layer.pass(p, x)
-                })
-            });
-            let Some(transition) = transitions.get(i) else {
-                break;
-            };
-            x = p.within(&format!("transition{}", i + 1), x, |p, x| {
-                let x = p.norm("norm", &transition.norm, x);
-                let x = p.activation(transition.activation, x);
-                outputs.push(x.clone());
-                let x = p.conv("conv", &transition.conv, x);
-                p.avg_pool("pool", &transition.pool, x)
-            });
-        }
-        let x = p.norm("norm5", &f.norm5, x);
-        p.leave(&x);
-        outputs.push(p.activation(self.activation, x));
-        outputs
+        ]
+    }
+
+    fn transitions(&self) -> [&Transition; 3] {
+        let f = &self.features;
+        [&f.transition1, &f.transition2, &f.transition3]
     }
 
     /// The same network for inference, each batch normalization that follows a convolution folded into it. Most
@@ -337,6 +365,49 @@ impl DenseNet {
     }
 }
 
+impl Segmented for DenseNet {
+    fn segments(&self) -> Vec<Segment<'_>> {
+        let mut segments: Vec<Segment> = vec![Box::new(|x| self.stem(&mut Forward, x).1)];
+        for (i, block) in self.blocks().into_iter().enumerate() {
+            for layers in block.layers.chunks(LAYERS) {
+                let part = |x| dense_block(&mut Forward, "", 0, layers, x, DenseLayer::pass);
+                segments.push(Box::new(part));
+            }
+            if let Some(transition) = self.transitions().get(i).copied() {
+                segments.push(Box::new(|x| transition.pass(&mut Forward, x).1));
+            }
+        }
+        let norm = &self.features.norm5;
+        segments.push(Box::new(|x| self.activation.forward(norm.forward(x))));
+        segments
+    }
+
+    fn classify(&self, x: Tensor<4>) -> Tensor<2> {
+        self.head(&mut Forward, x)
+    }
+}
+
+impl Segmented for CifarDenseNet {
+    fn segments(&self) -> Vec<Segment<'_>> {
+        let mut segments: Vec<Segment> = vec![Box::new(|x| self.conv1.forward(x))];
+        for (i, block) in self.blocks().into_iter().enumerate() {
+            for units in block.chunks(LAYERS) {
+                let part = |x| dense_block(&mut Forward, "", 0, units, x, DenseUnit::pass);
+                segments.push(Box::new(part));
+            }
+            if let Some(transition) = self.transitions().get(i).copied() {
+                segments.push(Box::new(|x| transition.pass(&mut Forward, x).1));
+            }
+        }
+        segments.push(Box::new(|x| self.activation.forward(self.bn1.forward(x))));
+        segments
+    }
+
+    fn classify(&self, x: Tensor<4>) -> Tensor<2> {
+        self.head(&mut Forward, x)
+    }
+}
+
 /// Layers that each read all that came before, and add to it.
 fn dense_block<P: Pass, T>(
     p: &mut P,
@@ -344,11 +415,11 @@ fn dense_block<P: Pass, T>(
     first: usize,
     layers: &[T],
     x: P::Maps,
-    layer: impl Fn(&mut P, &T, P::Maps) -> P::Maps,
+    layer: impl Fn(&T, &mut P, P::Maps) -> P::Maps,
 ) -> P::Maps {
     layers.iter().enumerate().fold(x, |x, (i, part)| {
         p.enter(format_args!("{prefix}{}", i + first));
-        let new = layer(p, part, x.clone());
+        let new = layer(part, p, x.clone());
         p.leave(&new);
         p.concat(vec![x, new])
     })
@@ -541,6 +612,17 @@ struct CifarTransition {
     activation: Activation,
 }
 
+impl CifarTransition {
+    /// What the convolution reads, and what comes out in the end.
+    fn pass<P: Pass>(&self, p: &mut P, x: P::Maps) -> (P::Maps, P::Maps) {
+        let x = p.norm("bn1", &self.bn1, x);
+        let normalized = p.activation(self.activation, x);
+        let x = p.conv("conv1", &self.conv1, normalized.clone());
+        let x = p.dropout(&self.dropout, x);
+        (normalized, p.avg_pool("pool", &self.pool, x))
+    }
+}
+
 /// DenseNet and DenseNet-BC for 32×32 images, with the names of
 /// [bamos/densenet.pytorch](https://github.com/bamos/densenet.pytorch).
 ///
@@ -585,6 +667,10 @@ impl CifarDenseNet {
     /// One [pass](Pass) over the network.
     pub fn pass<P: Pass>(&self, p: &mut P, images: P::Maps) -> P::Vectors {
         let x = self.features(p, images).pop().expect("at least the stem");
+        self.head(p, x)
+    }
+
+    fn head<P: Pass>(&self, p: &mut P, x: P::Maps) -> P::Vectors {
         let x = p.global_avg_pool("", x);
         let x = p.flatten(x);
         let x = p.linear("fc", self.fc.as_ref().expect(NO_HEAD), x);
@@ -595,27 +681,30 @@ impl CifarDenseNet {
     pub fn features<P: Pass>(&self, p: &mut P, images: P::Maps) -> Vec<P::Maps> {
         let mut x = p.conv("conv1", &self.conv1, images);
         let mut outputs = vec![x.clone()];
-        let blocks = [&self.dense1, &self.dense2, &self.dense3];
-        let transitions = [&self.trans1, &self.trans2];
-        for (i, block) in blocks.into_iter().enumerate() {
+        for (i, block) in self.blocks().into_iter().enumerate() {
             x = p.within(&format!("dense{}", i + 1), x, |p, x| {
-                dense_block(p, "", 0, block, x, |p, unit, x| unit.pass(p, x))
+                dense_block(p, "", 0, block, x, DenseUnit::pass)
             });
-            let Some(transition) = transitions.get(i) else {
+            let Some(transition) = self.transitions().get(i).copied() else {
                 break;
             };
             x = p.within(&format!("trans{}", i + 1), x, |p, x| {
-                let x = p.norm("bn1", &transition.bn1, x);
-                let x = p.activation(transition.activation, x);
-                outputs.push(x.clone());
-                let x = p.conv("conv1", &transition.conv1, x);
-                let x = p.dropout(&transition.dropout, x);
-                p.avg_pool("pool", &transition.pool, x)
+                let (normalized, x) = transition.pass(p, x);
+                outputs.push(normalized);
+                x
             });
         }
         let x = p.norm("bn1", &self.bn1, x);
         outputs.push(p.activation(self.activation, x));
         outputs
+    }
+
+    fn blocks(&self) -> [&Vec<DenseUnit>; 3] {
+        [&self.dense1, &self.dense2, &self.dense3]
+    }
+
+    fn transitions(&self) -> [&CifarTransition; 2] {
+        [&self.trans1, &self.trans2]
     }
 
     /// The same network for inference, each batch normalization that follows a convolution folded into it.

@@ -18,6 +18,7 @@
 mod activation;
 mod architecture;
 mod backbone;
+mod checkpoint;
 mod cnn;
 mod densenet;
 mod layers;

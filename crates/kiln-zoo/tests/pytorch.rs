@@ -8,7 +8,9 @@ use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::{Device, Distribution, Tensor};
-use kiln_zoo::weights::save;
+use kiln_testing::formula;
+use kiln_zoo::weights::{self, save};
+use kiln_zoo::{Settings, create, create_segmenter};
 
 fn python() -> String {
     std::env::var("KILN_PYTHON").unwrap_or_else(|_| "python3".into())
@@ -97,6 +99,57 @@ fn pytorch_loads_strictly_what_kiln_saved_and_computes_the_same() {
             assert!(
                 (ours - theirs).abs() < 1e-5,
                 "{ours} here, {theirs} in PyTorch"
+            );
+        }
+    }
+}
+
+#[test]
+fn pytorch_loads_kilns_networks_strictly_and_computes_the_same() {
+    if !has_pytorch() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let device = kiln_testing::devices().remove(0);
+    let settings = Settings {
+        input: [3, 64, 64],
+        num_classes: 6,
+        ..Settings::default()
+    };
+    let formula = |name: &str, shape: &[usize]| Some(formula::values(name, shape, "p"));
+    for name in [
+        "resnet18",
+        "densenet121",
+        "unet",
+        "unet-bilinear",
+        "densenet-bc-40-12",
+        "small-resnet",
+    ] {
+        let path = folder.path().join(format!("{name}.safetensors"));
+        let size = if name.starts_with("densenet-bc") || name == "small-resnet" {
+            32
+        } else {
+            64
+        };
+        let images = Tensor::ones([1, 3, size, size], &device);
+        let ours: Vec<f64> = if name.starts_with("unet") {
+            let model = create_segmenter(name, &settings, &device).unwrap();
+            let model = weights::fill(model, formula);
+            save(&model, &path).unwrap();
+            model.forward(images).into_data().iter::<f64>().collect()
+        } else {
+            let model = create(name, &settings, &device).unwrap();
+            let model = weights::fill(model, formula);
+            save(&model, &path).unwrap();
+            model.forward(images).into_data().iter::<f64>().collect()
+        };
+        let theirs = pytorchs_output(&path, name, 6, size);
+        assert_eq!(ours.len(), theirs.len(), "{name}");
+        let largest = theirs.iter().fold(1.0, |max: f64, x| max.max(x.abs()));
+        for (ours, theirs) in ours.iter().zip(theirs) {
+            assert!(
+                (ours - theirs).abs() < 2e-5 * largest,
+                "{name}: {ours} here, {theirs} in PyTorch"
             );
         }
     }

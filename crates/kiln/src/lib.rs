@@ -1,4 +1,4 @@
-//! Deep-learning training on any GPU, in Rust: data, models, training and device selection behind
+//! Deep-learning training on any GPU, in Rust: data, models, gradient clipping, training and device selection behind
 //! one import.
 //!
 //! ```no_run
@@ -21,6 +21,7 @@
 
 pub mod device;
 
+pub use kiln_clip as clip;
 pub use kiln_data as data;
 pub use kiln_norm as norm;
 pub use kiln_train as train;

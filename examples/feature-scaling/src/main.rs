@@ -7,10 +7,8 @@
 //! A linear regression with two features, one around 1 and one around 1000. The steepest direction of the loss bounds
 //! the step, so on raw features the flat one hardly moves. Prints the last loss of each and draws the loss curves.
 
-use kiln_data::info::Picture;
 use kiln_data::scale::{Matrix, Scaler};
-use plotters::prelude::*;
-use plotters::style::{FontStyle, register_font};
+use kiln_tune::plot::{Curve, curves};
 
 const STEPS: usize = 200;
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -20,21 +18,31 @@ fn main() -> Result<()> {
         .nth(1)
         .unwrap_or_else(|| "feature-scaling.png".into());
     let (x, y) = houses(200);
-    let mut curves = vec![("raw", descend(&x, &y))];
+    let mut descents = vec![("raw", descend(&x, &y))];
     for name in ["minmax", "standard"] {
         let mut scaler: Scaler = name.parse()?;
         scaler.fit(&x)?;
-        curves.push((name, descend(&scaler.transform(&x)?, &y)));
+        descents.push((name, descend(&scaler.transform(&x)?, &y)));
     }
-    for (name, losses) in &curves {
+    for (name, losses) in &descents {
         println!(
             "{name:9} loss after {STEPS} steps {:.3e}",
             losses[STEPS - 1]
         );
     }
-    draw(&curves, path.as_ref())?;
+    let lines: Vec<Curve> = descents
+        .iter()
+        .map(|(name, losses)| Curve {
+            name: (*name).into(),
+            points: (0..STEPS)
+                .map(|i| (i as f64, losses[i].max(1e-10)))
+                .collect(),
+        })
+        .collect();
+    let title = "Gradient descent: loss by scaling of the features";
+    curves(title, "step", "mean squared error", true, &lines).save(&path)?;
     println!("written: {path}");
-    let last = |i: usize| curves[i].1[STEPS - 1];
+    let last = |i: usize| descents[i].1[STEPS - 1];
     // The targets are exactly linear, so the best loss is zero.
     if last(2) < 1e-6 && last(1) < last(0) && last(0) > 0.01 {
         return Ok(());
@@ -84,63 +92,4 @@ fn descend(x: &Matrix, y: &[f64]) -> Vec<f64> {
         loss
     };
     (0..STEPS).map(step).collect()
-}
-
-fn draw(curves: &[(&str, Vec<f64>)], path: &std::path::Path) -> Result<()> {
-    let _ = register_font("plot", FontStyle::Normal, dejavu::sans::regular());
-    let (width, height) = (720, 440);
-    let mut pixels = vec![255; width * height * 3];
-    {
-        let area = BitMapBackend::with_buffer(&mut pixels, (width as u32, height as u32))
-            .into_drawing_area();
-        let mut chart = ChartBuilder::on(&area)
-            .caption(
-                "Gradient descent: loss by scaling of the features",
-                ("plot", 18),
-            )
-            .margin(12)
-            .x_label_area_size(36)
-            .y_label_area_size(64)
-            .build_cartesian_2d(0..STEPS, (1e-10..10.0).log_scale())?;
-        let mesh = &mut chart.configure_mesh();
-        mesh.label_style(("plot", 13))
-            .x_desc("step")
-            .y_desc("mean squared error")
-            .y_label_formatter(&|loss| format!("{loss:.0e}"))
-            .draw()?;
-        let colours = [
-            RGBColor(178, 24, 43),
-            RGBColor(230, 150, 30),
-            RGBColor(33, 102, 172),
-        ];
-        for ((name, losses), colour) in curves.iter().zip(colours) {
-            let points = losses
-                .iter()
-                .enumerate()
-                .map(|(i, &loss)| (i, loss.max(1e-10)));
-            chart
-                .draw_series([PathElement::new(
-                    points.collect::<Vec<_>>(),
-                    colour.stroke_width(2),
-                )])?
-                .label(*name)
-                .legend(move |(x, y)| {
-                    PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2))
-                });
-        }
-        let legend = &mut chart.configure_series_labels();
-        legend
-            .label_font(("plot", 14))
-            .background_style(WHITE)
-            .border_style(BLACK)
-            .draw()?;
-        area.present()?;
-    }
-    Ok(Picture {
-        width,
-        height,
-        channels: 3,
-        pixels,
-    }
-    .write_png(path)?)
 }

@@ -17,7 +17,11 @@ pub fn run(args: Train) -> Result<ExitCode> {
     if args.keys {
         return keys();
     }
-    let settings = settings(&args.recipe_args, args.seed.as_deref());
+    let of_a_run = [
+        ("seed", args.seed.clone()),
+        ("grad_health", args.grad_health.clone()),
+    ];
+    let settings = settings(&args.recipe_args, of_a_run);
     let progress = progress(&args)?;
     let trainer = match &args.resume {
         Some(run) => {
@@ -85,7 +89,10 @@ pub(super) fn recipe(file: Option<&std::path::Path>, settings: &[String]) -> Res
 }
 
 /// The flags as settings of the recipe, in the order in which they take effect.
-pub(super) fn settings(args: &RecipeArgs, seed: Option<&str>) -> Vec<String> {
+pub(super) fn settings(
+    args: &RecipeArgs,
+    more: impl IntoIterator<Item = (&'static str, Option<String>)>,
+) -> Vec<String> {
     // A path may hold characters that TOML would read otherwise.
     let quoted = |text: &std::path::Path| format!("{:?}", text.display().to_string());
     let flags = [
@@ -98,9 +105,8 @@ pub(super) fn settings(args: &RecipeArgs, seed: Option<&str>) -> Vec<String> {
         ("epochs", args.epochs.clone()),
         ("batch_size", args.batch_size.clone()),
         ("optimizer.lr", args.lr.clone()),
-        ("seed", seed.map(String::from)),
     ];
-    let flags = flags.into_iter();
+    let flags = flags.into_iter().chain(more);
     let given = flags.filter_map(|(key, value)| Some(format!("{key}={}", value?)));
     given.chain(args.settings.iter().cloned()).collect()
 }
@@ -193,10 +199,32 @@ fn report(summary: &Summary) -> String {
             summary.run.join("report.html").display().to_string(),
         ),
     ]);
-    let rows: Vec<Vec<String>> = rows
+    let mut rows: Vec<Vec<String>> = rows
         .into_iter()
         .map(|(name, value)| vec![name.into(), value])
         .collect();
+    let gradients = [
+        (
+            "gradient norm",
+            summary
+                .grad_norm
+                .map(|norm| format!("{norm:.4} (mean of the last epoch, before clipping)")),
+        ),
+        (
+            "skipped steps",
+            summary.skipped_steps.map(|n| n.to_string()),
+        ),
+        (
+            "gradient health",
+            summary.grad_health.as_ref().map(|d| d.verdict.to_string()),
+        ),
+    ];
+    let known = gradients
+        .into_iter()
+        .filter_map(|(name, value)| Some(vec![name.into(), value?]));
+    // Above where to find it all.
+    let place = rows.len() - 2;
+    rows.splice(place..place, known);
     output::table(&rows)
 }
 

@@ -42,7 +42,7 @@ pub fn run(args: Tune) -> Result<ExitCode> {
     }
     let recipe = recipe(
         args.recipe_args.recipe.as_deref(),
-        &settings(&args.recipe_args, None),
+        &settings(&args.recipe_args, []),
     )?;
     let space = RecipeSpace::from_file(&args.space)?;
     space.check(&recipe)?;

@@ -152,9 +152,3 @@ mod meta {
         (x.clone(), affine.clone())
     }
 }
-
-#[cfg(feature = "flex")]
-impl NormOps for burn::backend::Flex {}
-
-#[cfg(feature = "cubecl")]
-impl NormOps for burn_cubecl::CubeBackend {}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{ImportanceEvaluator, Importances, Target, sorted};
 use crate::distribution::Distribution;
 use crate::error::{Error, Result};
-use crate::multi_objective::{compare, select_best};
+use crate::multi_objective::{compare, losses_of_trial, select_best};
 use crate::normal;
 use crate::study::{Study, StudyDirection};
 use crate::trial::{FrozenTrial, TrialState, same};
@@ -93,7 +93,7 @@ impl PedAnovaEvaluator {
         if target.is_none() && study.is_multi_objective() {
             let losses: Vec<Vec<f64>> = trials
                 .iter()
-                .map(|t| crate::pareto::losses(t, study.directions()))
+                .map(|t| losses_of_trial(t, study.directions()))
                 .collect();
             return select_best(&losses, count);
         }

@@ -17,12 +17,14 @@ mod hypervolume;
 pub mod nsga3;
 mod population;
 mod subset_selection;
+mod trials;
 
 pub use box_decomposition::{NonDominatedBoxes, non_dominated_boxes};
 pub use hypervolume::{HypervolumeError, hypervolume};
 pub(crate) use population::rows_by_rank;
 pub use population::{crowding_distance, elite_population};
 pub use subset_selection::{reference_point, select_best, select_subset};
+pub(crate) use trials::{losses_of_trial, pareto_front_trials};
 
 use std::cmp::Ordering;
 

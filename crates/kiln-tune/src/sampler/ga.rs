@@ -315,7 +315,7 @@ fn wins(
     directions: &[StudyDirection],
     constrained: bool,
 ) -> bool {
-    let losses = |t: &FrozenTrial| crate::pareto::losses(t, directions);
+    let losses = |t: &FrozenTrial| crate::multi_objective::losses_of_trial(t, directions);
     if constrained {
         let (va, vb) = (a.violation().unwrap_or(0.0), b.violation().unwrap_or(0.0));
         if va > 0.0 || vb > 0.0 {

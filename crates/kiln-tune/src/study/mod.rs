@@ -268,7 +268,10 @@ impl Study {
         trials.retain(|trial| {
             trial.state == TrialState::Complete && (!constrained || trial.is_feasible())
         });
-        Ok(crate::pareto::front(&trials, self.directions()))
+        Ok(crate::multi_objective::pareto_front_trials(
+            &trials,
+            self.directions(),
+        ))
     }
 
     /// The user attributes.

@@ -306,7 +306,11 @@ impl Suggest for Trial {
             }
             return Ok(known.internal);
         }
-        let internal = self.choose(name, &distribution)?;
+        let mut internal = self.choose(name, &distribution)?;
+        if distribution.is_categorical() {
+            // Of equal choices, such as 1 and true, the first is stored.
+            internal = distribution.to_internal(&distribution.to_external(internal))?;
+        }
         if internal.is_nan() {
             return Err(Error::ValueNotInDistribution {
                 value: "NaN".to_owned(),

@@ -1,10 +1,11 @@
 """Loads safetensors into a PyTorch network with strict=True and prints its output for an input of ones.
 
-    python load_strict.py FILE (tiny | NAME OF A TORCHVISION MODEL) CLASSES SIZE
+    python load_strict.py FILE (tiny | NAME OF A MODEL OF ../golden/zoo/zoo_nets.py OR TORCHVISION) CLASSES SIZE
 """
 
 import json
 import sys
+from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
@@ -22,8 +23,18 @@ class Tiny(torch.nn.Module):
 
 
 def main(path, name, classes, size):
-    if name == "tiny":
-        net = Tiny(classes)
+    sys.path.append(str(Path(__file__).parent.parent / "golden" / "zoo"))
+    import zoo_nets
+
+    others = {
+        "tiny": lambda: Tiny(classes),
+        "unet": lambda: zoo_nets.UNet(3, classes, False),
+        "unet-bilinear": lambda: zoo_nets.UNet(3, classes, True),
+        "densenet-bc-40-12": lambda: zoo_nets.CifarDenseNet(12, 40, 0.5, classes),
+        "small-resnet": lambda: zoo_nets.SmallResNet([2, 2, 2], classes),
+    }
+    if name in others:
+        net = others[name]()
     else:
         import torchvision
 

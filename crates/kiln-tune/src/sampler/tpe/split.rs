@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::multi_objective::{non_domination_rank, reference_point, select_subset};
-use crate::pareto::losses;
+use crate::multi_objective::{losses_of_trial, select_best};
 use crate::study::StudyDirection;
 use crate::trial::{FrozenTrial, TrialState};
 
@@ -110,34 +109,13 @@ impl Ranking {
         }
         let losses: Vec<Vec<f64>> = positions
             .iter()
-            .map(|position| losses(&trials[*position as usize], directions))
+            .map(|position| losses_of_trial(&trials[*position as usize], directions))
             .collect();
-        select_by_domination(&losses, n_below)
+        select_best(&losses, n_below)
             .into_iter()
             .map(|i| positions[i])
             .collect()
     }
-}
-
-/// Indices of the `k` best points: whole non-domination ranks while they fit, and of the next one those which
-/// contribute most to the hypervolume.
-fn select_by_domination(losses: &[Vec<f64>], k: usize) -> Vec<usize> {
-    let ranks = non_domination_rank(losses, None, Some(k));
-    let mut selected = Vec::with_capacity(k);
-    for rank in 0.. {
-        let of_rank: Vec<usize> = (0..losses.len()).filter(|i| ranks[*i] == rank).collect();
-        if selected.len() + of_rank.len() > k {
-            let points: Vec<Vec<f64>> = of_rank.iter().map(|i| losses[*i].clone()).collect();
-            let chosen = select_subset(&points, k - selected.len(), &reference_point(&points));
-            selected.extend(chosen.into_iter().map(|i| of_rank[i]));
-            return selected;
-        }
-        selected.extend(of_rank);
-        if selected.len() == k || rank == losses.len() {
-            return selected;
-        }
-    }
-    selected
 }
 
 /// Inserts into a sorted list, among equal keys by position.

@@ -1,19 +1,19 @@
-//! The Pareto front of a study's trials.
+//! The mathematics of this module for trials.
 
 use std::sync::Arc;
 
-use crate::multi_objective::is_pareto_front;
+use super::is_pareto_front;
 use crate::study::StudyDirection;
 use crate::trial::FrozenTrial;
 
 /// The trials which no other one dominates, in their order; duplicates of a front point all stay.
-pub(crate) fn front(
+pub(crate) fn pareto_front_trials(
     trials: &[Arc<FrozenTrial>],
     directions: &[StudyDirection],
 ) -> Vec<Arc<FrozenTrial>> {
     let losses: Vec<Vec<f64>> = trials
         .iter()
-        .map(|trial| losses(trial, directions))
+        .map(|trial| losses_of_trial(trial, directions))
         .collect();
     let on_front = is_pareto_front(&losses);
     trials
@@ -25,7 +25,7 @@ pub(crate) fn front(
 }
 
 /// The values as losses; a missing one is the worst.
-pub(crate) fn losses(trial: &FrozenTrial, directions: &[StudyDirection]) -> Vec<f64> {
+pub(crate) fn losses_of_trial(trial: &FrozenTrial, directions: &[StudyDirection]) -> Vec<f64> {
     let values = trial.values.as_deref().unwrap_or_default();
     directions
         .iter()

@@ -1,0 +1,170 @@
+//! Times the layers beside burn-nn's; `benches/norms.py` runs it beside PyTorch.
+//!
+//! ```text
+//! cargo run --release -p kiln-norm --example norm_step -- [--device D] [--seconds S] [--only LAYER]
+//! ```
+//!
+//! Prints one JSON object a line: layer, shape, whose (`kiln` or `burn-nn`), and the median milliseconds of `forward` (on a
+//! device without autodiff, with the statistics of the input) and of `both`: forward and backward of `layer(x).sum()` with
+//! gradients for input and parameters. `copy` is a plain copy of the input. The device is synchronized around every run.
+
+use std::time::Instant;
+
+use burn::nn;
+use burn::tensor::{Device, Distribution, Tensor};
+use kiln_norm::{
+    BatchNormConfig, GroupNormConfig, InstanceNormConfig, LayerNormConfig, RmsNormConfig,
+};
+
+/// The allocator of the `kiln` program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const IMAGES: [[usize; 4]; 3] = [[64, 64, 56, 56], [32, 256, 14, 14], [1, 32, 512, 512]];
+const TOKENS: [[usize; 3]; 2] = [[16, 512, 768], [8, 1024, 4096]];
+const GROUPS: usize = 32;
+const GROUPS_OF_FEW: usize = 8;
+
+struct Bench {
+    device: Device,
+    seconds: f64,
+    only: Option<String>,
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let (mut name, mut seconds, mut only) = (String::from("flex"), 1.0, None);
+    let mut args = std::env::args().skip(1);
+    while let Some(flag) = args.next() {
+        let value = args.next().ok_or_else(|| format!("{flag} needs a value"))?;
+        match flag.as_str() {
+            "--device" => name = value,
+            "--seconds" => seconds = value.parse()?,
+            "--only" => only = Some(value),
+            _ => return Err(format!("no flag {flag}; allowed: --device --seconds --only").into()),
+        }
+    }
+    let device = kiln::device::select(&name)?.device;
+    let bench = Bench {
+        device,
+        seconds,
+        only,
+    };
+    for shape in IMAGES {
+        let [_, c, _, _] = shape;
+        let groups = if c % GROUPS == 0 && c > GROUPS {
+            GROUPS
+        } else {
+            GROUPS_OF_FEW
+        };
+        bench.run("BatchNorm", shape, &|device, kiln| match kiln {
+            // Without running statistics the batch's own are used outside training too.
+            true => {
+                let layer = BatchNormConfig::new(c).with_track_running_stats(device.is_autodiff());
+                let layer = layer.init(device);
+                Box::new(move |x| layer.forward(x))
+            }
+            false => {
+                let layer = nn::BatchNormConfig::new(c).init(device);
+                Box::new(move |x| layer.forward(x))
+            }
+        });
+        bench.run("GroupNorm", shape, &|device, kiln| match kiln {
+            true => {
+                let layer = GroupNormConfig::new(groups, c).init(device);
+                Box::new(move |x| layer.forward(x))
+            }
+            false => {
+                let layer = nn::GroupNormConfig::new(groups, c).init(device);
+                Box::new(move |x| layer.forward(x))
+            }
+        });
+        bench.run("InstanceNorm", shape, &|device, kiln| match kiln {
+            true => {
+                let layer = InstanceNormConfig::new(c).with_affine(true).init(device);
+                Box::new(move |x| layer.forward(x))
+            }
+            false => {
+                let layer = nn::InstanceNormConfig::new(c).init(device);
+                Box::new(move |x| layer.forward(x))
+            }
+        });
+    }
+    for shape in TOKENS {
+        let [_, _, len] = shape;
+        bench.run("LayerNorm", shape, &|device, kiln| match kiln {
+            true => {
+                let layer = LayerNormConfig::new(len).init(device);
+                Box::new(move |x| layer.forward(x))
+            }
+            false => {
+                let layer = nn::LayerNormConfig::new(len).init(device);
+                Box::new(move |x| layer.forward(x))
+            }
+        });
+        bench.run("RMSNorm", shape, &|device, kiln| match kiln {
+            true => {
+                let layer = RmsNormConfig::new(len).init(device);
+                Box::new(move |x| layer.forward(x))
+            }
+            false => {
+                let layer = nn::RmsNormConfig::new(len).init(device);
+                Box::new(move |x| layer.forward(x))
+            }
+        });
+    }
+    Ok(())
+}
+
+type Layer<const D: usize> = Box<dyn Fn(Tensor<D>) -> Tensor<D>>;
+
+impl Bench {
+    fn run<const D: usize>(
+        &self,
+        layer: &str,
+        shape: [usize; D],
+        make: &dyn Fn(&Device, bool) -> Layer<D>,
+    ) {
+        if self.only.as_ref().is_some_and(|only| only != layer) {
+            return;
+        }
+        let x = Tensor::<D>::random(shape, Distribution::Normal(0.5, 2.0), &self.device);
+        let copy = self.median(|| {
+            // A sum with zero reads and writes as a copy does, and no backend leaves it out.
+            let _ = x.clone() + 0.0;
+        });
+        for kiln in [true, false] {
+            let plain = make(&self.device, kiln);
+            let forward = self.median(|| {
+                let _ = plain(x.clone());
+            });
+            let device = self.device.clone().autodiff();
+            let trained = make(&device, kiln);
+            let leaf = Tensor::from_inner(x.clone()).require_grad();
+            let both = self.median(|| {
+                let gradients = trained(leaf.clone()).sum().backward();
+                leaf.grad(&gradients).expect("the input has a gradient");
+            });
+            let whose = if kiln { "kiln" } else { "burn-nn" };
+            println!(
+                "{{\"layer\": \"{layer}\", \"shape\": {shape:?}, \"whose\": \"{whose}\", \"forward\": {forward:.3}, \
+                 \"both\": {both:.3}, \"copy\": {copy:.3}}}"
+            );
+        }
+    }
+
+    /// Milliseconds.
+    fn median(&self, mut run: impl FnMut()) -> f64 {
+        let mut times = Vec::new();
+        let begin = Instant::now();
+        run();
+        while times.len() < 5 || begin.elapsed().as_secs_f64() < self.seconds {
+            self.device.sync().expect("the device works");
+            let start = Instant::now();
+            run();
+            self.device.sync().expect("the device works");
+            times.push(start.elapsed().as_secs_f64() * 1e3);
+        }
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    }
+}

@@ -1,0 +1,218 @@
+//! What a training step does with its gradients: clip them, skip a step that is not finite, measure.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn::tensor::{Bool, FloatDType, Tensor, TensorReadError};
+use kiln_clip::{ClipError, ClipState, Clipped, Clipper, GradHealth, Measured, keep_if_nonfinite};
+
+use crate::error::TrainError;
+use crate::recipe::Recipe;
+
+/// Handles the gradients of a run. The model holds it, since burn-train gives gradients to the model alone; its clones
+/// are one and the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Gradients {
+    skip_nonfinite: bool,
+    health_every: usize,
+    /// Whether anyone wants to know of gradients; if not they go straight to the optimizer.
+    watched: bool,
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    clipper: Clipper,
+    /// Steps taken before this one.
+    step: usize,
+    last: Option<StepGradients>,
+}
+
+/// What is known of the gradients of one step, on the device.
+#[derive(Clone, Debug)]
+pub(crate) struct StepGradients {
+    clipped: Clipped,
+    /// Whether the step counts for nothing if its norm is not finite.
+    skips: bool,
+    /// Steps taken with this one, and the measurement.
+    health: Option<(usize, Measured)>,
+}
+
+impl Gradients {
+    pub(crate) fn new(recipe: &Recipe) -> Result<Self, TrainError> {
+        let clipper = recipe.clip.init()?.skip_nonfinite(recipe.skip_nonfinite);
+        Ok(Self {
+            skip_nonfinite: recipe.skip_nonfinite,
+            health_every: recipe.grad_health,
+            watched: !recipe.clip.is_none() || recipe.skip_nonfinite || recipe.grad_health > 0,
+            inner: Arc::new(Mutex::new(Inner {
+                clipper,
+                step: 0,
+                last: None,
+            })),
+        })
+    }
+
+    /// Whether the norm of the gradients is known.
+    pub(crate) fn watched(&self) -> bool {
+        self.watched
+    }
+
+    /// Goes on from a checkpoint.
+    pub(crate) fn resume(&self, state: ClipState) {
+        let mut inner = self.lock();
+        inner.clipper = inner.clipper.clone().with_state(state);
+    }
+
+    /// What a checkpoint must hold; reads it.
+    pub(crate) fn state(&self) -> Result<ClipState, ClipError> {
+        self.lock().clipper.state()
+    }
+
+    /// Says how many steps were taken before the next one.
+    pub(crate) fn begin(&self, step: usize) {
+        self.lock().step = step;
+    }
+
+    /// What is known of the step just taken.
+    pub(crate) fn take(&self) -> Option<StepGradients> {
+        self.lock().last.take()
+    }
+
+    /// Takes the step with the optimizer, after all that is to be done with the gradients. Nothing is read.
+    pub(crate) fn step<M: Module>(
+        &self,
+        model: M,
+        mut grads: GradientsParams,
+        optimize: impl FnOnce(M, GradientsParams) -> M,
+    ) -> M {
+        if !self.watched {
+            return optimize(model, grads);
+        }
+        let mut inner = self.lock();
+        let due = self.health_every > 0 && inner.step.is_multiple_of(self.health_every);
+        let health = due.then(|| (inner.step + 1, GradHealth::measure(&grads, &model)));
+        let clipped = inner.clipper.clip(&mut grads, &model);
+        let model = match self.skip_nonfinite {
+            true => {
+                let before = model.clone();
+                keep_if_nonfinite(&before, optimize(model, grads), &clipped.finite)
+            }
+            false => optimize(model, grads),
+        };
+        inner.last = Some(StepGradients {
+            clipped,
+            skips: self.skip_nonfinite,
+            health,
+        });
+        model
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl StepGradients {
+    /// `[1]`: whether the step was skipped; none if this run skips none.
+    pub(crate) fn skipped(&self) -> Option<Tensor<1, Bool>> {
+        self.skips.then(|| self.clipped.finite.clone().bool_not())
+    }
+}
+
+/// What is known of the gradients of some steps, added up on the device.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct GradSums {
+    /// `[4]`: the norms that are finite, how many there are, skipped steps, images of those.
+    sums: Option<Tensor<1>>,
+    /// The same once it is read.
+    read: Option<GradNumbers>,
+    health: Vec<(usize, Measured)>,
+}
+
+/// The same, read.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct GradNumbers {
+    /// The sum of the norms that are finite.
+    pub(crate) norm: f64,
+    /// How many there are.
+    pub(crate) steps: usize,
+    /// Steps skipped.
+    pub(crate) skipped: usize,
+    /// Images of these.
+    pub(crate) skipped_images: usize,
+}
+
+impl GradSums {
+    pub(crate) fn of(step: StepGradients, images: usize) -> Self {
+        let norm = step.clipped.norm.cast(FloatDType::F32);
+        let lost = step.clipped.finite.bool_not();
+        let skipped = match step.skips {
+            true => lost.clone().float(),
+            false => norm.zeros_like(),
+        };
+        let numbers = vec![
+            norm.mask_fill(lost.clone(), 0.0),
+            lost.bool_not().float(),
+            skipped.clone(),
+            skipped * images as f32,
+        ];
+        Self {
+            sums: Some(Tensor::cat(numbers, 0)),
+            read: None,
+            health: step.health.into_iter().collect(),
+        }
+    }
+
+    /// Both together.
+    pub(crate) fn add(mut self, other: Self) -> Self {
+        self.health.extend(other.health);
+        Self {
+            sums: match (self.sums, other.sums) {
+                (Some(a), Some(b)) => Some(a + b),
+                (a, b) => a.or(b),
+            },
+            read: None,
+            health: self.health,
+        }
+    }
+
+    /// Reads the device.
+    pub(crate) fn read(&self) -> Result<GradNumbers, TensorReadError> {
+        if let Some(read) = self.read {
+            return Ok(read);
+        }
+        let Some(sums) = &self.sums else {
+            return Ok(GradNumbers::default());
+        };
+        let sums = sums.clone().try_into_vec_as::<f64>()?;
+        Ok(GradNumbers {
+            norm: sums[0],
+            steps: sums[1] as usize,
+            skipped: sums[2] as usize,
+            skipped_images: sums[3] as usize,
+        })
+    }
+
+    /// The measurements, with the steps taken; reads the device.
+    pub(crate) fn health(&self) -> Result<Vec<(usize, GradHealth)>, TensorReadError> {
+        let read = |(step, measured): (usize, Measured)| match measured.read() {
+            Ok(health) => Ok((step, health)),
+            Err(ClipError::Read(error)) => Err(error),
+            Err(other) => unreachable!("reading fails in one way: {other}"),
+        };
+        self.health.iter().cloned().map(read).collect()
+    }
+}
+
+impl From<GradNumbers> for GradSums {
+    fn from(numbers: GradNumbers) -> Self {
+        Self {
+            read: Some(numbers),
+            ..Self::default()
+        }
+    }
+}
