@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo run --release -p example-unet-shapes                             # 2,000 images, 4 epochs
-//! cargo run --release -p example-unet-shapes -- unet-shapes.png 320 2    # so many images and epochs
+//! cargo run --release -p example-unet-shapes -- unet-shapes.png 320 6    # so many images and epochs
 //! ```
 //!
 //! An encoder halves the image four times, so that a pixel of the lowest level sees all of a figure and can tell what
@@ -41,7 +41,7 @@ fn main() -> Result<()> {
         vflip: 0.5,
         ..Augment::default()
     };
-    let loader = DeviceLoader::new(train, 16).shuffled(42).augmented(augment);
+    let loader = DeviceLoader::new(train, 8).shuffled(42).augmented(augment);
 
     let device = chosen.device.clone().autodiff();
     device.seed(42);
