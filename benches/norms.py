@@ -4,7 +4,7 @@
     python benches/norms.py [--device flex] [--seconds 1] [--rounds 3] [--only LAYER]
 
 Kiln, burn-nn and PyTorch are run in turns, `--rounds` times, so that whatever else the machine does hits all; the smallest of
-the rounds' medians is compared. `forward` normalizes with the input's own statistics; `both` is forward and backward of
+the rounds' medians is compared. `forward` is a layer in training; `both` is forward and backward of
 `layer(x).sum()` with gradients for input and parameters. PyTorch uses as many threads as Kiln sees processors; with
 `--torch-device cuda` it runs on the GPU. `floor` is the time that the bytes which must be moved take at the bandwidth of a
 plain copy: two times the input forward (read, write), five times for both (read x; write y; read x and the gradient; write dx).
@@ -49,12 +49,10 @@ def median(run, seconds, device):
 def pytorch(name, shape, seconds, device):
     torch.manual_seed(0)
     layer = layer_of(name, shape, device)
-    x = torch.randn(shape, device=device) * 2 + 0.5
-    leaf = x.clone().requires_grad_(True)
+    leaf = (torch.randn(shape, device=device) * 2 + 0.5).requires_grad_(True)
 
     def forward():
-        with torch.no_grad():
-            layer(x)
+        layer(leaf)
 
     def both():
         leaf.grad = None

@@ -81,7 +81,7 @@ fn one_model_is_shown_layer_by_layer() {
         "--classes",
         "5",
         "--norm",
-        "group-size:8",
+        "group-size:4",
         "--json",
     ]);
     assert_eq!(shown["layers"][1]["kind"], "GroupNorm");

@@ -147,10 +147,12 @@ impl<const D: usize> Case<D> {
     }
 
     /// Every number differs by no more than `tolerance` of the largest of its kind.
+    ///
+    /// The plain body runs on flex: Burn 0.22.1's mean of one row of 70,001 elements is 5 % off on software Vulkan.
     fn check(&self, tolerance: f64) {
+        let reference = self.run(&Device::flex().autodiff(), false);
         for device in kiln_testing::devices() {
             let device = device.autodiff();
-            let reference = self.run(&device, false);
             for ((name, ours), (_, plain)) in self.run(&device, true).iter().zip(&reference) {
                 assert_eq!(ours.len(), plain.len());
                 let top = plain.iter().fold(1.0f64, |top, x| top.max(x.abs()));

@@ -4,8 +4,8 @@
 //! cargo run --release -p kiln-norm --example norm_step -- [--device D] [--seconds S] [--only LAYER]
 //! ```
 //!
-//! Prints one JSON object a line: layer, shape, whose (`kiln` or `burn-nn`), and the median milliseconds of `forward` (on a
-//! device without autodiff, with the statistics of the input) and of `both`: forward and backward of `layer(x).sum()` with
+//! Prints one JSON object a line: layer, shape, whose (`kiln` or `burn-nn`), and the median milliseconds of `forward` (in
+//! training, with the statistics of the input) and of `both`: forward and backward of `layer(x).sum()` with
 //! gradients for input and parameters. `copy` is a plain copy of the input. The device is synchronized around every run.
 
 use std::time::Instant;
@@ -57,10 +57,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             GROUPS_OF_FEW
         };
         bench.run("BatchNorm", shape, &|device, kiln| match kiln {
-            // Without running statistics the batch's own are used outside training too.
             true => {
-                let layer = BatchNormConfig::new(c).with_track_running_stats(device.is_autodiff());
-                let layer = layer.init(device);
+                let layer = BatchNormConfig::new(c).init(device);
                 Box::new(move |x| layer.forward(x))
             }
             false => {
@@ -133,13 +131,11 @@ impl Bench {
             let _ = x.clone() + 0.0;
         });
         for kiln in [true, false] {
-            let plain = make(&self.device, kiln);
-            let forward = self.median(|| {
-                let _ = plain(x.clone());
-            });
-            let device = self.device.clone().autodiff();
-            let trained = make(&device, kiln);
+            let trained = make(&self.device.clone().autodiff(), kiln);
             let leaf = Tensor::from_inner(x.clone()).require_grad();
+            let forward = self.median(|| {
+                let _ = trained(leaf.clone());
+            });
             let both = self.median(|| {
                 let gradients = trained(leaf.clone()).sum().backward();
                 leaf.grad(&gradients).expect("the input has a gradient");

@@ -78,7 +78,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .collect();
     println!("changed: {changed:?}");
     assert_eq!(changed, ["fc.weight", "fc.bias"], "only the head may learn");
-    assert!(ten > 0.8 && parity > 0.85, "not learned: {ten} and {parity}");
+    assert!(
+        ten > 0.8 && parity > 0.85,
+        "not learned: {ten} and {parity}"
+    );
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! A small convolutional network with a normalization after every convolution.
+//! A small convolutional network with a normalization after every layer but the last.
 
 use burn::module::Module;
 use burn::nn::PaddingConfig2d;
@@ -11,13 +11,20 @@ use kiln::norm::{Norm, NormError, NormLayer};
 pub struct Net {
     convs: Vec<Conv2d>,
     norms: Vec<NormLayer>,
+    hidden: Linear,
+    hidden_norm: NormLayer,
     head: Linear,
 }
 
 impl Net {
-    /// Each of four convolutions halves the image, from 28x28 to 2x2.
+    /// Each of three convolutions halves the image, from 28x28 to 4x4; a hidden layer follows. That one has no space, so
+    /// BatchNorm has as many values of a unit as there are samples, and InstanceNorm, which needs space, is left out.
     pub fn new(norm: Norm, device: &Device) -> Result<Self, NormError> {
-        let channels = [1, 16, 32, 32, 32];
+        let channels = [1, 16, 32, 32];
+        let of_hidden = match norm {
+            Norm::Instance => Norm::None,
+            norm => norm,
+        };
         let conv = |from, to| {
             Conv2dConfig::new([from, to], [3, 3])
                 .with_stride([2, 2])
@@ -32,7 +39,11 @@ impl Net {
                 .iter()
                 .map(|&c| norm.init(c, device))
                 .collect::<Result<_, _>>()?,
-            head: LinearConfig::new(32 * 2 * 2, 10).init(device),
+            hidden: LinearConfig::new(32 * 4 * 4, 64)
+                .with_bias(false)
+                .init(device),
+            hidden_norm: of_hidden.init(64, device)?,
+            head: LinearConfig::new(64, 10).init(device),
         })
     }
 
@@ -41,6 +52,7 @@ impl Net {
         let features = layers.fold(images, |x, (conv, norm)| {
             relu(norm.forward(conv.forward(x)))
         });
-        self.head.forward(features.flatten(1, 3))
+        let hidden = self.hidden.forward(features.flatten(1, 3));
+        self.head.forward(relu(self.hidden_norm.forward(hidden)))
     }
 }

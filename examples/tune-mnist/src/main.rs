@@ -1,7 +1,7 @@
 //! The classic first study: layers, units, dropout, optimizer and learning rate of an MLP on MNIST.
 //!
 //! ```text
-//! cargo run --release -p example-tune-mnist -- sqlite:///tune.db 100
+//! cargo run --release -p example-tune-mnist -- sqlite:///tune.db 100 [data.dir=FOLDER ...]
 //! ```
 //!
 //! which is the same as
@@ -28,7 +28,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let url = arguments.next().unwrap_or("sqlite:///tune.db".into());
     let trials = arguments.next().map_or(Ok(100), |n| n.parse())?;
 
-    let recipe = Recipe::from_toml(include_str!("../mnist.toml"))?;
+    let mut recipe = Recipe::from_toml(include_str!("../mnist.toml"))?;
+    for setting in arguments {
+        recipe.set(&setting)?;
+    }
     let space = RecipeSpace::from_toml(include_str!("../space.toml"))?;
     let study = Study::builder()
         .name("mnist-fc")

@@ -315,7 +315,13 @@ impl Area<'_> {
                 Anchor::Middle,
             ));
         }
-        for (value, label) in ticks(y, self.height / 40.0) {
+        // Every name that there is room for; numbers between the ticks can be guessed, names cannot.
+        let apart = if matches!(y.scale, Scale::Category(_)) {
+            15.0
+        } else {
+            40.0
+        };
+        for (value, label) in ticks(y, self.height / apart) {
             let at = self.y(value);
             scene
                 .frame

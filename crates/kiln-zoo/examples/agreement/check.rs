@@ -17,6 +17,7 @@ pub struct Check {
 }
 
 impl Check {
+    #[allow(dead_code)] // The tests compare networks only.
     pub fn new(what: impl Into<String>, ratio: f64) -> Self {
         Self {
             what: what.into(),
