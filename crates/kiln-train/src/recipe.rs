@@ -756,6 +756,7 @@ mod tests {
 
     #[test]
     fn settings_of_segmentation_are_for_segmentation() {
+        assert!(refused("[data]\ncrop_size = [8, 8]").contains("augment.crop moves images"));
         assert_eq!(
             refused("[loss]\ndice = 0.5"),
             "loss.dice = 0.5 is not allowed; it is a setting of task = \"segmentation\""

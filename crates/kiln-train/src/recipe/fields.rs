@@ -199,6 +199,18 @@ pub(super) fn validate(recipe: &Recipe) -> Result<(), RecipeError> {
     }
     count("data.crops_per_image", data.crops_per_image, 1, 100_000)?;
 
+    // A classifier is tested on whole images, which must be of the size that it was trained on.
+    if recipe.task != TaskName::Segmentation
+        && let Some(size) = data.crop_size
+    {
+        return Err(RecipeError::Value {
+            key: "data.crop_size".into(),
+            value: format!("{size:?}"),
+            allowed:
+                "it is a setting of task = \"segmentation\"; augment.crop moves images of any task"
+                    .into(),
+        });
+    }
     let default = LossRecipe::default();
     if recipe.task != TaskName::Segmentation && recipe.loss != default {
         let (key, value) = match recipe.loss.name == default.name {
