@@ -206,7 +206,9 @@ class Interop:
             w.send_signal(signal.SIGKILL)
             w.wait()
         kills += len(workers)
-        _, running = self.check_complete(url, 1, exactly=False, orphans=kills)
+        # Whoever is killed with the lock of a journal keeps the others out for its grace period of 30 seconds.
+        at_least = 0 if url.startswith("journal:") else 1
+        _, running = self.check_complete(url, at_least, exactly=False, orphans=kills)
         # It is still in order for everybody.
         assert [w.wait() for w in (self.start("kiln", url, 10), self.start("optuna", url, 10))] == [0, 0]
         complete, _ = self.check_complete(url, 21, exactly=False, orphans=kills)

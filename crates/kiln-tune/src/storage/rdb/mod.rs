@@ -15,6 +15,8 @@ mod read;
 mod schema;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod tls;
 mod write;
 
 use std::collections::HashMap;
@@ -93,6 +95,9 @@ impl RdbStorage {
     /// | `mysql://user:password@host:3306/database` | a server, also MariaDB | `mysql` |
     ///
     /// The driver in a URL of SQLAlchemy, as in `postgresql+psycopg2://`, is accepted and ignored.
+    ///
+    /// With the feature `tls`, `?sslmode=require` (or `verify-ca`, `verify-full`: all three check the server's certificate
+    /// and name) encrypts the connection; `&sslrootcert=PATH` names the certificates to trust instead of the system's.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for a URL that cannot be read or whose feature is off; [`Error::Storage`] when the

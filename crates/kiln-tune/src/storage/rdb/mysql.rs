@@ -1,5 +1,6 @@
 //! MySQL and MariaDB, by the `mysql` crate.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{Datelike, NaiveDate, Timelike};
@@ -7,6 +8,7 @@ use mysql::prelude::Queryable;
 use mysql::{Conn, Opts, OptsBuilder, Value};
 
 use super::connection::{Access, Connection, Dialect, Failure, Row, SqlError, SqlResult, SqlValue};
+use super::tls::TlsUrl;
 use crate::trial::Timestamp;
 
 /// A connection to a MySQL or MariaDB server.
@@ -18,7 +20,12 @@ pub(crate) struct Mysql {
 impl Mysql {
     /// Connects by a URL with the scheme `mysql`.
     pub(crate) fn connect(url: &str) -> SqlResult<Self> {
-        let opts = Opts::from_url(url).map_err(|error| SqlError::new(Failure::Other, error))?;
+        let TlsUrl {
+            url,
+            encrypted,
+            roots,
+        } = TlsUrl::parse(url)?;
+        let opts = Opts::from_url(&url).map_err(|error| SqlError::new(Failure::Other, error))?;
         let opts = OptsBuilder::from_opts(opts)
             .tcp_connect_timeout(Some(Duration::from_secs(10)))
             .init(vec![
@@ -26,12 +33,30 @@ impl Mysql {
                 "SET SESSION sql_mode = CONCAT(@@sql_mode, ',ANSI_QUOTES')",
                 "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
             ]);
+        let opts = if encrypted {
+            encrypt(opts, roots)
+        } else {
+            opts
+        };
         let connection = Conn::new(opts).map_err(classify)?;
         Ok(Self {
             connection,
             in_transaction: false,
         })
     }
+}
+
+#[cfg(feature = "tls")]
+fn encrypt(opts: OptsBuilder, roots: Option<PathBuf>) -> OptsBuilder {
+    // The driver takes the provider of the process; another one may be there already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    opts.ssl_opts(mysql::SslOpts::default().with_root_cert_path(roots))
+}
+
+/// Not reached: reading the URL has refused it.
+#[cfg(not(feature = "tls"))]
+fn encrypt(opts: OptsBuilder, _roots: Option<PathBuf>) -> OptsBuilder {
+    opts
 }
 
 impl Connection for Mysql {

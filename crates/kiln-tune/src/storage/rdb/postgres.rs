@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -10,6 +11,7 @@ use postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use postgres::{Client, Config, NoTls, Statement};
 
 use super::connection::{Access, Connection, Dialect, Failure, Row, SqlError, SqlResult, SqlValue};
+use super::tls::TlsUrl;
 use crate::trial::Timestamp;
 
 /// 2000-01-01, where PostgreSQL counts its microseconds from.
@@ -25,6 +27,11 @@ pub(crate) struct Postgres {
 impl Postgres {
     /// Connects by a URL with the scheme `postgresql`.
     pub(crate) fn connect(url: &str) -> SqlResult<Self> {
+        let TlsUrl {
+            url,
+            encrypted,
+            roots,
+        } = TlsUrl::parse(url)?;
         let mut config: Config = url
             .parse()
             .map_err(|error| SqlError::new(Failure::Other, describe(error)))?;
@@ -35,7 +42,12 @@ impl Postgres {
         if config.get_application_name().is_none() {
             config.application_name("kiln-tune");
         }
-        let client = config.connect(NoTls).map_err(|error| {
+        let client = if encrypted {
+            connect_encrypted(&mut config, roots.as_deref())?
+        } else {
+            config.connect(NoTls)
+        };
+        let client = client.map_err(|error| {
             // A refused or reset connection may be a server that restarts; a wrong password is not.
             let kind = if error.as_db_error().is_none() && is_io(&error) {
                 Failure::Disconnected
@@ -125,6 +137,26 @@ impl Connection for Postgres {
             })
             .collect()
     }
+}
+
+#[cfg(feature = "tls")]
+fn connect_encrypted(
+    config: &mut Config,
+    roots: Option<&Path>,
+) -> SqlResult<Result<Client, postgres::Error>> {
+    let tls = super::tls::client_config(roots)
+        .map_err(|error| SqlError::new(Failure::Other, error.to_string()))?;
+    config.ssl_mode(postgres::config::SslMode::Require);
+    Ok(config.connect(tokio_postgres_rustls::MakeRustlsConnect::new(tls)))
+}
+
+/// Not reached: reading the URL has refused it.
+#[cfg(not(feature = "tls"))]
+fn connect_encrypted(
+    config: &mut Config,
+    _roots: Option<&Path>,
+) -> SqlResult<Result<Client, postgres::Error>> {
+    Ok(config.connect(NoTls))
 }
 
 fn references(params: &[SqlValue]) -> Vec<&(dyn ToSql + Sync)> {
