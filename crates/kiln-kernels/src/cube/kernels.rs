@@ -17,7 +17,7 @@ fn tree_sum(shared: &mut Shared<[f32]>, value: f32, #[comptime] units: usize) ->
     while level <= levels {
         let half = units >> level;
         if unit < half {
-            shared[unit] = shared[unit] + shared[unit + half];
+            shared[unit] += shared[unit + half];
         }
         sync_cube();
         level += 1usize;

@@ -25,18 +25,18 @@ const TASK: usize = 16 * 1024;
 const SHORT: usize = 16;
 
 enum Schedule {
-    ByChannel,
-    ByPiece,
-    ByColumn,
+    Channel,
+    Piece,
+    Column,
 }
 
 fn schedule(spec: ChannelSpec) -> Schedule {
     if spec.span < SHORT {
-        Schedule::ByColumn
+        Schedule::Column
     } else if spec.channels < 2 * rayon::current_num_threads() && spec.count() > TASK {
-        Schedule::ByPiece
+        Schedule::Piece
     } else {
-        Schedule::ByChannel
+        Schedule::Channel
     }
 }
 
@@ -52,7 +52,7 @@ pub(super) fn forward(
         bias.map_or(0.0, |bias| bias[c]) - stats.mean_rest * scale(c, stats)
     };
     let stats = match schedule(spec) {
-        Schedule::ByChannel => {
+        Schedule::Channel => {
             let mut stats = vec![Stats::default(); spec.channels];
             by_channel(&mut out, spec)
                 .into_par_iter()
@@ -71,7 +71,7 @@ pub(super) fn forward(
                 });
             stats
         }
-        Schedule::ByPiece => {
+        Schedule::Piece => {
             let pieces: Vec<Moments> = x
                 .par_chunks(spec.span)
                 .map(|x| match x.len() > 4 * TASK {
@@ -103,7 +103,7 @@ pub(super) fn forward(
             });
             stats
         }
-        Schedule::ByColumn => {
+        Schedule::Column => {
             let stats = columns_of(spec, |channels| column_stats(x, channels, spec));
             let mean = expand(spec, |c| stats[c].mean);
             let scale_of = expand(spec, |c| scale(c, stats[c]));
@@ -139,7 +139,7 @@ pub(super) fn backward(
         p
     };
     let sums: Vec<Dots> = match schedule(spec) {
-        Schedule::ByChannel => {
+        Schedule::Channel => {
             let mut sums = vec![Dots::default(); spec.channels];
             by_channel(grad, spec)
                 .into_par_iter()
@@ -158,7 +158,7 @@ pub(super) fn backward(
                 });
             sums
         }
-        Schedule::ByPiece => {
+        Schedule::Piece => {
             let pieces: Vec<Dots> = grad
                 .par_chunks(spec.span)
                 .zip(x.par_chunks(spec.span))
@@ -196,7 +196,7 @@ pub(super) fn backward(
             });
             sums
         }
-        Schedule::ByColumn => {
+        Schedule::Column => {
             let mut sums = columns_of(spec, |channels| {
                 column_dots(grad, x, mean, rstd, channels, spec)
             });

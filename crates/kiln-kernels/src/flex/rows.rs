@@ -51,6 +51,7 @@ pub(super) fn forward(
             .par_chunks_mut(rows_each * len)
             .zip(x.par_chunks(rows_each * len))
             .zip(stats.par_chunks_mut(rows_each));
+        #[allow(clippy::type_complexity)] // what rayon zips; a name for it would be used once
         let run = |(task, ((out, x), stats)): (usize, ((&mut [_], &[f32]), &mut [Stats]))| {
             vectorized(|| {
                 let rows = out.chunks_mut(len).zip(x.chunks(len)).zip(stats);
@@ -238,6 +239,7 @@ fn backward_spans(
             .par_chunks_mut(rows_each * len)
             .zip(x.par_chunks(rows_each * len))
             .zip(runs.par_chunks_mut(rows_each * chunks));
+        #[allow(clippy::type_complexity)] // as in `forward`
         let run = |(task, ((g, x), runs)): (usize, ((&mut [f32], &[f32]), &mut [Dots]))| {
             vectorized(|| {
                 let rows = g.chunks_mut(len).zip(x.chunks(len));
