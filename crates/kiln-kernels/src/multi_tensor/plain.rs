@@ -20,7 +20,7 @@ pub fn scale(tensors: Vec<DispatchTensor>, factors: &Tensor<1>, zero: bool) -> V
         let tensor = flat(tensor);
         let factor = match count {
             1 => factors.clone(),
-            _ => factors.clone().slice([i..i + 1]),
+            _ => factors.clone().narrow(0, i, 1),
         };
         let scaled = times(tensor, factor.clone());
         let scaled = match zero {
