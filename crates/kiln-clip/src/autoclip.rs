@@ -132,7 +132,10 @@ impl AutoClip {
         let norm = norm.mask_fill(finite.clone().bool_not(), f32::INFINITY);
         // Each place takes what it has if that is below the new one, then the new one, then its lower neighbour.
         let lower = Tensor::cat(
-            vec![-infinities(1, &device), sorted.clone().slice([0..room - 1])],
+            vec![
+                -infinities(1, &device),
+                sorted.clone().narrow(0, 0, room - 1),
+            ],
             0,
         );
         let sorted = sorted.min_pair(norm.expand([room])).max_pair(lower);

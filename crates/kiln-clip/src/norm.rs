@@ -269,7 +269,7 @@ pub(crate) fn norms_of(list: &[Grad], p: NormType) -> Option<Tensor<1>> {
             false => part.to_device(home),
         };
         for (k, i) in members.into_iter().enumerate() {
-            norms[i] = Some(part.clone().slice([k..k + 1]));
+            norms[i] = Some(part.clone().narrow(0, k, 1));
         }
     }
     let dtype = if wide {
@@ -292,7 +292,7 @@ pub(crate) fn scale_all(list: Vec<Grad>, factors: &Tensor<1>, zero: bool) -> Vec
     for (device, members) in groups {
         let mut own = factors.clone();
         if count > 1 && members.len() < count {
-            let each = members.iter().map(|&i| own.clone().slice([i..i + 1]));
+            let each = members.iter().map(|&i| own.clone().narrow(0, i, 1));
             own = Tensor::cat(each.collect(), 0);
         }
         if own.device() != device {

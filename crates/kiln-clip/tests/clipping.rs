@@ -165,7 +165,7 @@ fn gradients_on_several_devices_are_clipped_by_one_norm() {
     near(values(&grads, &net.b)[3].into(), 4.0 / expected, 1e-5);
 
     let norms = clip_grad_norm_per_parameter(&mut grads, &net, 0.1, NormType::L2);
-    near(read(norms.slice([1..2])), 8.0 / expected, 1e-5);
+    near(read(norms.narrow(0, 1, 1)), 8.0 / expected, 1e-5);
     near(values(&grads, &net.a)[5].into(), 0.1 / 6f64.sqrt(), 1e-4);
     near(values(&grads, &net.b)[3].into(), 0.05, 1e-4);
 }
@@ -230,7 +230,7 @@ fn per_parameter_clipping_equals_burns() {
         clip_grad_norm_per_parameter(&mut grads, &net, 1.0, NormType::L2);
         near(
             values(&grads, &net.a)[0].into(),
-            read(a.reshape([6]).slice([0..1])),
+            read(a.reshape([6]).narrow(0, 0, 1)),
             1e-6,
         );
         // The other one is short enough.
