@@ -40,6 +40,8 @@ pub struct AutoClip {
 }
 
 /// Norms in order, on the device.
+// One lives as long as its run: a box would only be another allocation.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug)]
 enum History {
     /// Of a state that was loaded: its device is known at the next step.
