@@ -186,11 +186,14 @@ impl<T> Splits<T> {
     }
 }
 
+/// Where data came from, and the note on it.
+type Origin = (String, Option<String>);
+
 /// Shortens the data as the recipe says and holds some out; with where they came from, and the note.
 fn split<T: Pick + Clone>(
     loaded: Loaded<T>,
     recipe: &DataRecipe,
-) -> Result<(Splits<T>, (String, Option<String>)), TrainError> {
+) -> Result<(Splits<T>, Origin), TrainError> {
     let first = |data: T, len: Option<usize>| match len {
         Some(len) if len < data.count() => data.pick(&(0..len).collect::<Vec<usize>>()),
         _ => data,
