@@ -211,7 +211,7 @@ class Interop:
         _, running = self.check_complete(url, at_least, exactly=False, orphans=kills)
         # It is still in order for everybody.
         assert [w.wait() for w in (self.start("kiln", url, 10), self.start("optuna", url, 10))] == [0, 0]
-        complete, _ = self.check_complete(url, 21, exactly=False, orphans=kills)
+        complete, _ = self.check_complete(url, at_least + 20, exactly=False, orphans=kills)
         if url.startswith("sqlite"):
             check = sqlite3.connect(url.removeprefix("sqlite:///")).execute("PRAGMA integrity_check").fetchone()
             assert check == ("ok",), check
