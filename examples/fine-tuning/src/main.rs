@@ -121,8 +121,11 @@ fn accuracy(model: &Classifier, data: &DeviceDataset, task: Task) -> f64 {
     right as f64 / data.len() as f64
 }
 
+/// A name and its bytes.
+type Value = (String, Vec<u8>);
+
 /// Every parameter and buffer, in the order of their names.
-fn values(model: &Classifier) -> Result<Vec<(String, Vec<u8>)>, Box<dyn std::error::Error>> {
+fn values(model: &Classifier) -> Result<Vec<Value>, Box<dyn std::error::Error>> {
     let file = std::env::temp_dir().join(format!("kiln-fine-tuning-{}.tmp", std::process::id()));
     weights::save(model, &file)?;
     let state = weights::StateDict::open(&file)?;

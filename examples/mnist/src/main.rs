@@ -55,7 +55,10 @@ fn train_one_epoch(loader: &DeviceLoader, device: &Device) -> Cnn {
     // On an autodiff device a module trains: dropout and batch statistics are on.
     let device = device.clone().autodiff();
     device.seed(42);
-    let mut model = CnnConfig::new(loader.dataset().shape(), 10).init(&device);
+    let config = CnnConfig::new(loader.dataset().shape(), 10);
+    let mut model = config
+        .init(&device)
+        .expect("the default normalization fits");
     let cross_entropy = CrossEntropyLossConfig::new().init(&device);
     let mut adam = optimizer(&OptimizerRecipe::default());
     let batches = loader.to_device(&device);

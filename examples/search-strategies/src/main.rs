@@ -46,7 +46,7 @@ fn main() -> Result<()> {
         .next()
         .unwrap_or_else(|| "search-strategies.png".into());
     let recipe = Recipe::from_toml(RECIPE)?;
-    let data = Arc::new(Prepared::load(&recipe.data, false)?);
+    let data = Arc::new(Prepared::load(&recipe.data, recipe.task, false)?);
 
     // Three values of the learning rate, as many as a small grid affords.
     let grid = GridSampler::new()

@@ -40,7 +40,8 @@ pub fn run(case: &Value, device: &Device) -> (String, bool) {
 /// The largest error over its tolerance of each quantity.
 type Worst = BTreeMap<String, f64>;
 
-enum Layer {
+/// One of the layers that the files hold cases of.
+enum Tested {
     Batch(BatchNorm),
     Layer(LayerNorm),
     Instance(InstanceNorm, usize),
@@ -50,7 +51,7 @@ enum Layer {
 }
 
 fn compare(case: &Value, device: &Device) -> Outcome<Worst> {
-    let mut layer = Layer::new(case, device)?.with_params(&case["params"]);
+    let mut layer = Tested::new(case, device)?.with_params(&case["params"]);
     let mut worst = Worst::new();
     for step in case["steps"].as_array().ok_or("no steps")? {
         layer = match step["mode"].as_str() {
@@ -122,7 +123,7 @@ fn error_over(ours: &[f64], reference: &[f64], tolerance: f64) -> Outcome<f64> {
     }))
 }
 
-impl Layer {
+impl Tested {
     fn new(case: &Value, device: &Device) -> Outcome<Self> {
         let config = &case["config"];
         let count = |key: &str| {

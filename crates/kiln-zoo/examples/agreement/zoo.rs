@@ -235,7 +235,7 @@ fn stages_that_differ(
         if errors
             .iter()
             .zip(STAGE_TOLERANCE)
-            .any(|(error, allowed)| !(*error <= allowed))
+            .any(|(error, allowed)| error.is_nan() || *error > allowed)
         {
             wrong.push(format!(
                 "{name}: |mean| {mean:.6e}, expected {theirs:.6e}; first values off by {:.1e} of it",
@@ -343,7 +343,10 @@ fn relative(what: String, compared: &[(&str, f64, f64)], tolerance: f64) -> Chec
         }),
         detail: compared
             .iter()
-            .filter(|&&(_, ours, theirs)| !(ratio(ours, theirs) <= 1.0))
+            .filter(|&&(_, ours, theirs)| {
+                let ratio = ratio(ours, theirs);
+                ratio.is_nan() || ratio > 1.0
+            })
             .map(|(name, ours, theirs)| format!("{name}: {ours:.8e}, expected {theirs:.8e}"))
             .collect(),
     }
