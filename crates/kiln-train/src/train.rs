@@ -158,6 +158,7 @@ pub struct EpochReport {
 /// match Trainer::new(recipe, device).run()? {
 ///     Outcome::Finished(summary) => println!("{:.2} %", summary.test_accuracy * 100.0),
 ///     Outcome::Stopped { run, .. } => println!("continue with --resume {}", run.display()),
+///     Outcome::Untested { run } => println!("trained: {}", run.display()),
 /// }
 /// # Ok::<(), kiln_train::TrainError>(())
 /// ```

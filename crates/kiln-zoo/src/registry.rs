@@ -273,7 +273,7 @@ fn examples(task: Task) -> &'static str {
 /// let error = kiln_zoo::create("resnet19", &Default::default(), &device).unwrap_err();
 /// assert_eq!(
 ///     error.to_string(),
-///     "no model is named 'resnet19'; did you mean 'resnet18', 'resnet34' or 'resnet50'? (`kiln models` lists all)",
+///     "no model is named 'resnet19'; did you mean 'resnet18', 'resnet101' or 'resnet152'? (`kiln models` lists all)",
 /// );
 /// ```
 pub fn create(name: &str, settings: &Settings, device: &Device) -> Result<Classifier, ZooError> {
