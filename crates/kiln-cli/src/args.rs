@@ -332,7 +332,7 @@ pub struct FetchModel {
     /// Put the file into this folder [default: models in Kiln's cache]
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
-    /// Fetch from this address instead of https://download.pytorch.org/models
+    /// Fetch from this address instead of download.pytorch.org/models
     #[arg(long, value_name = "URL")]
     pub mirror: Option<String>,
     /// Print the result as one JSON object

@@ -1,6 +1,6 @@
 //! The devices that Kiln's numeric tests run on: every backend compiled into the test build.
 //!
-//! A new backend is one line in [`device`].
+//! A new backend is one line in `device`.
 
 pub mod formula;
 
