@@ -9,6 +9,7 @@ mod state;
 
 use burn::optim::{LearningRate, ModuleOptimizer, Optimizer};
 use burn::tensor::{Device, Tensor};
+use kiln_kernels::{AdamStep, adam};
 
 use crate::recipe::{OptimizerName, OptimizerRecipe};
 use state::State;
@@ -131,30 +132,26 @@ impl Optimizer for Adam {
         state: Option<State<D>>,
     ) -> (Tensor<D>, Option<State<D>>) {
         let [beta1, beta2] = self.betas;
-        let (tensor, grad) = match self.decay {
-            Decay::L2(decay) => {
-                let grad = l2(grad, &tensor, decay);
-                (tensor, grad)
-            }
-            Decay::Decoupled(0.0) => (tensor, grad),
-            Decay::Decoupled(decay) => (tensor * (1.0 - lr * decay), grad),
+        let (steps, moments) = match State::place(state, &tensor) {
+            None => (1, None),
+            Some((steps, moments)) => (steps + 1, Some(moments)),
         };
-        let mean = grad.clone() * (1.0 - beta1);
-        let square = grad.square() * (1.0 - beta2);
-        let (steps, mean, square) = match State::place(state, &tensor) {
-            None => (1, mean, square),
-            Some((steps, [old_mean, old_square])) => (
-                steps + 1,
-                old_mean * beta1 + mean,
-                old_square * beta2 + square,
-            ),
+        let (l2, keep) = match self.decay {
+            Decay::L2(decay) => (decay, 1.0),
+            Decay::Decoupled(decay) => (0.0, 1.0 - lr * decay),
         };
-        let correction = |beta: f64| 1.0 - beta.powf(steps as f64);
-        let (step, root) = (lr / correction(beta1), correction(beta2).sqrt());
         // lr / c1 · m / (sqrt(v) / root + eps), with the scalars gathered.
-        let denominator = square.clone().sqrt() + self.eps * root;
-        let update = mean.clone() / denominator * (step * root);
-        (tensor - update, Some(State::new(steps, [mean, square])))
+        let correction = |beta: f64| 1.0 - beta.powf(steps as f64);
+        let root = correction(beta2).sqrt();
+        let step = AdamStep {
+            betas: self.betas,
+            size: lr / correction(beta1) * root,
+            eps: self.eps * root,
+            l2,
+            keep,
+        };
+        let (tensor, moments) = adam(tensor, grad, moments, step);
+        (tensor, Some(State::new(steps, moments)))
     }
 
     fn to_device<const D: usize>(state: State<D>, device: &Device) -> State<D> {

@@ -60,7 +60,7 @@ impl Activation {
     /// The function's value at every element.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         match *self {
-            Self::Relu => activation::relu(x),
+            Self::Relu => kiln_kernels::relu(x),
             Self::LeakyRelu { slope } => activation::leaky_relu(x, slope),
             Self::Elu => activation::elu(x, 1.0),
             Self::Gelu => activation::gelu(x),

@@ -10,7 +10,7 @@ use kiln_norm::{Norm, NormError, NormLayer};
 
 use crate::checkpoint::{Segment, Segmented};
 use crate::layers::{Builder, Init, Numbered, avg_pool_2, dropout, folded, stem_pool};
-use crate::pass::{Forward, Pass};
+use crate::pass::{Forward, Pass, convolve};
 use crate::{Activation, Stem};
 
 /// Layers whose activations are kept at the same time where memory is saved.
@@ -389,7 +389,7 @@ impl Segmented for DenseNet {
 
 impl Segmented for CifarDenseNet {
     fn segments(&self) -> Vec<Segment<'_>> {
-        let mut segments: Vec<Segment> = vec![Box::new(|x| self.conv1.forward(x))];
+        let mut segments: Vec<Segment> = vec![Box::new(|x| convolve(&self.conv1, x))];
         for (i, block) in self.blocks().into_iter().enumerate() {
             for units in block.chunks(LAYERS) {
                 let part = |x| dense_block(&mut Forward, "", 0, units, x, DenseUnit::pass);

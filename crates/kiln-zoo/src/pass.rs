@@ -12,6 +12,8 @@ use burn::nn::conv::{Conv2d, ConvTranspose2d};
 use burn::nn::pool::{AvgPool2d, MaxPool2d};
 use burn::nn::{Dropout, Linear, PaddingConfig2d};
 use burn::tensor::Tensor;
+use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
+use kiln_kernels::{conv2d, max_pool2d};
 use kiln_norm::NormLayer;
 
 use crate::params::num_params;
@@ -111,7 +113,7 @@ pub trait Pass {
         self.layer(
             layer,
             x,
-            |x| conv.forward(x),
+            |x| convolve(conv, x),
             |[batch, _, height, width]| {
                 let [h, w] = windows(
                     [height, width],
@@ -189,7 +191,7 @@ pub trait Pass {
         self.layer(
             layer,
             x,
-            |x| pool.forward(x),
+            |x| pool_max(pool, x),
             |[batch, channels, height, width]| {
                 let size = [height, width];
                 let [h, w] = windows(
@@ -329,6 +331,37 @@ impl<'a> Layer<'a> {
     /// One that has no name either.
     pub fn unnamed() -> Self {
         Self::named("")
+    }
+}
+
+/// The layer's own forward pass, by the kernels of kiln-kernels where the backend has them.
+pub(crate) fn convolve(conv: &Conv2d, x: Tensor<4>) -> Tensor<4> {
+    let Some(padding) = pairs(&conv.padding) else {
+        return conv.forward(x);
+    };
+    let options = ConvOptions::new_with_padding(conv.stride, padding, conv.dilation, conv.groups);
+    let bias = conv.bias.as_ref().map(|bias| bias.val());
+    conv2d(x, conv.weight.val(), bias, options)
+}
+
+fn pool_max(pool: &MaxPool2d, x: Tensor<4>) -> Tensor<4> {
+    let Some(padding) = pairs(&pool.padding) else {
+        return pool.forward(x);
+    };
+    let options = MaxPoolOptions::new(pool.kernel_size)
+        .with_stride(pool.stride)
+        .with_padding_pairs(padding)
+        .with_dilation(pool.dilation)
+        .with_ceil_mode(pool.ceil_mode);
+    max_pool2d(x, options)
+}
+
+/// What is added before and after each axis; none if that depends on the image, which no network of the zoo has.
+fn pairs(padding: &PaddingConfig2d) -> Option<[(usize, usize); 2]> {
+    match *padding {
+        PaddingConfig2d::Valid => Some([(0, 0), (0, 0)]),
+        PaddingConfig2d::Explicit(top, left, bottom, right) => Some([(top, bottom), (left, right)]),
+        PaddingConfig2d::Same => None,
     }
 }
 

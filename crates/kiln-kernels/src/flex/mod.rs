@@ -1,6 +1,7 @@
-//! Normalization for Burn's CPU backend.
+//! Kernels for Burn's CPU backend: normalization here, convolution in `conv`, pooling and ReLU in `pool`, optimizers in
+//! `optim`.
 //!
-//! What costs time here is memory, so the schedules are made for the caches:
+//! What costs time in normalization is memory, so the schedules are made for the caches:
 //!
 //! - statistics are taken in blocks of 4,096 elements: the block's mean, then, while it is in the first-level cache, the
 //!   squares around that mean; blocks are merged in `f64` (Chan, Golub and LeVeque). That is one read of memory, as
@@ -16,17 +17,24 @@
 //! time for AVX2 and chooses at run time.
 
 mod channels;
+mod conv;
+mod optim;
+mod pool;
 mod rows;
 mod simd;
 
 use burn::backend::{Flex, TensorMetadata};
+use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, FloatDType, Shape};
 use burn_backend::Bytes;
 use burn_backend::ops::FloatTensorOps;
 use burn_flex::{FlexTensor, Layout};
 
+use crate::cnn::{CnnOps, PoolSpec};
 use crate::norm::{Affine, ChannelSpec, NormOps, RowSpec, plain};
 use simd::Stats;
+
+pub(crate) use optim::adam;
 
 type Outputs = (FlexTensor, FlexTensor, FlexTensor, FlexTensor);
 
@@ -126,6 +134,97 @@ impl NormOps for Flex {
         let y = channels::affine(floats(&x), mean, scale, shift, spec);
         like(tensor(y, shape), dtype)
     }
+}
+
+/// Only `f32`, and convolutions of one group, come here.
+impl CnnOps for Flex {
+    fn fused_conv2d(x: FlexTensor, weights: Affine<Self>, options: ConvOptions<2>) -> FlexTensor {
+        let (x, weights) = (single(x), singles(weights));
+        let (Some(weight), bias) = slices(&weights) else {
+            panic!("a convolution has a weight");
+        };
+        let geometry = match &weights {
+            Affine::Weight(w) | Affine::Full(w, _) => sizes(&x, w, &options),
+            Affine::None => unreachable!("checked above"),
+        };
+        let y = conv::forward(floats(&x), weight, bias, geometry);
+        tensor(y, Shape::from(geometry.output_shape()))
+    }
+
+    fn fused_conv2d_x_backward(
+        x: FlexTensor,
+        weight: FlexTensor,
+        grad: FlexTensor,
+        options: ConvOptions<2>,
+    ) -> FlexTensor {
+        let geometry = sizes(&x, &weight, &options);
+        let (weight, grad) = (single(weight), single(grad));
+        let dx = conv::x_backward(floats(&grad), floats(&weight), geometry);
+        tensor(dx, x.shape())
+    }
+
+    fn fused_conv2d_weight_backward(
+        x: FlexTensor,
+        weight: FlexTensor,
+        grad: FlexTensor,
+        options: ConvOptions<2>,
+    ) -> FlexTensor {
+        let geometry = sizes(&x, &weight, &options);
+        let (x, grad) = (single(x), single(grad));
+        let dweight = conv::weight_backward(floats(&grad), floats(&x), geometry);
+        tensor(dweight, weight.shape())
+    }
+
+    fn fused_conv2d_bias_backward(
+        _x: FlexTensor,
+        bias: FlexTensor,
+        grad: FlexTensor,
+    ) -> FlexTensor {
+        let [batch, channels] = [grad.shape()[0], grad.shape()[1]];
+        let dbias = conv::bias_backward(floats(&single(grad)), batch, channels);
+        tensor(dbias, bias.shape())
+    }
+
+    fn fused_max_pool2d(x: FlexTensor, spec: PoolSpec) -> FlexTensor {
+        let planes = planes(&x, spec);
+        let [batch, channels, _, _] = x.shape().dims();
+        let [height, width] = planes.out();
+        let y = pool::max_pool(floats(&single(x)), planes);
+        tensor(y, Shape::from([batch, channels, height, width]))
+    }
+
+    fn fused_max_pool2d_backward(x: FlexTensor, grad: FlexTensor, spec: PoolSpec) -> FlexTensor {
+        let (planes, shape) = (planes(&x, spec), x.shape());
+        let (x, grad) = (single(x), single(grad));
+        tensor(
+            pool::max_pool_backward(floats(&x), floats(&grad), planes),
+            shape,
+        )
+    }
+
+    fn fused_relu(x: FlexTensor) -> FlexTensor {
+        let mut x = single(x);
+        if x.is_unique() {
+            pool::relu_over(x.storage_mut::<f32>());
+            return x;
+        }
+        tensor(pool::relu(floats(&x)), x.shape())
+    }
+
+    fn fused_relu_backward(output: FlexTensor, grad: FlexTensor) -> FlexTensor {
+        let (output, mut grad) = (single(output), single(grad));
+        pool::relu_backward(floats(&output), grad.storage_mut::<f32>());
+        grad
+    }
+}
+
+fn planes(x: &FlexTensor, spec: PoolSpec) -> pool::Planes {
+    let [_, _, height, width] = x.shape().dims();
+    pool::Planes::of([height, width], spec)
+}
+
+fn sizes(x: &FlexTensor, weight: &FlexTensor, options: &ConvOptions<2>) -> conv::Geometry {
+    conv::Geometry::of(x.shape().as_slice(), weight.shape().as_slice(), options)
 }
 
 /// The tensor as contiguous `f32` that fill their storage. A tensor that is so already keeps its only handle.

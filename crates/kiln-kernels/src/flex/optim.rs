@@ -1,0 +1,99 @@
+//! A step of Adam over the values of one parameter.
+
+use burn::backend::{Flex, TensorMetadata};
+use burn::tensor::{DType, Tensor};
+use burn_flex::FlexTensor;
+use rayon::prelude::*;
+
+use super::simd::vectorized;
+use crate::optim::AdamStep;
+
+/// Values that a thread takes at once: with both moments and the gradient they fit the second cache.
+const CHUNK: usize = 1 << 14;
+
+type Given<const D: usize> = (Tensor<D>, Tensor<D>, Option<[Tensor<D>; 2]>);
+type Done<const D: usize> = (Tensor<D>, [Tensor<D>; 2]);
+
+/// What was given comes back unless all are f32 tensors of this backend.
+pub(crate) fn adam<const D: usize>(
+    weight: Tensor<D>,
+    grad: Tensor<D>,
+    moments: Option<[Tensor<D>; 2]>,
+    step: AdamStep,
+) -> Result<Done<D>, Given<D>> {
+    let all = [&weight, &grad].into_iter().chain(moments.iter().flatten());
+    let ours = |tensor: &Tensor<D>| {
+        tensor.dtype() == DType::F32 && tensor.clone().try_into_primitive::<Flex>().is_ok()
+    };
+    if !all.into_iter().all(ours) {
+        return Err((weight, grad, moments));
+    }
+    let own = |tensor: Tensor<D>| -> FlexTensor {
+        let tensor = tensor.try_into_primitive::<Flex>();
+        tensor.expect("checked above").to_contiguous()
+    };
+    let (mut weight, grad) = (own(weight), own(grad));
+    let first = moments.is_none();
+    let [mut mean, mut square] = match moments {
+        Some(moments) => moments.map(own),
+        None => [(); 2].map(|()| {
+            let zeros = vec![0.0f32; weight.shape().num_elements()];
+            super::tensor(zeros, weight.shape())
+        }),
+    };
+    // In place if nothing else holds a tensor, otherwise in a copy.
+    let parts = weight
+        .storage_mut::<f32>()
+        .par_chunks_mut(CHUNK)
+        .zip(grad.storage::<f32>().par_chunks(CHUNK))
+        .zip(mean.storage_mut::<f32>().par_chunks_mut(CHUNK))
+        .zip(square.storage_mut::<f32>().par_chunks_mut(CHUNK));
+    let numbers = Numbers::of(step, first);
+    parts.for_each(|(((weight, grad), mean), square)| {
+        vectorized(|| {
+            let values = weight.iter_mut().zip(grad).zip(mean).zip(square);
+            values.for_each(|(((weight, grad), mean), square)| {
+                numbers.apply(weight, *grad, mean, square)
+            });
+        })
+    });
+    let wrap = |tensor| Tensor::from_primitive::<Flex>(tensor);
+    Ok((wrap(weight), [wrap(mean), wrap(square)]))
+}
+
+#[derive(Clone, Copy)]
+struct Numbers {
+    keep_mean: f32,
+    new_mean: f32,
+    keep_square: f32,
+    new_square: f32,
+    size: f32,
+    eps: f32,
+    l2: f32,
+    keep: f32,
+}
+
+impl Numbers {
+    fn of(step: AdamStep, first: bool) -> Self {
+        let [beta1, beta2] = step.betas;
+        let old = |beta: f64| if first { 0.0 } else { beta as f32 };
+        Self {
+            keep_mean: old(beta1),
+            new_mean: (1.0 - beta1) as f32,
+            keep_square: old(beta2),
+            new_square: (1.0 - beta2) as f32,
+            size: step.size as f32,
+            eps: step.eps as f32,
+            l2: step.l2 as f32,
+            keep: step.keep as f32,
+        }
+    }
+
+    #[inline(always)]
+    fn apply(&self, weight: &mut f32, grad: f32, mean: &mut f32, square: &mut f32) {
+        let grad = grad + self.l2 * *weight;
+        *mean = *mean * self.keep_mean + grad * self.new_mean;
+        *square = *square * self.keep_square + grad * grad * self.new_square;
+        *weight = *weight * self.keep - *mean / (square.sqrt() + self.eps) * self.size;
+    }
+}
