@@ -213,12 +213,14 @@ impl Geometry {
                         };
                         match stride {
                             1 => {
-                                let to = &mut to[from..from + line.len()];
-                                to.iter_mut().zip(line).for_each(|(to, &v)| *to += v);
+                                for (to, &v) in to[from..].iter_mut().zip(line) {
+                                    *to += v;
+                                }
                             }
                             _ => {
-                                let to = to[from..].iter_mut().step_by(stride);
-                                to.zip(line).for_each(|(to, &v)| *to += v);
+                                for (to, &v) in to[from..].iter_mut().step_by(stride).zip(line) {
+                                    *to += v;
+                                }
                             }
                         }
                     }

@@ -50,12 +50,7 @@ pub(crate) fn adam<const D: usize>(
         .zip(square.storage_mut::<f32>().par_chunks_mut(CHUNK));
     let numbers = Numbers::of(step, first);
     parts.for_each(|(((weight, grad), mean), square)| {
-        vectorized(|| {
-            let values = weight.iter_mut().zip(grad).zip(mean).zip(square);
-            values.for_each(|(((weight, grad), mean), square)| {
-                numbers.apply(weight, *grad, mean, square)
-            });
-        })
+        vectorized(|| numbers.apply(weight, grad, mean, square))
     });
     let wrap = |tensor| Tensor::from_primitive::<Flex>(tensor);
     Ok((wrap(weight), [wrap(mean), wrap(square)]))
@@ -90,10 +85,16 @@ impl Numbers {
     }
 
     #[inline(always)]
-    fn apply(&self, weight: &mut f32, grad: f32, mean: &mut f32, square: &mut f32) {
-        let grad = grad + self.l2 * *weight;
-        *mean = *mean * self.keep_mean + grad * self.new_mean;
-        *square = *square * self.keep_square + grad * grad * self.new_square;
-        *weight = *weight * self.keep - *mean / (square.sqrt() + self.eps) * self.size;
+    fn apply(&self, weight: &mut [f32], grad: &[f32], mean: &mut [f32], square: &mut [f32]) {
+        let len = weight.len();
+        // Slices of one length: no bounds are checked in the loop, which becomes vector instructions.
+        let (grad, mean, square) = (&grad[..len], &mut mean[..len], &mut square[..len]);
+        for i in 0..len {
+            let g = grad[i] + self.l2 * weight[i];
+            mean[i] = mean[i] * self.keep_mean + g * self.new_mean;
+            square[i] = square[i] * self.keep_square + g * g * self.new_square;
+            let update = mean[i] / (square[i].sqrt() + self.eps) * self.size;
+            weight[i] = weight[i] * self.keep - update;
+        }
     }
 }
