@@ -1,11 +1,12 @@
 """Gradient clipping in Kiln, in Burn and in PyTorch, in one run.
 
     cargo build --release -p kiln-clip --example clip_speed
-    python benches/clipping.py [--device flex] [--rounds 5] [--program PATH]
+    python benches/clipping.py [--rounds 5] [--program PATH] [--device D --torch-device cuda]
 
 For ResNet-50's parameters and for 2,000 of 64 values each: `kiln_clip::clip_grad_norm`, Burn's clipping of each parameter by
 itself, and `torch.nn.utils.clip_grad_norm_` with and without `foreach`. Programs run in turns, `--rounds` times each; the
-median of the rounds' medians is compared, and the best of all, which other programs on the machine disturb least. PyTorch uses as many threads as Kiln sees processors.
+median of the rounds' medians is compared, and the best of all, which other programs on the machine disturb least.
+PyTorch uses as many threads as Kiln sees processors.
 """
 import argparse
 import json
@@ -38,14 +39,17 @@ def resnet50():
     return shapes
 
 
-def torch_ms(shapes, foreach, repeats):
-    parameters = [torch.nn.Parameter(torch.zeros(shape)) for shape in shapes]
+def torch_ms(shapes, foreach, repeats, device):
+    parameters = [torch.nn.Parameter(torch.zeros(shape, device=device)) for shape in shapes]
+    wait = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
     for parameter in parameters:
         parameter.grad = torch.randn_like(parameter)
     times = []
     for _ in range(repeats + 3):
+        wait()
         start = time.perf_counter()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0, foreach=foreach)
+        wait()
         times.append((time.perf_counter() - start) * 1e3)
     return statistics.median(times[3:]), min(times[3:])
 
@@ -53,6 +57,7 @@ def torch_ms(shapes, foreach, repeats):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="flex")
+    parser.add_argument("--torch-device", default="cpu")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=30)
     target = os.environ.get("CARGO_TARGET_DIR", "target")
@@ -67,8 +72,8 @@ def main():
         kiln = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         for name, shapes in cases.items():
             entry = kiln[name]
-            entry["foreach_ms"], entry["foreach_best_ms"] = torch_ms(shapes, True, args.repeats)
-            entry["loop_ms"], entry["loop_best_ms"] = torch_ms(shapes, False, args.repeats)
+            entry["foreach_ms"], entry["foreach_best_ms"] = torch_ms(shapes, True, args.repeats, args.torch_device)
+            entry["loop_ms"], entry["loop_best_ms"] = torch_ms(shapes, False, args.repeats, args.torch_device)
         for name in rounds:
             rounds[name].append(kiln[name])
 

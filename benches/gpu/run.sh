@@ -1,40 +1,60 @@
 #!/usr/bin/env bash
 # Runs on the machine with the card, in the unpacked folder of pack.sh: ./run.sh [OUT_DIR]
-# Correctness first, then speed beside the PyTorch that is installed there. Writes OUT_DIR/results.md, and every
-# program's output beside it. With DEVICE=flex it runs the CPU path, for a machine without a card.
+#
+# Correctness first, then training, then speed beside the PyTorch that is installed there. Writes OUT_DIR/results.md,
+# and every program's output beside it. PARTS chooses among tests, agreement, train, step, layers (all by default), so
+# that a machine that is lent for minutes can be used in several calls; results are added to what is there.
+# DEVICE=flex runs the CPU path, for a machine without a card.
 set -uo pipefail
 cd "$(dirname "$0")"
 out="${1:-results}"
 device="${DEVICE:-auto}"
 sizes="${BATCHES:-64 512 4096}"
 limit="${LIMIT:-240}"
+parts="${PARTS:-tests agreement train step layers}"
 mkdir -p "$out"
 for deb in deb/*.deb; do [ -e "$deb" ] && dpkg -x "$deb" / && ldconfig; done 2>/dev/null
 chmod +x bin/* tests/*
 export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/tmp}" KILN_DATA_DIR="$PWD/cache"
+# The tests' own choice of a device; any real GPU is `wgpu` to them.
+[ "$device" = flex ] && export KILN_TEST_DEVICES=flex || export KILN_TEST_DEVICES=wgpu
 
-{
-    echo "# Kiln on $(date -u +%F), commit $(cat commit)"
-    echo
-    nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null || echo "no NVIDIA card"
-    echo '```'
-    bin/kiln devices
-    echo '```'
-} >"$out/results.md" 2>"$out/devices.log"
+say() { echo "$@" >>"$out/results.md"; }
+has() { [[ " $parts " == *" $1 "* ]]; }
+fenced() { say "\`\`\`"; "$@" >>"$out/results.md" 2>>"$out/speed.log"; say "\`\`\`"; }
 
-echo "## Correctness" >>"$out/results.md"
-for test in tests/*; do
-    name=$(basename "$test")
-    if timeout "$limit" "$test" --test-threads=1 >"$out/$name.log" 2>&1; then
-        echo "- $name: $(grep -o '[0-9]* passed' "$out/$name.log" | head -1)" >>"$out/results.md"
+if [ ! -e "$out/results.md" ]; then
+    say "# Kiln on $(date -u +%F), commit $(cat commit)"
+    say ""
+    say "$(nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null || echo "no NVIDIA card")"
+    say '```'
+    bin/kiln devices >>"$out/results.md" 2>"$out/devices.log"
+    say '```'
+fi
+
+check() { # name, log, command...
+    local name=$1 log="$out/$2"
+    shift 2
+    if timeout "$limit" "$@" >"$log" 2>&1; then
+        say "- $name: $(grep -oE '[0-9]+ passed|[0-9]+ of [0-9]+[^,]*|worst.*' "$log" | tail -1)"
     else
-        echo "- $name: **failed**, see $name.log" >>"$out/results.md"
+        say "- $name: **failed**, see $(basename "$log")"
     fi
-done
+}
+if has tests; then
+    say "## Tests"
+    for test in tests/*; do check "$(basename "$test")" "test-$(basename "$test").log" "$test" --test-threads=1; done
+fi
+if has agreement; then
+    say "## Agreement with PyTorch"
+    check "normalization" agreement-norm.log bin/agreement-kiln-norm golden/kiln-norm/*.json --device "$device"
+    check "clipping" agreement-clip.log bin/agreement-kiln-clip golden/kiln-clip/clipping.json --device "$device"
+    check "scaling" agreement-data.log bin/agreement-kiln-data golden/kiln-data/scaling.json --device "$device"
+    # Every network of the reference files; the others there are tables.
+    check "zoo" agreement-zoo.log bin/agreement-kiln-zoo \
+        $(ls golden/kiln-zoo/*.json | grep -vE 'macs|counts|state_dicts') --device "$device"
+fi
 
-echo "## Training" >>"$out/results.md"
-echo "| data | batch | test accuracy | images/s | seconds |" >>"$out/results.md"
-echo "|---|---|---|---|---|" >>"$out/results.md"
 train() { # data, batch, further arguments
     local data=$1 batch=$2
     shift 2
@@ -48,25 +68,44 @@ s = json.load(open(file))
 print(f"| {data} | {batch} | {s['test_accuracy']:.2%} | {s['samples_per_second']:.0f} | {s['train_seconds']:.1f} |")
 PY
     else
-        echo "| $data | $batch | failed, see $(basename "$file").log | | |" >>"$out/results.md"
+        say "| $data | $batch | failed, see $(basename "$file").log | | |"
     fi
     rm -rf "$file-run"
 }
-for batch in $sizes; do
-    [ -d mnist ] && train mnist "$batch" --data mnist --data-dir mnist
-    train digits "$batch" --data digits
-done
+if has train; then
+    say "## Training"
+    say "| data | batch | test accuracy | images/s | seconds |"
+    say "|---|---|---|---|---|"
+    for batch in $sizes; do
+        [ -d mnist ] && train mnist "$batch" --data mnist --data-dir mnist
+        train digits "$batch" --data digits
+    done
+fi
 
-echo "## A training step beside PyTorch" >>"$out/results.md"
 torch_device=$(python3 -c 'import torch; print("cuda" if torch.cuda.is_available() else "cpu")' 2>/dev/null || echo none)
-echo '```' >>"$out/results.md"
-for batch in $sizes; do
+beside() { # script, arguments...
+    local script=$1
+    shift
+    timeout "$limit" python3 "bin/$script.py" --program "bin/$program" --device "$device" --torch-device "$torch_device" "$@"
+}
+if has step; then
+    say "## A training step beside PyTorch"
+    for batch in $sizes; do
+        if [ "$torch_device" = none ]; then
+            fenced bin/train_step --device "$device" --batch "$batch"
+        else
+            program=train_step fenced beside train_step --batch "$batch" --rounds 3
+        fi
+    done
+fi
+if has layers; then
     if [ "$torch_device" = none ]; then
-        bin/train_step --device "$device" --batch "$batch" >>"$out/results.md" 2>"$out/step-$batch.log"
+        say "PyTorch is not installed: layers were not compared."
     else
-        timeout "$limit" python3 train_step.py --program bin/train_step --device "$device" --torch-device "$torch_device" \
-            --batch "$batch" --rounds 3 >>"$out/results.md" 2>"$out/step-$batch.log"
+        say "## Layers, clipping and networks beside PyTorch"
+        program=norm_step fenced beside norms --seconds 0.3 --rounds 2
+        program=clip_speed fenced beside clipping --rounds 3
+        program=zoo_speed fenced beside zoo --steps 5 --nets golden/kiln-zoo
     fi
-done
-echo '```' >>"$out/results.md"
+fi
 cat "$out/results.md"

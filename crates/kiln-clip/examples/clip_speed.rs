@@ -30,6 +30,10 @@ enum Parameter {
 
 type Net = Vec<Parameter>;
 
+/// The allocator of the `kiln` program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (mut device, mut repeats) = (String::from("flex"), 30);
     let mut args = std::env::args().skip(1);

@@ -14,6 +14,10 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Distribution, Tensor};
 use kiln_zoo::{Settings, ZooError, create, create_segmenter};
 
+/// The allocator of the `kiln` program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (mut name, mut mode, mut device) = (
         String::from("resnet18"),

@@ -8,22 +8,16 @@
 //! training, with the statistics of the input) and of `both`: forward and backward of `layer(x).sum()` with
 //! gradients for input and parameters. `copy` is a plain copy of the input. The device is synchronized around every run.
 
+mod layers;
+
 use std::time::Instant;
 
-use burn::nn;
 use burn::tensor::{Device, Distribution, Tensor};
-use kiln_norm::{
-    BatchNormConfig, GroupNormConfig, InstanceNormConfig, LayerNormConfig, RmsNormConfig,
-};
+use layers::{Layer, Visitor};
 
 /// The allocator of the `kiln` program.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-const IMAGES: [[usize; 4]; 3] = [[64, 64, 56, 56], [32, 256, 14, 14], [1, 32, 512, 512]];
-const TOKENS: [[usize; 3]; 2] = [[16, 512, 768], [8, 1024, 4096]];
-const GROUPS: usize = 32;
-const GROUPS_OF_FEW: usize = 8;
 
 struct Bench {
     device: Device,
@@ -44,80 +38,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     let device = kiln::device::select(&name)?.device;
-    let bench = Bench {
+    let mut bench = Bench {
         device,
         seconds,
         only,
     };
-    for shape in IMAGES {
-        let [_, c, _, _] = shape;
-        let groups = if c % GROUPS == 0 && c > GROUPS {
-            GROUPS
-        } else {
-            GROUPS_OF_FEW
-        };
-        bench.run("BatchNorm", shape, &|device, kiln| match kiln {
-            true => {
-                let layer = BatchNormConfig::new(c).init(device);
-                Box::new(move |x| layer.forward(x))
-            }
-            false => {
-                let layer = nn::BatchNormConfig::new(c).init(device);
-                Box::new(move |x| layer.forward(x))
-            }
-        });
-        bench.run("GroupNorm", shape, &|device, kiln| match kiln {
-            true => {
-                let layer = GroupNormConfig::new(groups, c).init(device);
-                Box::new(move |x| layer.forward(x))
-            }
-            false => {
-                let layer = nn::GroupNormConfig::new(groups, c).init(device);
-                Box::new(move |x| layer.forward(x))
-            }
-        });
-        bench.run("InstanceNorm", shape, &|device, kiln| match kiln {
-            true => {
-                let layer = InstanceNormConfig::new(c).with_affine(true).init(device);
-                Box::new(move |x| layer.forward(x))
-            }
-            false => {
-                let layer = nn::InstanceNormConfig::new(c).init(device);
-                Box::new(move |x| layer.forward(x))
-            }
-        });
-    }
-    for shape in TOKENS {
-        let [_, _, len] = shape;
-        bench.run("LayerNorm", shape, &|device, kiln| match kiln {
-            true => {
-                let layer = LayerNormConfig::new(len).init(device);
-                Box::new(move |x| layer.forward(x))
-            }
-            false => {
-                let layer = nn::LayerNormConfig::new(len).init(device);
-                Box::new(move |x| layer.forward(x))
-            }
-        });
-        bench.run("RMSNorm", shape, &|device, kiln| match kiln {
-            true => {
-                let layer = RmsNormConfig::new(len).init(device);
-                Box::new(move |x| layer.forward(x))
-            }
-            false => {
-                let layer = nn::RmsNormConfig::new(len).init(device);
-                Box::new(move |x| layer.forward(x))
-            }
-        });
-    }
+    layers::visit(&mut bench);
     Ok(())
 }
 
-type Layer<const D: usize> = Box<dyn Fn(Tensor<D>) -> Tensor<D>>;
-
-impl Bench {
-    fn run<const D: usize>(
-        &self,
+impl Visitor for Bench {
+    fn visit<const D: usize>(
+        &mut self,
         layer: &str,
         shape: [usize; D],
         make: &dyn Fn(&Device, bool) -> Layer<D>,
@@ -147,7 +79,9 @@ impl Bench {
             );
         }
     }
+}
 
+impl Bench {
     /// Milliseconds.
     fn median(&self, mut run: impl FnMut()) -> f64 {
         let mut times = Vec::new();
