@@ -14,11 +14,24 @@ use clap::Parser;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    keep_memory();
     quiet_graphics_drivers();
     let args = args::Args::parse();
     match commands::run(args.command) {
         Ok(code) => code,
         Err(error) => output::fail(&*error),
+    }
+}
+
+/// Tells the allocator to keep what a step has freed for the next one; it would give back large blocks after some
+/// milliseconds, and every step would fault them in again. `MIMALLOC_PURGE_DELAY` in the environment says otherwise.
+#[allow(unsafe_code)]
+fn keep_memory() {
+    /// `mi_option_purge_delay` of mimalloc.h, which the bindings leave out.
+    const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+    if std::env::var_os("MIMALLOC_PURGE_DELAY").is_none() {
+        // SAFETY: the option exists, and the program has a single thread at this point.
+        unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) };
     }
 }
 

@@ -401,6 +401,64 @@ fn a_place_that_cannot_be_written_is_an_error_that_names_it() {
     fails(&output, "cannot create /dev/null");
 }
 
+/// Runs a shell script in which `$disk` is an empty file system with these mount options and `$kiln` the program; None
+/// where a user may not mount one.
+#[cfg(target_os = "linux")]
+fn on_a_disk(sandbox: &Sandbox, options: &str, script: &str) -> Option<std::process::Output> {
+    let disk = sandbox.path("disk");
+    std::fs::create_dir_all(&disk).unwrap();
+    let script = format!("mount -t tmpfs -o {options} none \"$disk\" || exit 77; {script}");
+    let program = env!("CARGO_BIN_EXE_kiln");
+    let mut command = Command::new("unshare");
+    command.args(["-rm", "sh", "-c", &script]);
+    command.env("disk", disk).env("kiln", program);
+    command.env("KILN_DATA_DIR", sandbox.path("cache"));
+    let output = command.stdin(Stdio::null()).output().ok()?;
+    let denied = output.status.code() == Some(77) || stderr(&output).contains("unshare failed");
+    if denied {
+        eprintln!("skipped: {}", stderr(&output));
+    }
+    (!denied).then_some(output)
+}
+
+#[cfg(target_os = "linux")]
+const SMALL_RUN: &str = "\"$kiln\" train --data digits --device flex --epochs 2 --batch-size 32 --progress none \
+    --set data.train_len=270 --set data.test_len=60 --set 'model.channels=[4, 8]' --set 'model.hidden=[16]' --run-dir \"$disk/run\"";
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_an_error_and_the_run_goes_on_when_there_is_space() {
+    let sandbox = Sandbox::new();
+    let script = format!(
+        "{SMALL_RUN}; echo first $?; mount -o remount,size=50m \"$disk\"; \"$kiln\" train --resume \"$disk/run\" \
+         --progress none && test -s \"$disk/run/model.safetensors\"; echo second $?"
+    );
+    let Some(output) = on_a_disk(&sandbox, "size=100k", &script) else {
+        return;
+    };
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), stderr(&output));
+    assert!(
+        stdout.contains("first 1\n") && stdout.contains("second 0\n"),
+        "{stdout}{stderr}"
+    );
+    assert!(stderr.contains("No space left on device"), "{stderr}");
+    assert!(
+        stderr.contains("cannot write") && !stderr.contains("panicked"),
+        "{stderr}"
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_disk_that_cannot_be_written_is_an_error_before_anything_is_trained() {
+    let sandbox = Sandbox::new();
+    let Some(output) = on_a_disk(&sandbox, "ro", SMALL_RUN) else {
+        return;
+    };
+    fails(&output, "Read-only file system");
+    assert!(stderr(&output).contains("--run-dir"), "{}", stderr(&output));
+}
+
 #[test]
 fn predict_reads_pictures_and_names_those_it_cannot() {
     use kiln::data::info::Picture;
