@@ -37,7 +37,7 @@ pub mod shapes;
 pub use catalog::{DATA_SETS, DataError, DataSet, Load, Loaded, Origin};
 pub use device::{
     Affine, AffineError, Augment, Batch, DeviceDataset, DeviceDatasetError, DeviceLoader,
-    DeviceMasks, MaskBatch, OnDevice, Pick, Sample, holdout,
+    DeviceMasks, MaskBatch, Mixed, OnDevice, Pick, Sample, holdout,
 };
 pub use digits::Digits;
 pub use labeled::{LabeledImages, LabeledImagesError, Split};

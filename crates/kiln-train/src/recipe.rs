@@ -482,6 +482,8 @@ pub struct AugmentRecipe {
     pub vflip: f64,
     /// Side of a square that is blanked, in pixels.
     pub cutout: usize,
+    /// α of the Beta distribution by which images of a batch are mixed in pairs; 0 mixes nothing. For classes only.
+    pub mixup: f64,
 }
 
 impl Recipe {
@@ -500,6 +502,7 @@ impl Recipe {
             hflip: augment.hflip,
             vflip: augment.vflip,
             cutout: augment.cutout,
+            mixup: augment.mixup,
         }
     }
 }

@@ -13,6 +13,7 @@ use burn::train::metric::{
     NumericEntry, SerializedEntry,
 };
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
+use kiln_data::Mixed;
 
 use crate::clipping::{GradSums, Gradients, StepGradients};
 use crate::loader::Input;
@@ -42,6 +43,13 @@ impl Task {
             (Network::Classifier(model), Input::Labels(batch)) => {
                 let logits = model.forward(batch.images);
                 let loss = cross_entropy(logits.clone(), batch.labels.clone());
+                let loss = match batch.mixed {
+                    Some(Mixed { labels, share }) => {
+                        let other = cross_entropy(logits.clone(), labels);
+                        other.clone() + (loss - other) * share
+                    }
+                    None => loss,
+                };
                 (loss, Counted::Labels(logits, batch.labels))
             }
             (Network::Segmenter(model), Input::Masks(batch)) => {

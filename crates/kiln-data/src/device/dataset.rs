@@ -16,6 +16,17 @@ pub struct Batch {
     pub images: Tensor<4>,
     /// Class indices, `[batch]`.
     pub labels: Tensor<1, Int>,
+    /// What else is in the images, if they were [mixed](crate::Augment::mixup).
+    pub mixed: Option<Mixed>,
+}
+
+/// The other half of mixed images: their loss is `share · loss(labels) + (1 - share) · loss(mixed.labels)`.
+#[derive(Clone, Debug)]
+pub struct Mixed {
+    /// Classes of the images that were mixed in, `[batch]`.
+    pub labels: Tensor<1, Int>,
+    /// How much of each image is its own, `[1]`, 0.5 to 1.
+    pub share: Tensor<1>,
 }
 
 /// Why arrays do not form a data set.
@@ -196,11 +207,15 @@ impl DeviceDataset {
             None => images,
         };
         let images = self.normalize.apply(images);
-        let images = match &sample {
-            Some(sample) => sample.cut_out(images),
-            None => images,
+        let (images, mixed) = match &sample {
+            Some(sample) => sample.mix(sample.cut_out(images), &labels),
+            None => (images, None),
         };
-        Batch { images, labels }
+        Batch {
+            images,
+            labels,
+            mixed,
+        }
     }
 }
 
@@ -235,6 +250,10 @@ impl OnDevice for DeviceDataset {
         Batch {
             images: batch.images.autodiff(),
             labels: batch.labels.autodiff(),
+            mixed: batch.mixed.map(|mixed| Mixed {
+                labels: mixed.labels.autodiff(),
+                share: mixed.share.autodiff(),
+            }),
         }
     }
 }

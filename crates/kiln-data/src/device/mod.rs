@@ -11,7 +11,7 @@ mod warp;
 
 pub use affine::{Affine, AffineError};
 pub use augment::{Augment, Sample};
-pub use dataset::{Batch, DeviceDataset, DeviceDatasetError};
+pub use dataset::{Batch, DeviceDataset, DeviceDatasetError, Mixed};
 pub use loader::{DeviceLoader, OnDevice};
 pub use masks::{DeviceMasks, MaskBatch};
 

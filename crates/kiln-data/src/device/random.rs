@@ -38,6 +38,31 @@ impl SplitMix64 {
         (0..6).map(|_| self.symmetric()).sum::<f64>() * std::f64::consts::FRAC_1_SQRT_2
     }
 
+    /// The larger of a number drawn from Beta(α, α), α > 0, and its complement.
+    pub(super) fn larger_share(&mut self, alpha: f64) -> f64 {
+        let [a, b] = [self.ln_gamma_variate(alpha), self.ln_gamma_variate(alpha)];
+        // a / (a + b) from logarithms, since both vanish for a small α.
+        1.0 / (1.0 + (-(a - b).abs()).exp())
+    }
+
+    /// The logarithm of a number from the gamma distribution of shape α
+    /// ([Marsaglia and Tsang 2000](https://doi.org/10.1145/358407.358414)).
+    fn ln_gamma_variate(&mut self, alpha: f64) -> f64 {
+        // 1 - u is not 0.
+        let boost = (1.0 - self.unit()).ln() / alpha;
+        let d = alpha + 1.0 - 1.0 / 3.0;
+        let c = 1.0 / (9.0 * d).sqrt();
+        loop {
+            // Box and Muller: the tails matter here, and a sum of uniforms has none.
+            let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
+            let x = radius * (std::f64::consts::TAU * self.unit()).cos();
+            let v = (1.0 + c * x).powi(3);
+            if v > 0.0 && (1.0 - self.unit()).ln() < 0.5 * x * x + d - d * v + d * v.ln() {
+                return (d * v).ln() + boost;
+            }
+        }
+    }
+
     /// Uniform in `0..bound` without bias ([Lemire 2019](https://doi.org/10.1145/3230636)).
     pub(super) fn below(&mut self, bound: u64) -> u64 {
         let mut product = u128::from(self.next()) * u128::from(bound);
@@ -88,6 +113,25 @@ mod tests {
             counts.values().all(|&n| (850..1150).contains(&n)),
             "{counts:?}"
         );
+    }
+
+    #[test]
+    fn shares_have_the_mean_of_the_larger_half_of_a_beta_distribution() {
+        // E max(x, 1 - x): uniform for α = 1, arcsine for 1/2 (1/2 + 1/π), 1/2 + 3/16 for 2.
+        let means = [
+            (1.0, 0.75),
+            (0.5, 0.5 + std::f64::consts::FRAC_1_PI),
+            (2.0, 0.6875),
+        ];
+        for (alpha, mean) in means {
+            let mut rng = SplitMix64::new(1, 6, 1);
+            let shares: Vec<f64> = (0..20_000).map(|_| rng.larger_share(alpha)).collect();
+            assert!(shares.iter().all(|share| (0.5..=1.0).contains(share)));
+            let got = shares.iter().sum::<f64>() / 20_000.0;
+            // Five standard deviations of the mean.
+            assert!((got - mean).abs() < 0.006, "α {alpha}: {got}, not {mean}");
+        }
+        assert!(SplitMix64::new(1, 6, 1).larger_share(1e-4) > 0.99);
     }
 
     #[test]

@@ -84,6 +84,7 @@ pub const FIELDS: &[Field] = &[
     field("augment.hflip", "probability to mirror left and right", "a number from 0 to 1"),
     field("augment.vflip", "probability to mirror top and bottom", "a number from 0 to 1"),
     field("augment.cutout", "side of a square that is blanked, in pixels", "a whole number from 0 to 10000"),
+    field("augment.mixup", "alpha of mixup: images and labels of a batch mixed in pairs; 0 for none", "a number from 0 to 100, and a setting of task = \"classification\""),
     field("early_stopping.patience", "epochs without a better validation loss before stopping", "a whole number; 0: never stop early"),
     field("early_stopping.min_delta", "how much lower a loss must be to count as better", "a number, at least 0"),
     field("checkpoint.every", "steps between two checkpoints within an epoch", "a whole number; 0: only after each epoch"),
@@ -257,6 +258,13 @@ pub(super) fn validate(recipe: &Recipe) -> Result<(), RecipeError> {
     number("augment.hflip", recipe.augment.hflip, 0.0, 1.0)?;
     number("augment.vflip", recipe.augment.vflip, 0.0, 1.0)?;
     count("augment.cutout", recipe.augment.cutout, 0, 10_000)?;
+    number("augment.mixup", recipe.augment.mixup, 0.0, 100.0)?;
+    let mixes = recipe.augment.mixup > 0.0;
+    check(
+        "augment.mixup",
+        !mixes || recipe.task != TaskName::Segmentation,
+        &recipe.augment.mixup,
+    )?;
     number(
         "early_stopping.min_delta",
         recipe.early_stopping.min_delta,
