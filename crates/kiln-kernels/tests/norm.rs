@@ -388,10 +388,17 @@ fn given_statistics_scale_and_shift_and_are_differentiated() {
             let (x, a) = (x.require_grad(), a.require_grad());
             let grads = |y: Tensor<3>| (y.clone() * y).sum().backward();
             let ours = grads(channel_affine(x.clone(), m.clone(), a.clone(), b.clone()));
-            let burn = grads(plain(x.clone(), m, a.clone(), b));
+            let burn = grads(plain(x.clone(), m.clone(), a.clone(), b.clone()));
             let dx = x.grad(&burn).unwrap().into_data();
             let tolerance = burn::tensor::Tolerance::<f32>::relative(1e-4);
             x.grad(&ours)
+                .unwrap()
+                .into_data()
+                .assert_approx_eq::<f32>(&dx, tolerance);
+            // A frozen layer, which only passes the gradient on.
+            let fixed = a.clone().detach();
+            let frozen = grads(channel_affine(x.clone(), m, fixed, b));
+            x.grad(&frozen)
                 .unwrap()
                 .into_data()
                 .assert_approx_eq::<f32>(&dx, tolerance);

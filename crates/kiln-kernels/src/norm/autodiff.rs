@@ -6,7 +6,7 @@ use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::Checkpoi
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, AutodiffBackend};
+use burn::backend::{Autodiff, AutodiffBackend, TensorMetadata};
 
 use super::{Affine, ChannelSpec, NormOps, RowSpec, plain};
 
@@ -112,6 +112,31 @@ impl<B: NormOps, K: Kind, const N: usize> Backward<B, N> for NormBackward<K> {
     }
 }
 
+/// Of [`NormOps::channel_affine`] with respect to `x` alone.
+#[derive(Debug)]
+struct AffineBackward;
+
+impl<B: NormOps> Backward<B, 1> for AffineBackward {
+    type State = (FloatTensor<B>, ChannelSpec);
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 1>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let grad = grads.consume::<B>(&ops.node);
+        let (scale, spec) = ops.state;
+        let [parent] = ops.parents;
+        if let Some(node) = parent {
+            let (shape, dtype) = (scale.shape(), scale.dtype());
+            let zeros = B::float_zeros(shape, &scale.device(), dtype.into());
+            let dx = B::channel_affine(grad, zeros.clone(), scale, zeros, spec);
+            grads.register::<B>(node.id, dx);
+        }
+    }
+}
+
 type Outputs<B> = (
     FloatTensor<B>,
     FloatTensor<B>,
@@ -190,17 +215,21 @@ impl<B: NormOps, C: CheckpointStrategy> NormOps for Autodiff<B, C> {
         shift: FloatTensor<Self>,
         spec: ChannelSpec,
     ) -> FloatTensor<Self> {
-        // Nothing to differentiate: the backend's own operation. Otherwise Burn differentiates the plain body.
-        let inputs = [&x, &mean, &scale, &shift];
-        if inputs.iter().any(|t| t.is_tracked()) {
+        // Nothing to differentiate, or, in a frozen layer, only what flows through: the backend's own operation.
+        // Otherwise Burn differentiates the plain body.
+        if [&mean, &scale, &shift].iter().any(|t| t.is_tracked()) {
             return plain::channel_affine::<Self>(x, mean, scale, shift, spec);
         }
-        Self::from_inner(B::channel_affine(
-            x.into_primitive(),
-            mean.into_primitive(),
-            scale.into_primitive(),
-            shift.into_primitive(),
-            spec,
-        ))
+        let prepared = AffineBackward
+            .prepare::<C>([x.node()])
+            .compute_bound()
+            .stateful();
+        let (mean, scale) = (mean.into_primitive(), scale.into_primitive());
+        let shift = shift.into_primitive();
+        let y = B::channel_affine(x.into_primitive(), mean, scale.clone(), shift, spec);
+        match prepared {
+            OpsKind::Tracked(prep) => prep.finish((scale, spec), y),
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        }
     }
 }
