@@ -78,8 +78,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .collect();
     println!("changed: {changed:?}");
     assert_eq!(changed, ["fc.weight", "fc.bias"], "only the head may learn");
+    // A guess is right in one of ten, and in one of two.
     assert!(
-        ten > 0.8 && parity > 0.85,
+        ten > 0.6 && parity > 0.75,
         "not learned: {ten} and {parity}"
     );
     Ok(())

@@ -74,8 +74,8 @@ fn main() -> Result<()> {
     draw(&test, &answers).enlarge(2).write_png(path.as_ref())?;
     println!("written: {path}");
     let mean = iou.iter().sum::<f64>() / iou.len() as f64;
-    // To take all for background gives 0.195.
-    let expected = 0.25;
+    // To take all for background gives 0.195, 320 images and 6 epochs give 0.3.
+    let expected = 0.22;
     match mean > expected {
         true => Ok(()),
         false => Err(format!("mean IoU {mean:.3}, expected more than {expected}").into()),
