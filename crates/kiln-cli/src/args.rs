@@ -188,6 +188,12 @@ pub enum MetricChoice {
     /// Mean loss, minimized
     #[value(name = "valid_loss", alias = "valid-loss")]
     ValidLoss,
+    /// Mean Dice coefficient of the classes, maximized (segmentation)
+    #[value(name = "valid_dice", alias = "valid-dice")]
+    ValidDice,
+    /// Mean intersection over union of the classes, maximized (segmentation)
+    #[value(name = "valid_iou", alias = "valid-iou")]
+    ValidIou,
 }
 
 #[derive(Clone, Copy, Default, ValueEnum)]

@@ -147,6 +147,33 @@ fn a_run_that_diverges_is_a_failed_trial_or_the_worst_one() {
 }
 
 #[test]
+fn masks_are_searched_by_their_dice_or_iou() {
+    let sandbox = Sandbox::new();
+    let recipe = "
+        task = 'segmentation'
+        epochs = 2
+        batch_size = 8
+        data = { name = 'shapes', train_len = 20, test_len = 4, valid_fraction = 0.2 }
+        model = { name = 'unet', channels = [4] }
+    ";
+    let space = "'optimizer.lr' = { choice = [0.01] }";
+    for metric in ["dice", "iou"] {
+        let (name, study) = (format!("valid_{metric}"), format!("by {metric}"));
+        let more = ["--metric", &name, "--trials", "1", "--study", &study];
+        let result = succeeds(&sandbox.tune(recipe, space, &more).output().unwrap());
+        assert_eq!(result["metric"], name);
+        let metrics = sandbox.path(result["best_run"].as_str().unwrap());
+        let metrics = std::fs::read_to_string(metrics.join("metrics.jsonl")).unwrap();
+        let last: Value = serde_json::from_str(metrics.lines().last().unwrap()).unwrap();
+        assert_eq!(
+            (&last["split"], &last["epoch"]),
+            (&"valid".into(), &2.into())
+        );
+        assert_eq!(last[metric], result["best_value"]);
+    }
+}
+
+#[test]
 fn the_pruner_stops_a_hopeless_run() {
     let sandbox = Sandbox::new();
     let recipe = RECIPE.replace("epochs = 2", "epochs = 4");
@@ -188,6 +215,11 @@ fn mistakes_are_told_before_anything_is_trained() {
         &tune("'optimizer.lr' = { log = [1e-4, 1e9] }", &["--trials", "1"]),
         "optimizer.lr",
     );
+    fails(
+        &tune(SPACE, &["--trials", "1", "--metric", "valid_dice"]),
+        "valid_dice is measured in segmentation, but the recipe's task is classification",
+    );
+    assert!(!sandbox.path("tune.db").exists());
     succeeds(&tune(SPACE, &["--trials", "1"]));
     fails(
         &tune(SPACE, &["--trials", "2", "--metric", "valid_loss"]),

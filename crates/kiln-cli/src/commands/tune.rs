@@ -47,6 +47,7 @@ pub fn run(args: Tune) -> Result<ExitCode> {
     let space = RecipeSpace::from_file(&args.space)?;
     space.check(&recipe)?;
     let metric = metric(args.metric);
+    metric.check(&recipe)?;
     let study = open_study(&args, &space, metric.direction())?;
     let device = kiln::device::select(&recipe.device)?;
     output::note(&format!("device: {}", device.reason));
@@ -97,6 +98,8 @@ fn metric(choice: MetricChoice) -> Objective {
     match choice {
         MetricChoice::ValidAccuracy => Objective::ValidAccuracy,
         MetricChoice::ValidLoss => Objective::ValidLoss,
+        MetricChoice::ValidDice => Objective::ValidDice,
+        MetricChoice::ValidIou => Objective::ValidIou,
     }
 }
 
