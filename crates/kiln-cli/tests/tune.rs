@@ -234,6 +234,33 @@ fn mistakes_are_told_before_anything_is_trained() {
 }
 
 #[test]
+fn a_study_is_where_the_environment_says_and_its_commands_are_those_of_this_program() {
+    let sandbox = Sandbox::new();
+    let with_storage = |mut command: Command| {
+        command.env("OPTUNA_STORAGE", "sqlite:///named.db");
+        succeeds(&command.output().unwrap())
+    };
+    std::fs::write(sandbox.path("recipe.toml"), RECIPE).unwrap();
+    std::fs::write(sandbox.path("space.toml"), SPACE).unwrap();
+    let tune =
+        "tune --recipe recipe.toml --space space.toml --study s --trials 1 --device flex --json";
+    let tuned = with_storage(sandbox.command(&tune.split(' ').collect::<Vec<_>>()));
+    assert_eq!(tuned["storage"], "sqlite:///named.db");
+    let report = ["report", "s", "--out", "s.html", "--json"];
+    assert_eq!(with_storage(sandbox.command(&report))["report"], "s.html");
+    let best = with_storage(sandbox.command(&["study", "best", "--json"]));
+    assert_eq!(best["value"], tuned["best_value"]);
+
+    let help = sandbox.run(&["study", "best", "--help"]);
+    let help = String::from_utf8(help.stdout).unwrap();
+    assert!(help.contains("kiln study best --storage") && !help.contains("kiln-study"));
+    fails(
+        &sandbox.run(&["study", "list", "--storage", "sqlite:///none.db"]),
+        "error: ",
+    );
+}
+
+#[test]
 fn the_report_of_a_run_is_one_page_with_everything_in_it() {
     let sandbox = Sandbox::new();
     std::fs::write(sandbox.path("recipe.toml"), RECIPE).unwrap();

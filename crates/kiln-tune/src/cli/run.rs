@@ -49,7 +49,7 @@ pub struct Run {
     /// Number of trials of this run
     #[arg(long, short = 'n', value_name = "N")]
     trials: Option<u64>,
-    /// No trial starts after this time, such as 90s, 15m or 2h
+    /// No trial starts after this time: 600, 90s, 15m or 2h
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     timeout: Option<Duration>,
     /// A trial that takes longer is ended and fails
@@ -72,7 +72,7 @@ pub struct Run {
     /// Print no line per trial
     #[arg(long, short)]
     quiet: bool,
-    /// Print the best trial as JSON at the end
+    /// Print the best trial as one JSON object at the end
     #[arg(long)]
     json: bool,
     /// The program and its arguments
