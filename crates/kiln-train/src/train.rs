@@ -405,6 +405,7 @@ impl Trainer {
             loss: loss(recipe, data)?,
             classes: data.classes.len(),
             gradients: Gradients::new(recipe)?,
+            memory_efficient: recipe.model.memory_efficient,
         })
     }
 
