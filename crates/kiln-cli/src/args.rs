@@ -212,16 +212,16 @@ pub enum MetricChoice {
     /// Share of right answers, maximized
     #[default]
     #[value(name = "valid_accuracy", alias = "valid-accuracy")]
-    ValidAccuracy,
+    Accuracy,
     /// Mean loss, minimized
     #[value(name = "valid_loss", alias = "valid-loss")]
-    ValidLoss,
+    Loss,
     /// Mean Dice coefficient of the classes, maximized (segmentation)
     #[value(name = "valid_dice", alias = "valid-dice")]
-    ValidDice,
+    Dice,
     /// Mean intersection over union of the classes, maximized (segmentation)
     #[value(name = "valid_iou", alias = "valid-iou")]
-    ValidIou,
+    Iou,
 }
 
 #[derive(Clone, Copy, Default, ValueEnum)]

@@ -97,10 +97,10 @@ pub fn run(args: Tune) -> Result<ExitCode> {
 
 fn metric(choice: MetricChoice) -> Objective {
     match choice {
-        MetricChoice::ValidAccuracy => Objective::ValidAccuracy,
-        MetricChoice::ValidLoss => Objective::ValidLoss,
-        MetricChoice::ValidDice => Objective::ValidDice,
-        MetricChoice::ValidIou => Objective::ValidIou,
+        MetricChoice::Accuracy => Objective::ValidAccuracy,
+        MetricChoice::Loss => Objective::ValidLoss,
+        MetricChoice::Dice => Objective::ValidDice,
+        MetricChoice::Iou => Objective::ValidIou,
     }
 }
 
