@@ -171,6 +171,8 @@ pub struct Tune {
     pub jobs: usize,
     #[command(flatten)]
     pub search: kiln_tune::cli::SearchArgs,
+    #[command(flatten)]
+    pub heartbeat: kiln_tune::cli::HeartbeatArgs,
     /// What is optimized, measured on the validation images after each epoch
     #[arg(long, value_enum, default_value_t)]
     pub metric: MetricChoice,

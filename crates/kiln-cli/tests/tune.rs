@@ -126,6 +126,41 @@ fn two_processes_share_a_study() {
     assert!((6..=7).contains(&trials), "{shown}");
 }
 
+#[cfg(unix)]
+#[test]
+fn the_trial_of_a_killed_worker_is_tried_again() {
+    let sandbox = Sandbox::new();
+    let long = RECIPE.replace("epochs = 2", "epochs = 100000");
+    let heartbeat = ["--heartbeat", "1s", "--retry", "1", "--trials"];
+    let args = |trials| [&heartbeat[..], &[trials]].concat();
+    let mut command = sandbox.tune(&long, SPACE, &args("9"));
+    let command = command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut worker = command.spawn().unwrap();
+    let metrics = sandbox.path("runs/a_study-0/metrics.jsonl");
+    while std::fs::metadata(&metrics).map_or(0, |data| data.len()) == 0 {
+        assert!(worker.try_wait().unwrap().is_none(), "the worker ended");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+    // It is stale two seconds after its last mark.
+    std::thread::sleep(std::time::Duration::from_millis(3200));
+    let result = succeeds(&sandbox.tune(RECIPE, SPACE, &args("2")).output().unwrap());
+    assert_eq!(
+        (&result["failed"], &result["complete"]),
+        (&1.into(), &1.into())
+    );
+    let trials = [
+        "study",
+        "trials",
+        "--storage",
+        "sqlite:///tune.db",
+        "--json",
+    ];
+    let trials: Value = serde_json::from_slice(&sandbox.run(&trials).stdout).unwrap();
+    assert_eq!(trials[0]["params"], trials[1]["params"]);
+}
+
 #[test]
 fn a_run_that_diverges_is_a_failed_trial_or_the_worst_one() {
     for (choice, failed) in [("fail", 2), ("worst", 0)] {

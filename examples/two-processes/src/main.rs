@@ -9,8 +9,8 @@
 //!
 //! All that the processes share is a file: each asks it for trials and writes what it found. A process that dies stops
 //! marking its trial as alive; two seconds later the other one fails that trial and tries its parameters again. On two
-//! machines it is the same with a `postgresql://` or `mysql://` URL instead of the file. `kiln tune` works like that
-//! too: run the same command twice.
+//! machines it is the same with a `postgresql://` or `mysql://` URL instead of the file. `kiln tune --heartbeat 30s
+//! --retry 1` works like that too: run the same command twice.
 
 use std::process::Command;
 use std::sync::Arc;

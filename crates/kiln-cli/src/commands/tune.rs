@@ -7,9 +7,7 @@ use kiln::train::tune::{RUN_ATTR, study_report};
 use kiln::train::{Objective, OnDiverged, RecipeSpace, TuneEnd, Tuner};
 use kiln::tune::cli::storage_url;
 use kiln::tune::importance::get_param_importances;
-use kiln::tune::{
-    FrozenTrial, ParamValue, Study, StudyBuilder, StudyDirection, TrialState, storage,
-};
+use kiln::tune::{FrozenTrial, ParamValue, Study, StudyBuilder, StudyDirection, TrialState};
 use serde::Serialize;
 
 use super::Result;
@@ -112,7 +110,7 @@ fn open_study(args: &Tune, space: &RecipeSpace, direction: StudyDirection) -> Re
         .direction(direction)
         .load_if_exists(true);
     match storage_url(args.storage.as_deref()) {
-        Some(url) => builder = builder.shared_storage(storage::open(&url)?),
+        Some(url) => builder = builder.shared_storage(args.heartbeat.open(&url)?),
         None => output::note(
             "no --storage is given: the study lives in memory, and is lost when this ends",
         ),

@@ -4,6 +4,7 @@
 //! a command line that makes no sense.
 
 mod ask_tell;
+mod heartbeat;
 mod importance;
 mod lines;
 mod output;
@@ -15,6 +16,7 @@ mod space;
 mod studies;
 mod trials;
 
+pub use heartbeat::HeartbeatArgs;
 pub use run::parse_time;
 pub use search::SearchArgs;
 
