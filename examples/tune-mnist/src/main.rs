@@ -23,8 +23,7 @@
 //! ```
 //!
 //! Run it again and it continues; run it twice at once and both work on the same study, as would an Optuna worker in Python.
-//! It writes `mnist-fc.html` with every plot, and the contours
-//! n_units_l0 × dropout_l0 and n_layers × lr beside it. Expect the learning rate to matter most.
+//! It writes `mnist-fc.html` with every plot, and the contours n_units_l0 × dropout_l0 and n_layers × lr beside it. Expect the learning rate to matter most.
 
 use std::time::Duration;
 
@@ -86,8 +85,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     plot::contour(&study, 0, &["n_units_l0", "dropout_l0"])?.save("contour-units-dropout.png")?;
     plot::contour(&study, 0, &["n_layers", "lr"])?.save("contour-layers-lr.png")?;
     println!("written: mnist-fc.html, contour-units-dropout.png, contour-layers-lr.png");
-    // A guess is right in one of ten.
-    match study.best_value()? > 0.4 {
+    // A guess is right in one of ten. A few trials, which two threads draw in any order, may all be unlucky.
+    match trials < 20 || study.best_value()? > 0.4 {
         true => Ok(()),
         false => Err("the study found nothing that learns".into()),
     }
