@@ -23,7 +23,8 @@
 //! ```
 //!
 //! Run it again and it continues; run it twice at once and both work on the same study, as would an Optuna worker in Python.
-//! It writes `mnist-fc.html` with every plot, and the contours n_units_l0 × dropout_l0 and n_layers × lr beside it. Expect the learning rate to matter most.
+//! It writes `mnist-fc.html` with every plot, and the contours n_units_l0 × dropout_l0 and n_layers × lr beside it.
+//! Expect the learning rate to matter most.
 
 use std::time::Duration;
 
