@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::{Args as ClapArgs, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 /// Train, evaluate and use neural networks on any GPU or CPU.
 #[derive(Parser)]
@@ -19,6 +19,22 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 pub struct Args {
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Args {
+    /// Reads the command line. The examples of `kiln study` are written for the program `kiln-study`.
+    pub fn read() -> Self {
+        let named = |command: clap::Command| match command.get_after_help() {
+            Some(help) => {
+                let help = help.to_string().replace("kiln-study ", "kiln study ");
+                command.after_help(help)
+            }
+            None => command,
+        };
+        let study = |study: clap::Command| study.mut_subcommands(named);
+        let command = Self::command().mut_subcommand("study", study);
+        Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+    }
 }
 
 #[derive(Subcommand)]
@@ -38,16 +54,22 @@ pub enum Command {
     /// List the models of the zoo, show one layer by layer, fetch trained weights
     Models(Models),
     /// List, fetch and describe data sets
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  kiln data list\n  kiln data fetch fashion-mnist\n  kiln data info digits --sheet digits.png"
+    )]
     Data(Data),
     /// Work with hyperparameter studies: create, run, plot, share with Optuna
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples, after kiln tune --study mnist-fc --storage sqlite:///tune.db ...:\n  kiln study best --storage sqlite:///tune.db --study mnist-fc\n  kiln study plot --storage sqlite:///tune.db --study mnist-fc --out plots.html"
+    )]
     Study(kiln_tune::cli::Command),
 }
 
 #[derive(ClapArgs)]
 #[command(
-    after_help = "Examples:\n  kiln train\n  kiln train --data fashion-mnist --epochs 10 --batch-size 128\n  kiln train --set optimizer.name=sgd --set optimizer.lr=0.1 --set optimizer.momentum=0.9\n  kiln train --data cifar10 --model resnet18 --set model.stem=cifar --set augment.crop=4 --set augment.hflip=0.5\n  kiln train --task segmentation --model unet --data-dir cells --set data.crop_size=[256,256]\n  kiln train --recipe mnist.toml --device wgpu:1\n  kiln train --set clip=norm:1.0 --grad-health\n  kiln train --resume runs/2026-11-22_131502-cnn-mnist\n\nEvery key of a recipe: kiln train --keys"
+    after_help = "Examples:\n  kiln train\n  kiln train --data fashion-mnist --epochs 10 --batch-size 128\n  kiln train --set optimizer.name=sgd --set optimizer.lr=0.1 --set optimizer.momentum=0.9\n  kiln train --data cifar10 --model resnet18 --set model.stem=cifar --set augment.crop=4 --set augment.hflip=0.5\n  kiln train --data image-folder --data-dir photos --set data.size=[224,224] --model resnet18 --weights IMAGENET1K_V1 --allow-head-mismatch --set model.freeze=true\n  kiln train --task segmentation --model unet --data-dir cells --set data.crop_size=[256,256]\n  kiln train --recipe mnist.toml --device wgpu:1\n  kiln train --set clip=norm:1.0 --grad-health\n  kiln train --resume runs/2026-11-22_131502-cnn-mnist\n\nEvery key of a recipe: kiln train --keys"
 )]
 pub struct Train {
     #[command(flatten)]
@@ -68,7 +90,7 @@ pub struct Train {
     #[arg(long, value_name = "RUN", conflicts_with = "recipe")]
     pub resume: Option<PathBuf>,
     /// How to show progress
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_name = "STYLE", value_enum, default_value_t)]
     pub progress: ProgressStyle,
     /// Print the result as one JSON object
     #[arg(long)]
@@ -81,10 +103,10 @@ pub struct Train {
 /// What a recipe is made of, beside its file.
 #[derive(ClapArgs)]
 pub struct RecipeArgs {
-    /// Read the recipe from a TOML file
+    /// Read the recipe from a TOML file [default: the defaults that `kiln train --keys` lists]
     #[arg(long, value_name = "FILE")]
     pub recipe: Option<PathBuf>,
-    /// Change a key of the recipe, such as optimizer.lr=0.01; may be repeated
+    /// Change a key of the recipe, such as optimizer.lr=0.01, after the flags below; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub settings: Vec<String>,
     /// Task: classification or segmentation (recipe: task)
@@ -102,6 +124,12 @@ pub struct RecipeArgs {
     /// Model: one as `kiln models` lists it (recipe: model.name)
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
+    /// Begin with the weights of a file, or with those of this name, fetched if need be (recipe: model.weights)
+    #[arg(long, value_name = "FILE|NAME")]
+    pub weights: Option<PathBuf>,
+    /// Take weights for another number of classes too; the last layer begins anew (recipe: model.allow_head_mismatch=true)
+    #[arg(long)]
+    pub allow_head_mismatch: bool,
     /// Device: auto, or one as `kiln devices` lists it (recipe: device)
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
@@ -129,7 +157,7 @@ pub struct Tune {
     /// Name of the study; one that exists is continued
     #[arg(long, value_name = "NAME")]
     pub study: String,
-    /// URL of the storage: sqlite:///PATH, postgresql://..., mysql://... or journal:PATH [default: memory, lost at the end]
+    /// URL of the storage: sqlite:///PATH, postgresql://..., mysql://... or journal:PATH [default: $OPTUNA_STORAGE, otherwise memory, lost at the end]
     #[arg(long, value_name = "URL")]
     pub storage: Option<String>,
     /// Stop when the study has this many finished trials, earlier ones included
@@ -143,11 +171,13 @@ pub struct Tune {
     pub jobs: usize,
     #[command(flatten)]
     pub search: kiln_tune::cli::SearchArgs,
+    #[command(flatten)]
+    pub heartbeat: kiln_tune::cli::HeartbeatArgs,
     /// What is optimized, measured on the validation images after each epoch
     #[arg(long, value_enum, default_value_t)]
     pub metric: MetricChoice,
     /// What becomes of a trial whose loss turns NaN or infinite
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_name = "OUTCOME", value_enum, default_value_t)]
     pub on_diverged: DivergedChoice,
     /// Folder of all runs
     #[arg(long, value_name = "DIR", default_value = "runs")]
@@ -168,13 +198,13 @@ pub struct Report {
     /// Folder of a run, or the name of a study with --storage
     #[arg(value_name = "RUN|STUDY")]
     pub target: String,
-    /// URL of the study's storage: sqlite:///PATH, postgresql://..., mysql://... or journal:PATH
+    /// URL of the study's storage: sqlite:///PATH, postgresql://..., mysql://... or journal:PATH [default: $OPTUNA_STORAGE]
     #[arg(long, value_name = "URL")]
     pub storage: Option<String>,
     /// File to write [default: report.html in the run's folder, or STUDY.html]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// Print the path as one JSON object
+    /// Print the result as one JSON object
     #[arg(long)]
     pub json: bool,
 }
@@ -184,10 +214,16 @@ pub enum MetricChoice {
     /// Share of right answers, maximized
     #[default]
     #[value(name = "valid_accuracy", alias = "valid-accuracy")]
-    ValidAccuracy,
+    Accuracy,
     /// Mean loss, minimized
     #[value(name = "valid_loss", alias = "valid-loss")]
-    ValidLoss,
+    Loss,
+    /// Mean Dice coefficient of the classes, maximized (segmentation)
+    #[value(name = "valid_dice", alias = "valid-dice")]
+    Dice,
+    /// Mean intersection over union of the classes, maximized (segmentation)
+    #[value(name = "valid_iou", alias = "valid-iou")]
+    Iou,
 }
 
 #[derive(Clone, Copy, Default, ValueEnum)]
@@ -232,7 +268,7 @@ pub struct Eval {
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: String,
     /// Write evaluation.json, confusion.png and, for segmentation, overlays.png into this folder [default: the run's]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, short, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Print the result as one JSON object
     #[arg(long)]
@@ -253,10 +289,10 @@ pub struct Predict {
     #[arg(long, value_name = "K", default_value_t = 3)]
     pub top: usize,
     /// Whether dark and light change places: auto looks at the border
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
     pub invert: InvertChoice,
     /// Write masks and overlays into this folder (segmentation) [default: predictions in the run's]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, short, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Device: auto, or one as `kiln devices` lists it
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
@@ -280,7 +316,7 @@ pub enum InvertChoice {
 #[derive(ClapArgs)]
 #[command(after_help = "Example:\n  kiln devices --json")]
 pub struct Devices {
-    /// Print the list as one JSON object
+    /// Print the result as one JSON object
     #[arg(long)]
     pub json: bool,
 }
@@ -308,7 +344,7 @@ pub struct Models {
     /// Stem of a ResNet or DenseNet: imagenet or cifar
     #[arg(long, value_name = "STEM", requires = "name")]
     pub stem: Option<String>,
-    /// Print the list or the layers as one JSON object
+    /// Print the result as one JSON object
     #[arg(long)]
     pub json: bool,
 }
@@ -358,7 +394,7 @@ pub enum Data {
     /// List the data sets and where they are
     #[command(after_help = "Example:\n  kiln data list")]
     List {
-        /// Print the list as one JSON object
+        /// Print the result as one JSON object
         #[arg(long)]
         json: bool,
     },
@@ -367,6 +403,9 @@ pub enum Data {
     Fetch {
         /// mnist, fashion-mnist, kmnist, cifar10 or cifar100
         name: String,
+        /// Print the result as one JSON object
+        #[arg(long)]
+        json: bool,
     },
     /// Counts, class balance, mean and standard deviation
     #[command(
@@ -394,7 +433,7 @@ pub struct Info {
     /// Write a picture of the first images of the training split; masks beside their images
     #[arg(long, value_name = "PNG")]
     pub sheet: Option<PathBuf>,
-    /// Print the numbers as one JSON object
+    /// Print the result as one JSON object
     #[arg(long)]
     pub json: bool,
 }

@@ -6,8 +6,6 @@ mod output;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 /// On the CPU a step allocates and frees every activation: the system's allocator gives such blocks back and
 /// pays a page fault for each page of the next step (see benches/README.md).
 #[global_allocator]
@@ -16,7 +14,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     keep_memory();
     quiet_graphics_drivers();
-    let args = args::Args::parse();
+    let args = args::Args::read();
     match commands::run(args.command) {
         Ok(code) => code,
         Err(error) => output::fail(&*error),

@@ -333,6 +333,62 @@ fn a_run_is_not_resumed_with_other_settings_nor_written_over() {
 }
 
 #[test]
+fn training_begins_with_weights_of_other_classes_where_that_is_allowed() {
+    let sandbox = Sandbox::new();
+    let sheet = ["data", "info", "digits", "--sheet", "sheet.png", "--json"];
+    succeeds(&sandbox.run(&sheet));
+    for class in ["two/a", "two/b", "three/a", "three/b", "three/c"] {
+        std::fs::create_dir_all(sandbox.path(class)).unwrap();
+        for i in 0..4 {
+            let copy = sandbox.path(&format!("{class}/{i}.png"));
+            std::fs::copy(sandbox.path("sheet.png"), copy).unwrap();
+        }
+    }
+    let train = |folder: &str, more: &[&str]| {
+        let data = "train --data image-folder --set data.size=[8,8] --set data.test_fraction=0.25";
+        let rest = "--set data.valid_fraction=0 --model mlp --set model.hidden=[4] --epochs 1 --device flex --json";
+        let args = data.split(' ').chain(rest.split(' '));
+        let args = args.chain(["--data-dir", folder, "--run-dir"]);
+        sandbox.run(&args.chain(more.iter().copied()).collect::<Vec<_>>())
+    };
+    succeeds(&train("three", &["first"]));
+    let weights = ["second", "--weights", "first/model.safetensors"];
+    fails(
+        &train("two", &weights),
+        "only the head 'output' differs: --allow-head-mismatch",
+    );
+    let allowed = [&weights[..], &["--allow-head-mismatch"]].concat();
+    let output = train("two", &allowed);
+    let told = "weights: 2 of first/model.safetensors; output.weight, output.bias drawn anew";
+    assert!(stderr(&output).contains(told), "{}", stderr(&output));
+    succeeds(&output);
+}
+
+#[test]
+fn weights_are_named_as_torchvision_names_them() {
+    let sandbox = Sandbox::new();
+    let train = |weights| {
+        let args = [
+            "train",
+            "--data",
+            "digits",
+            "--model",
+            "resnet18",
+            "--offline",
+            "--weights",
+            weights,
+        ];
+        sandbox.run(&args)
+    };
+    let hint = "kiln models fetch resnet18 --weights IMAGENET1K_V1 brings it";
+    fails(&train("imagenet1k_v1"), hint);
+    fails(
+        &train("V9"),
+        "resnet18 has no weights named 'V9'; there are IMAGENET1K_V1",
+    );
+}
+
+#[test]
 fn a_loss_that_explodes_ends_the_run_with_advice() {
     let sandbox = Sandbox::new();
     // Each step multiplies the weights by about a million.

@@ -126,6 +126,41 @@ fn two_processes_share_a_study() {
     assert!((6..=7).contains(&trials), "{shown}");
 }
 
+#[cfg(unix)]
+#[test]
+fn the_trial_of_a_killed_worker_is_tried_again() {
+    let sandbox = Sandbox::new();
+    let long = RECIPE.replace("epochs = 2", "epochs = 100000");
+    let heartbeat = ["--heartbeat", "1s", "--retry", "1", "--trials"];
+    let args = |trials| [&heartbeat[..], &[trials]].concat();
+    let mut command = sandbox.tune(&long, SPACE, &args("9"));
+    let command = command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut worker = command.spawn().unwrap();
+    let metrics = sandbox.path("runs/a_study-0/metrics.jsonl");
+    while std::fs::metadata(&metrics).map_or(0, |data| data.len()) == 0 {
+        assert!(worker.try_wait().unwrap().is_none(), "the worker ended");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+    // It is stale two seconds after its last mark.
+    std::thread::sleep(std::time::Duration::from_millis(3200));
+    let result = succeeds(&sandbox.tune(RECIPE, SPACE, &args("2")).output().unwrap());
+    assert_eq!(
+        (&result["failed"], &result["complete"]),
+        (&1.into(), &1.into())
+    );
+    let trials = [
+        "study",
+        "trials",
+        "--storage",
+        "sqlite:///tune.db",
+        "--json",
+    ];
+    let trials: Value = serde_json::from_slice(&sandbox.run(&trials).stdout).unwrap();
+    assert_eq!(trials[0]["params"], trials[1]["params"]);
+}
+
 #[test]
 fn a_run_that_diverges_is_a_failed_trial_or_the_worst_one() {
     for (choice, failed) in [("fail", 2), ("worst", 0)] {
@@ -143,6 +178,33 @@ fn a_run_that_diverges_is_a_failed_trial_or_the_worst_one() {
         let result = succeeds(&sandbox.tune(&recipe, space, &args).output().unwrap());
         assert_eq!(result["failed"], failed, "{result}");
         assert_eq!(result["complete"], 2 - failed, "{result}");
+    }
+}
+
+#[test]
+fn masks_are_searched_by_their_dice_or_iou() {
+    let sandbox = Sandbox::new();
+    let recipe = "
+        task = 'segmentation'
+        epochs = 2
+        batch_size = 8
+        data = { name = 'shapes', train_len = 20, test_len = 4, valid_fraction = 0.2 }
+        model = { name = 'unet', channels = [4] }
+    ";
+    let space = "'optimizer.lr' = { choice = [0.01] }";
+    for metric in ["dice", "iou"] {
+        let (name, study) = (format!("valid_{metric}"), format!("by {metric}"));
+        let more = ["--metric", &name, "--trials", "1", "--study", &study];
+        let result = succeeds(&sandbox.tune(recipe, space, &more).output().unwrap());
+        assert_eq!(result["metric"], name);
+        let metrics = sandbox.path(result["best_run"].as_str().unwrap());
+        let metrics = std::fs::read_to_string(metrics.join("metrics.jsonl")).unwrap();
+        let last: Value = serde_json::from_str(metrics.lines().last().unwrap()).unwrap();
+        assert_eq!(
+            (&last["split"], &last["epoch"]),
+            (&"valid".into(), &2.into())
+        );
+        assert_eq!(last[metric], result["best_value"]);
     }
 }
 
@@ -188,6 +250,11 @@ fn mistakes_are_told_before_anything_is_trained() {
         &tune("'optimizer.lr' = { log = [1e-4, 1e9] }", &["--trials", "1"]),
         "optimizer.lr",
     );
+    fails(
+        &tune(SPACE, &["--trials", "1", "--metric", "valid_dice"]),
+        "valid_dice is measured in segmentation, but the recipe's task is classification",
+    );
+    assert!(!sandbox.path("tune.db").exists());
     succeeds(&tune(SPACE, &["--trials", "1"]));
     fails(
         &tune(SPACE, &["--trials", "2", "--metric", "valid_loss"]),
@@ -199,6 +266,33 @@ fn mistakes_are_told_before_anything_is_trained() {
     );
     let args = ["report", "other", "--storage", "sqlite:///tune.db"];
     fails(&sandbox.run(&args), "\"other\" does not exist");
+}
+
+#[test]
+fn a_study_is_where_the_environment_says_and_its_commands_are_those_of_this_program() {
+    let sandbox = Sandbox::new();
+    let with_storage = |mut command: Command| {
+        command.env("OPTUNA_STORAGE", "sqlite:///named.db");
+        succeeds(&command.output().unwrap())
+    };
+    std::fs::write(sandbox.path("recipe.toml"), RECIPE).unwrap();
+    std::fs::write(sandbox.path("space.toml"), SPACE).unwrap();
+    let tune =
+        "tune --recipe recipe.toml --space space.toml --study s --trials 1 --device flex --json";
+    let tuned = with_storage(sandbox.command(&tune.split(' ').collect::<Vec<_>>()));
+    assert_eq!(tuned["storage"], "sqlite:///named.db");
+    let report = ["report", "s", "--out", "s.html", "--json"];
+    assert_eq!(with_storage(sandbox.command(&report))["report"], "s.html");
+    let best = with_storage(sandbox.command(&["study", "best", "--json"]));
+    assert_eq!(best["value"], tuned["best_value"]);
+
+    let help = sandbox.run(&["study", "best", "--help"]);
+    let help = String::from_utf8(help.stdout).unwrap();
+    assert!(help.contains("kiln study best --storage") && !help.contains("kiln-study"));
+    fails(
+        &sandbox.run(&["study", "list", "--storage", "sqlite:///none.db"]),
+        "error: ",
+    );
 }
 
 #[test]

@@ -178,7 +178,7 @@ fn unknown_names_are_refused() {
         let error = load.run().unwrap_err();
         assert_eq!(
             error.to_string(),
-            r#"there is no data set "minst"; did you mean "mnist"?"#
+            "no data set is named 'minst'; did you mean 'mnist'?"
         );
     }
 }

@@ -92,6 +92,15 @@ impl Totals {
     }
 }
 
+/// What an epoch came to.
+#[derive(Debug)]
+pub(crate) struct EpochTotals {
+    pub(crate) train: Totals,
+    pub(crate) valid: Totals,
+    /// Of no class unless the task is segmentation.
+    pub(crate) valid_overlap: Overlap,
+}
+
 /// A loss that is NaN or infinite.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Divergence {
@@ -339,8 +348,8 @@ impl Recorder {
         self.lock().train
     }
 
-    /// Ends an epoch: writes the validation's line and returns training and validation totals.
-    pub(crate) fn end_epoch(&self, epoch: usize, step: usize) -> (Totals, Totals) {
+    /// Ends an epoch: writes the validation's line and returns what is known of the epoch.
+    pub(crate) fn end_epoch(&self, epoch: usize, step: usize) -> EpochTotals {
         let mut inner = self.lock();
         let totals = (inner.train, inner.valid);
         let entry = Entry {
@@ -368,7 +377,11 @@ impl Recorder {
         }
         inner.train = Totals::default();
         inner.valid = Totals::default();
-        totals
+        EpochTotals {
+            train: totals.0,
+            valid: totals.1,
+            valid_overlap: overlap.valid,
+        }
     }
 
     pub(crate) fn divergence(&self) -> Option<Divergence> {
@@ -572,10 +585,10 @@ mod tests {
         recorder.record(&entry(Part::Train, 1), 8.0, 1.0, 4);
         recorder.record(&entry(Part::Train, 2), 1.0, 1.0, 1);
         recorder.record(&entry(Part::Valid, 2), 3.0, 2.0, 2);
-        let (train, valid) = recorder.end_epoch(1, 2);
+        let EpochTotals { train, valid, .. } = recorder.end_epoch(1, 2);
         assert_eq!((train.mean_loss(), train.accuracy()), (1.8, 0.4));
         assert_eq!((valid.mean_loss(), valid.accuracy()), (1.5, 1.0));
-        assert_eq!(recorder.end_epoch(2, 4).0, Totals::default());
+        assert_eq!(recorder.end_epoch(2, 4).train, Totals::default());
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::checkpoint::{Best, RunState, Writer};
 use crate::clipping::Gradients;
 use crate::loader::Loader;
 use crate::recipe::EarlyStoppingRecipe;
-use crate::recorder::{Entry, Part, Recorder, Totals};
+use crate::recorder::{Entry, EpochTotals, Part, Recorder, Totals};
 use crate::task::{Output, Task};
 use crate::train::EpochReport;
 
@@ -157,7 +157,7 @@ impl Running<'_> {
         if self.failed() {
             return Some(Ended::Failed);
         }
-        let Some((trained, validated)) = validated else {
+        let Some(totals) = validated else {
             self.checkpoint();
             return Some(Ended::Stopped);
         };
@@ -165,9 +165,9 @@ impl Running<'_> {
         self.state.epoch = epoch + 1;
         self.state.totals = Totals::default();
         self.state.overlap = Default::default();
-        let hopeless = self.is_hopeless(epoch, validated);
+        let hopeless = self.is_hopeless(epoch, totals.valid);
         self.checkpoint();
-        let go_on = self.tell(epoch, trained, validated);
+        let go_on = self.tell(epoch, &totals);
         match hopeless {
             true => Some(Ended::Early),
             false if !go_on => Some(Ended::Stopped),
@@ -176,17 +176,20 @@ impl Running<'_> {
     }
 
     /// Whether whoever watches the epochs wants another one.
-    fn tell(&self, epoch: usize, trained: Totals, validated: Totals) -> bool {
+    fn tell(&self, epoch: usize, totals: &EpochTotals) -> bool {
         let Some(on_epoch) = &self.context.on_epoch else {
             return true;
         };
         let best = self.state.best.map_or(epoch, |best| best.epoch);
+        let overlap = &totals.valid_overlap;
         let report = EpochReport {
             epoch,
-            train_loss: trained.mean_loss(),
-            train_accuracy: trained.accuracy(),
-            valid_loss: validated.mean_loss(),
-            valid_accuracy: validated.accuracy(),
+            train_loss: totals.train.mean_loss(),
+            train_accuracy: totals.train.accuracy(),
+            valid_loss: totals.valid.mean_loss(),
+            valid_accuracy: totals.valid.accuracy(),
+            valid_iou: (!overlap.is_empty()).then(|| overlap.iou()),
+            valid_dice: (!overlap.is_empty()).then(|| overlap.dice()),
             kept: best == epoch,
         };
         let mut on_epoch = on_epoch
@@ -259,7 +262,7 @@ impl Running<'_> {
     }
 
     /// Training and validation totals; none if the run was stopped on the way.
-    fn validate(&mut self, epoch: usize, loader: &ValidLoader<Task>) -> Option<(Totals, Totals)> {
+    fn validate(&mut self, epoch: usize, loader: &ValidLoader<Task>) -> Option<EpochTotals> {
         self.send_valid(LearnerEvent::StartSplit {
             epoch_number: epoch,
             total_items: loader.num_items(),

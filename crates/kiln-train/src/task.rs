@@ -15,6 +15,8 @@ use burn::train::metric::{
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
 use kiln_data::Mixed;
 
+use kiln_zoo::Classifier;
+
 use crate::clipping::{GradSums, Gradients, StepGradients};
 use crate::loader::Input;
 use crate::network::Network;
@@ -34,6 +36,9 @@ pub(crate) struct Task {
     /// What is done with the gradients before the optimizer takes them.
     #[module(skip)]
     pub(crate) gradients: Gradients,
+    /// Whether a classifier's activations are computed again instead of kept.
+    #[module(skip)]
+    pub(crate) memory_efficient: bool,
 }
 
 impl Task {
@@ -89,6 +94,11 @@ impl TrainStep for Task {
     type Output = Output;
 
     fn step(&self, batch: Input) -> TrainOutput<Output> {
+        if self.memory_efficient
+            && let (Network::Classifier(model), Input::Labels(batch)) = (&self.model, &batch)
+        {
+            return saving_memory(model, batch.images.clone(), batch.labels.clone());
+        }
         let (loss, counted) = self.judge(batch);
         let grads = loss.backward();
         let output = Output::new(loss.inner(), counted.inner());
@@ -114,6 +124,22 @@ impl InferenceStep for Task {
         let (loss, counted) = self.judge(batch);
         Output::new(loss, counted)
     }
+}
+
+/// A step of a classifier with less memory.
+fn saving_memory(
+    model: &Classifier,
+    images: Tensor<4>,
+    labels: Tensor<1, Int>,
+) -> TrainOutput<Output> {
+    let mut answers = None;
+    let (loss, grads) = model.backward_saving_memory(images, |logits| {
+        answers = Some(logits.clone().inner());
+        cross_entropy(logits, labels.clone())
+    });
+    let answers = answers.expect("the loss was computed");
+    let item = Output::new(loss.inner(), Counted::Labels(answers, labels.inner()));
+    TrainOutput { grads, item }
 }
 
 /// The mean cross-entropy, `[1]`, of logits `[batch, classes]` and labels `[batch]`
@@ -542,7 +568,11 @@ fn entry(sum: (f64, usize)) -> NumericEntry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::TensorData;
+    use crate::recipe::{Recipe, TaskName};
+    use burn::optim::SgdConfig;
+    use burn::tensor::{Distribution, TensorData};
+    use kiln_data::Batch;
+    use kiln_zoo::Settings;
 
     #[test]
     fn the_cross_entropy_equals_pytorchs() {
@@ -557,6 +587,64 @@ mod tests {
                 .try_into_vec_as::<f32>()
                 .unwrap()[0];
             assert!((loss - expected).abs() < 1e-6, "{device:?}: {loss}");
+        }
+    }
+
+    #[test]
+    fn a_step_that_saves_memory_leaves_the_weights_that_a_plain_one_does() {
+        let device = kiln_testing::devices().remove(0).autodiff();
+        device.seed(5);
+        let settings = Settings {
+            input: [1, 16, 16],
+            num_classes: 3,
+            ..Settings::default()
+        };
+        let task = TaskName::Classification;
+        let model = Network::create(task, "densenet-22-4", &settings, &device).unwrap();
+        let model = model.materialize();
+        let images = Tensor::random([6, 1, 16, 16], Distribution::Normal(0.0, 1.0), &device);
+        let labels = Tensor::from_ints([0, 1, 2, 0, 1, 2], &device);
+        let step = |memory_efficient| {
+            let task = Task {
+                model: model.clone(),
+                loss: SegmentationLoss::default(),
+                classes: 3,
+                gradients: Gradients::new(&Recipe::default()).unwrap(),
+                memory_efficient,
+            };
+            let (images, labels) = (images.clone(), labels.clone());
+            let output = TrainStep::step(&task, Input::Labels(Batch { images, labels }));
+            let task = SgdConfig::new().init().step(0.1, task, output.grads);
+            // Weights and running statistics.
+            let mut values = Values::default();
+            task.visit(&mut values);
+            (output.item.read().unwrap(), values.0)
+        };
+        let ((plain, expected), (saving, ours)) = (step(false), step(true));
+        assert!((plain.loss - saving.loss).abs() < 1e-5 * plain.loss);
+        assert_eq!(
+            (plain.correct, expected.len()),
+            (saving.correct, ours.len())
+        );
+        let differences = expected.iter().zip(&ours).map(|(a, b)| (a - b).abs());
+        let worst = differences.fold(0.0, f32::max);
+        assert!(worst < 1e-5, "{worst}");
+        let mut before = Values::default();
+        model.visit(&mut before);
+        let moved = before
+            .0
+            .iter()
+            .zip(&ours)
+            .any(|(a, b)| (a - b).abs() > 1e-3);
+        assert!(moved, "nothing was learned");
+    }
+
+    #[derive(Default)]
+    struct Values(Vec<f32>);
+
+    impl burn::module::ModuleVisitor for Values {
+        fn visit_float<const D: usize>(&mut self, param: &burn::module::Param<Tensor<D>>) {
+            self.0.extend(param.val().try_into_vec_as::<f32>().unwrap());
         }
     }
 

@@ -143,6 +143,10 @@ pub struct EpochReport {
     pub valid_loss: f64,
     /// Share of right answers on them, 0 to 1.
     pub valid_accuracy: f64,
+    /// In segmentation, their mean intersection over union.
+    pub valid_iou: Option<f64>,
+    /// In segmentation, their mean Dice coefficient.
+    pub valid_dice: Option<f64>,
     /// Whether the weights of this epoch would be kept if the run ended here: with early stopping those of the epoch
     /// with the lowest validation loss are, otherwise always the last.
     pub kept: bool,
@@ -401,6 +405,7 @@ impl Trainer {
             loss: loss(recipe, data)?,
             classes: data.classes.len(),
             gradients: Gradients::new(recipe)?,
+            memory_efficient: recipe.model.memory_efficient,
         })
     }
 

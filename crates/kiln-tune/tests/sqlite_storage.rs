@@ -404,6 +404,31 @@ fn a_locked_file_is_waited_for_and_then_named() {
 }
 
 #[test]
+fn a_trial_is_marked_alive_before_its_objective_begins() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("study.db");
+    let options = RdbOptions::new().heartbeat_interval(Duration::from_secs(60));
+    let storage = options.open(&url(&path)).unwrap();
+    let study = Study::builder().storage(storage).create().unwrap();
+    let marks = || {
+        let db = rusqlite::Connection::open(&path).unwrap();
+        let count = "SELECT COUNT(*) FROM trial_heartbeats";
+        db.query_row(count, [], |row| row.get::<_, f64>(0)).unwrap()
+    };
+    // Otherwise a worker killed at once would leave a trial that nobody finds.
+    study
+        .optimize(|_: &mut Trial| Ok::<_, kiln_tune::Error>(marks()), 3)
+        .unwrap();
+    let values: Vec<_> = study
+        .trials()
+        .unwrap()
+        .iter()
+        .map(|trial| trial.value())
+        .collect();
+    assert_eq!(values, [Some(1.0), Some(2.0), Some(3.0)]);
+}
+
+#[test]
 fn a_stale_trial_is_failed_and_retried() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("study.db");

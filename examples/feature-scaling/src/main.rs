@@ -1,11 +1,14 @@
 //! Why features are scaled: the same gradient descent on raw, min-max and standardized features.
 //!
 //! ```text
-//! cargo run --release -p example-feature-scaling -- feature-scaling.png
+//! $ cargo run --release -p example-feature-scaling -- feature-scaling.png
+//! raw       loss after 200 steps 7.441e-1
+//! minmax    loss after 200 steps 5.154e-10
+//! standard  loss after 200 steps 7.234e-29
 //! ```
 //!
 //! A linear regression with two features, one around 1 and one around 1000. The steepest direction of the loss bounds
-//! the step, so on raw features the flat one hardly moves. Prints the last loss of each and draws the loss curves.
+//! the step, so on raw features the flat one hardly moves.
 
 use kiln_data::scale::{Matrix, Scaler};
 use kiln_tune::plot::{Curve, curves};

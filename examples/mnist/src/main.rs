@@ -1,28 +1,29 @@
 //! Kiln as a library: the parts of `kiln train`, put together by hand.
 //!
 //! ```text
-//! cargo run --release -p example-mnist            # one epoch
-//! cargo run --release -p example-mnist -- 6400    # only so many training images
+//! $ cargo run --release -p example-mnist -- 6400 mnist.png    # so many training images [all]
+//! CPU, 2 threads (flex): wgpu found only the software adapter llvmpipe, which is slower than the CPU backend
+//! digits: 6400 images to train on
+//! test accuracy 92.7 %
 //! ```
 //!
-//! It prints the device and why it was chosen, the data and how many images, the loss every 200 steps, and in the
-//! end the test accuracy.
+//! The first line is the device and why it was chosen. The picture is the loss.
 
 use burn::data::dataloader::DataLoader;
 use burn::module::Module;
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, ElementConversion};
+use burn::tensor::Device;
 use kiln::data::info::Summary;
 use kiln::prelude::*;
 use kiln::train::{OptimizerRecipe, optimizer};
+use kiln::tune::plot::{Curve, curves};
 use kiln::zoo::{Cnn, CnnConfig};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let images = match std::env::args().nth(1) {
-        Some(number) => number.parse()?,
-        None => usize::MAX,
-    };
+    let mut args = std::env::args().skip(1);
+    let images: usize = args.next().map_or(Ok(usize::MAX), |n| n.parse())?;
+    let path = args.next().unwrap_or("mnist.png".into());
     let chosen = kiln::device::auto()?;
     println!("{}", chosen.reason);
 
@@ -45,13 +46,28 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let loader = DeviceLoader::new(train, 64).shuffled(42).augmented(augment);
 
-    let model = train_one_epoch(&loader, &chosen.device);
+    let (model, points) = train_one_epoch(&loader, &chosen.device);
+    let name = "training loss".into();
+    curves(
+        "One epoch",
+        "step",
+        "loss",
+        false,
+        &[Curve { name, points }],
+    )
+    .save(&path)?;
+    println!("written: {path}");
     let accuracy = accuracy(&model.valid(), DeviceLoader::new(test, 250));
     println!("test accuracy {:.1} %", accuracy * 100.0);
-    Ok(())
+    // A guess is right in one of ten; even 20 steps give 70 %.
+    match accuracy > 0.4 {
+        true => Ok(()),
+        false => Err("the network did not learn the digits".into()),
+    }
 }
 
-fn train_one_epoch(loader: &DeviceLoader, device: &Device) -> Cnn {
+/// The model, and the loss every ten steps.
+fn train_one_epoch(loader: &DeviceLoader, device: &Device) -> (Cnn, Vec<(f64, f64)>) {
     // On an autodiff device a module trains: dropout and batch statistics are on.
     let device = device.clone().autodiff();
     device.seed(42);
@@ -62,6 +78,7 @@ fn train_one_epoch(loader: &DeviceLoader, device: &Device) -> Cnn {
     let cross_entropy = CrossEntropyLossConfig::new().init(&device);
     let mut adam = optimizer(&OptimizerRecipe::default());
     let batches = loader.to_device(&device);
+    let mut points = Vec::new();
     for (step, batch) in batches.iter().enumerate() {
         let batch = batch.expect("images in memory can always be read");
         let logits = model.forward(batch.images);
@@ -69,12 +86,11 @@ fn train_one_epoch(loader: &DeviceLoader, device: &Device) -> Cnn {
         let grads = GradientsParams::from_grads(loss.backward(), &model);
         model = adam.step(1e-3, model, grads);
         // Reading the loss waits for the device, so not at every step.
-        if (step + 1) % 200 == 0 {
-            let loss: f32 = loss.into_scalar::<f32>().elem();
-            println!("step {:4}  loss {loss:.4}", step + 1);
+        if step % 10 == 0 {
+            points.push((step as f64, f64::from(loss.into_scalar::<f32>())));
         }
     }
-    model
+    (model, points)
 }
 
 fn accuracy(model: &Cnn, test: DeviceLoader) -> f64 {

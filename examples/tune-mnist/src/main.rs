@@ -1,19 +1,30 @@
 //! The classic first study: layers, units, dropout, optimizer and learning rate of an MLP on MNIST.
 //!
 //! ```text
-//! cargo run --release -p example-tune-mnist -- sqlite:///tune.db 100 [data.dir=FOLDER ...]
+//! $ cargo run --release -p example-tune-mnist -- sqlite:///tune.db 60 data.dir=mnist-8k    # the digits' folder
+//! 23 complete, 37 pruned, 0 failed
+//! best: trial 50 with 0.9429
+//!   lr = 0.09904626426129293
+//!   n_layers = 1
+//!   dropout_l0 = 0.24163244083097313
+//!   n_units_l0 = 43
+//!   optimizer = sgd
+//! importance:
+//!   lr           0.526
+//!   dropout_l1   0.197
+//!   n_units_l1   0.128
 //! ```
 //!
 //! which is the same as
 //!
 //! ```text
 //! kiln tune --recipe examples/tune-mnist/mnist.toml --space examples/tune-mnist/space.toml \
-//!     --study mnist-fc --storage sqlite:///tune.db --trials 100 --timeout 600 --jobs 2
+//!     --study mnist-fc --storage sqlite:///tune.db --trials 60 --timeout 600 --jobs 2 --data-dir mnist-8k
 //! ```
 //!
 //! Run it again and it continues; run it twice at once and both work on the same study, as would an Optuna worker in Python.
-//! Prints the counts, the best trial and importances, and writes `mnist-fc.html` with every plot, and the contours
-//! n_units_l0 × dropout_l0 and n_layers × lr beside it. Expect the learning rate and the optimizer to matter most.
+//! It writes `mnist-fc.html` with every plot, and the contours n_units_l0 × dropout_l0 and n_layers × lr beside it.
+//! Expect the learning rate to matter most.
 
 use std::time::Duration;
 
@@ -75,5 +86,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     plot::contour(&study, 0, &["n_units_l0", "dropout_l0"])?.save("contour-units-dropout.png")?;
     plot::contour(&study, 0, &["n_layers", "lr"])?.save("contour-layers-lr.png")?;
     println!("written: mnist-fc.html, contour-units-dropout.png, contour-layers-lr.png");
-    Ok(())
+    // A guess is right in one of ten. A few trials, which two threads draw in any order, may all be unlucky.
+    match trials < 20 || study.best_value()? > 0.4 {
+        true => Ok(()),
+        false => Err("the study found nothing that learns".into()),
+    }
 }

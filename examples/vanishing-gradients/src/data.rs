@@ -1,6 +1,5 @@
 //! What the networks learn.
 
-use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// Points on two rings of radius 1 and 2, and which ring each is on.
@@ -25,13 +24,4 @@ pub fn sums(rows: usize, steps: usize, device: &Device) -> (Tensor<2>, Tensor<2>
     let numbers = TensorData::new(numbers.collect::<Vec<f32>>(), [rows, steps]);
     let numbers = Tensor::<2>::from_data(numbers, device);
     (numbers.clone(), numbers.mean_dim(1))
-}
-
-/// The mean cross-entropy, `[1]`, of logits `[batch, classes]`.
-pub fn cross_entropy(logits: Tensor<2>, labels: Tensor<1, Int>) -> Tensor<1> {
-    let [batch, _] = logits.dims();
-    log_softmax(logits, 1)
-        .gather(1, labels.reshape([batch, 1]))
-        .mean()
-        .neg()
 }

@@ -20,7 +20,7 @@ const SMALL: usize = 24;
 pub fn run(command: Data) -> Result<()> {
     match command {
         Data::List { json } => list(json),
-        Data::Fetch { name } => fetch(&name),
+        Data::Fetch { name, json } => fetch(&name, json),
         Data::Info(args) => info(args),
     }
 }
@@ -94,8 +94,20 @@ fn available(set: &DataSet) -> String {
     }
 }
 
-fn fetch(name: &str) -> Result<()> {
-    match Load::new(name).progress(true).fetch()? {
+#[derive(Serialize)]
+struct Fetched<'a> {
+    name: &'a str,
+    /// None for what is drawn, or a folder of the user's.
+    dir: Option<std::path::PathBuf>,
+}
+
+fn fetch(name: &str, json: bool) -> Result<()> {
+    let dir = Load::new(name).progress(true).fetch()?;
+    if json {
+        output::json(&Fetched { name, dir })?;
+        return Ok(());
+    }
+    match dir {
         Some(folder) => output::text(&format!("{name} is in {}", folder.display()))?,
         None if DataSet::find(name)?.is_folder() => output::text(&format!(
             "{name} is a folder of yours; there is nothing to fetch"

@@ -26,7 +26,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Devices(args) => done(devices::run(args)),
         Command::Models(args) => done(models::run(args)),
         Command::Data(args) => done(data::run(args)),
-        Command::Study(command) => Ok(command.run("kiln study")),
+        Command::Study(command) => Ok(command.run()),
     }
 }
 

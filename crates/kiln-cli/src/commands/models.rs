@@ -1,5 +1,7 @@
 //! `kiln models`
 
+use std::path::{Path, PathBuf};
+
 use kiln::data::catalog::cache_dir;
 use kiln::data::fetch::{Fetcher, FileSpec};
 use kiln::device::{Chosen, auto, select};
@@ -188,65 +190,84 @@ struct Fetched {
 }
 
 fn fetch(args: &FetchModel) -> Result<()> {
-    let info = model_info(&args.name)?;
-    let known = Pretrained::of(info.name);
-    let chosen = match &args.weights {
-        None => known.last(),
-        Some(name) => known
-            .iter()
-            .find(|weights| weights.name.eq_ignore_ascii_case(name)),
-    };
-    let Some(chosen) = chosen else {
-        let names: Vec<&str> = known.iter().map(|weights| weights.name).collect();
-        return Err(match names.is_empty() {
-            true => {
-                let with: Vec<&str> = models()
-                    .iter()
-                    .map(|model| model.name)
-                    .filter(|name| !Pretrained::of(name).is_empty())
-                    .collect();
-                format!(
-                    "no weights are published for {}; there are for {}",
-                    info.name,
-                    with.join(", ")
-                )
-            }
-            false => format!(
-                "{} has no weights named '{}'; there are {}",
-                info.name,
-                args.weights.as_deref().unwrap_or_default(),
-                names.join(", ")
-            ),
-        }
-        .into());
-    };
-    let folder = match &args.dir {
-        Some(folder) => folder.clone(),
-        None => cache_dir()
-            .ok_or("there is no cache folder; name one with --dir")?
-            .join("models"),
-    };
-    let address = args
-        .mirror
-        .as_deref()
-        .unwrap_or(Pretrained::ADDRESS)
-        .trim_end_matches('/');
-    let file = FileSpec {
-        name: chosen.file_name(),
-        urls: vec![format!("{address}/{}", chosen.file_name())],
-        size: FileSpec::UNKNOWN_SIZE,
-        sha256: chosen.sha256_prefix.into(),
-    };
-    Fetcher::new().progress(true).fetch(&file, &folder)?;
-    let file = folder.join(&file.name).display().to_string();
+    let weights = pretrained(&args.name, args.weights.as_deref())?;
+    let file = fetch_file(weights, args.dir.as_deref(), args.mirror.as_deref(), false)?;
+    let file = file.display().to_string();
     if args.json {
         output::json(&Fetched {
-            model: chosen.model,
-            weights: chosen.name,
+            model: weights.model,
+            weights: weights.name,
             file,
         })?;
         return Ok(());
     }
-    output::text(&format!("{} {} is in {file}", chosen.model, chosen.name))?;
+    output::text(&format!("{} {} is in {file}", weights.model, weights.name))?;
     Ok(())
+}
+
+/// The published weights of a model by their name; the latest without one.
+pub(super) fn pretrained(model: &str, name: Option<&str>) -> Result<&'static Pretrained> {
+    let info = model_info(model)?;
+    let known = Pretrained::of(info.name);
+    let is_named = |weights: &&Pretrained| match name {
+        Some(name) => weights.name.eq_ignore_ascii_case(name),
+        None => true,
+    };
+    if let Some(weights) = known.iter().copied().rfind(is_named) {
+        return Ok(weights);
+    }
+    let names: Vec<&str> = known.iter().map(|weights| weights.name).collect();
+    Err(match names.is_empty() {
+        true => {
+            let names = models().iter().map(|model| model.name);
+            let with: Vec<&str> = names
+                .filter(|name| !Pretrained::of(name).is_empty())
+                .collect();
+            format!(
+                "no weights are published for {}; there are for {}",
+                info.name,
+                with.join(", ")
+            )
+        }
+        false => format!(
+            "{} has no weights named '{}'; there are {}",
+            info.name,
+            name.unwrap_or_default(),
+            names.join(", ")
+        ),
+    }
+    .into())
+}
+
+/// Downloads weights into a folder, Kiln's cache without one, unless they are there.
+pub(super) fn fetch_file(
+    weights: &Pretrained,
+    folder: Option<&Path>,
+    mirror: Option<&str>,
+    offline: bool,
+) -> Result<PathBuf> {
+    let folder = match folder {
+        Some(folder) => folder.to_owned(),
+        None => cache_dir()
+            .ok_or("there is no cache folder; name one with --dir")?
+            .join("models"),
+    };
+    let path = folder.join(weights.file_name());
+    if offline && !path.exists() {
+        let (model, name) = (weights.model, weights.name);
+        return Err(format!(
+            "{} is not there, and nothing may be downloaded; kiln models fetch {model} --weights {name} brings it",
+            path.display()
+        )
+        .into());
+    }
+    let address = mirror.unwrap_or(Pretrained::ADDRESS).trim_end_matches('/');
+    let file = FileSpec {
+        name: weights.file_name(),
+        urls: vec![format!("{address}/{}", weights.file_name())],
+        size: FileSpec::UNKNOWN_SIZE,
+        sha256: weights.sha256_prefix.into(),
+    };
+    Fetcher::new().progress(true).fetch(&file, &folder)?;
+    Ok(path)
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use kiln::train::tune::file_name;
+use kiln::tune::cli::storage_url;
 use kiln::tune::{Study, storage};
 use serde::Serialize;
 
@@ -16,8 +17,14 @@ struct Json {
 }
 
 pub fn run(args: Report) -> Result<()> {
-    let report = match (&args.storage, Path::new(&args.target)) {
-        (None, run) if run.is_dir() => {
+    // A folder is a run, whatever the environment says about studies.
+    let run = Path::new(&args.target);
+    let storage = match args.storage.is_none() && run.is_dir() {
+        true => None,
+        false => storage_url(args.storage.as_deref()),
+    };
+    let report = match storage {
+        None if run.is_dir() => {
             let written = kiln::train::report(run)?;
             match &args.out {
                 None => written,
@@ -28,17 +35,17 @@ pub fn run(args: Report) -> Result<()> {
                 }
             }
         }
-        (None, missing) => {
+        None => {
             return Err(format!(
                 "{} is no folder of a run; name one, or a study together with its --storage",
-                missing.display()
+                run.display()
             )
             .into());
         }
-        (Some(url), _) => {
+        Some(url) => {
             let builder = Study::builder().name(&args.target);
             let study = builder
-                .shared_storage(storage::open_existing(url)?)
+                .shared_storage(storage::open_existing(&url)?)
                 .load()?;
             let out = args.out.unwrap_or_else(|| study_file(&args.target));
             kiln::train::tune::study_report(&study, &out)?;

@@ -1,12 +1,13 @@
 //! `kiln train`
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use kiln::train::{FIELDS, Outcome, Progress, Recipe, Summary, TaskName, Trainer};
 
-use super::Result;
+use super::{Result, models};
 use crate::args::{ProgressStyle, RecipeArgs, Train};
 use crate::output;
 
@@ -84,8 +85,26 @@ pub(super) fn recipe(file: Option<&std::path::Path>, settings: &[String]) -> Res
     for setting in settings {
         recipe.set(setting)?;
     }
+    if let Some(file) = named_weights(&recipe)? {
+        recipe.model.weights = Some(file);
+    }
     recipe.validate()?;
     Ok(recipe)
+}
+
+/// The file of weights that the recipe names, as `IMAGENET1K_V1`, instead of a file; it is fetched if it is not here.
+fn named_weights(recipe: &Recipe) -> Result<Option<PathBuf>> {
+    let Some(path) = &recipe.model.weights else {
+        return Ok(None);
+    };
+    let is_file = path.extension().is_some() || path.components().count() > 1 || path.exists();
+    if is_file {
+        return Ok(None);
+    }
+    let name = path.display().to_string();
+    let weights = models::pretrained(&recipe.model.name, Some(&name))?;
+    let fetched = models::fetch_file(weights, None, None, !recipe.data.download)?;
+    Ok(Some(fetched))
 }
 
 /// The flags as settings of the recipe, in the order in which they take effect.
@@ -101,6 +120,11 @@ pub(super) fn settings(
         ("data.dir", args.data_dir.as_deref().map(quoted)),
         ("data.download", args.offline.then(|| "false".into())),
         ("model.name", args.model.clone()),
+        ("model.weights", args.weights.as_deref().map(quoted)),
+        (
+            "model.allow_head_mismatch",
+            args.allow_head_mismatch.then(|| "true".into()),
+        ),
         ("device", args.device.clone()),
         ("epochs", args.epochs.clone()),
         ("batch_size", args.batch_size.clone()),

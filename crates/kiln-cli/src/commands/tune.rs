@@ -5,10 +5,9 @@ use std::process::ExitCode;
 
 use kiln::train::tune::{RUN_ATTR, study_report};
 use kiln::train::{Objective, OnDiverged, RecipeSpace, TuneEnd, Tuner};
+use kiln::tune::cli::storage_url;
 use kiln::tune::importance::get_param_importances;
-use kiln::tune::{
-    FrozenTrial, ParamValue, Study, StudyBuilder, StudyDirection, TrialState, storage,
-};
+use kiln::tune::{FrozenTrial, ParamValue, Study, StudyBuilder, StudyDirection, TrialState};
 use serde::Serialize;
 
 use super::Result;
@@ -47,6 +46,7 @@ pub fn run(args: Tune) -> Result<ExitCode> {
     let space = RecipeSpace::from_file(&args.space)?;
     space.check(&recipe)?;
     let metric = metric(args.metric);
+    metric.check(&recipe)?;
     let study = open_study(&args, &space, metric.direction())?;
     let device = kiln::device::select(&recipe.device)?;
     output::note(&format!("device: {}", device.reason));
@@ -95,8 +95,10 @@ pub fn run(args: Tune) -> Result<ExitCode> {
 
 fn metric(choice: MetricChoice) -> Objective {
     match choice {
-        MetricChoice::ValidAccuracy => Objective::ValidAccuracy,
-        MetricChoice::ValidLoss => Objective::ValidLoss,
+        MetricChoice::Accuracy => Objective::ValidAccuracy,
+        MetricChoice::Loss => Objective::ValidLoss,
+        MetricChoice::Dice => Objective::ValidDice,
+        MetricChoice::Iou => Objective::ValidIou,
     }
 }
 
@@ -107,8 +109,8 @@ fn open_study(args: &Tune, space: &RecipeSpace, direction: StudyDirection) -> Re
         .name(&args.study)
         .direction(direction)
         .load_if_exists(true);
-    match &args.storage {
-        Some(url) => builder = builder.shared_storage(storage::open(url)?),
+    match storage_url(args.storage.as_deref()) {
+        Some(url) => builder = builder.shared_storage(args.heartbeat.open(&url)?),
         None => output::note(
             "no --storage is given: the study lives in memory, and is lost when this ends",
         ),
@@ -131,7 +133,7 @@ fn summarize(args: &Tune, study: &Study, end: TuneEnd) -> Result<Json> {
     };
     Ok(Json {
         study: study.name().into(),
-        storage: args.storage.clone(),
+        storage: storage_url(args.storage.as_deref()),
         metric: metric(args.metric).name(),
         trials: trials.len(),
         complete: count(TrialState::Complete),
@@ -179,7 +181,12 @@ fn text(result: &Json) -> String {
         ));
     }
     let params = result.best_params.iter();
-    rows.extend(params.map(|(name, value)| row(&format!("  {name}"), value.to_string())));
+    rows.extend(params.map(|(name, value)| {
+        let text = value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned);
+        row(&format!("  {name}"), text)
+    }));
     if !result.importances.is_empty() {
         rows.push(row("importance", String::new()));
         let mut sorted: Vec<_> = result.importances.iter().collect();

@@ -23,6 +23,7 @@ impl Sandbox {
             .args(args)
             .current_dir(self.0.path())
             .env("KILN_DATA_DIR", self.path("cache"))
+            .env_remove("OPTUNA_STORAGE")
             .stdin(Stdio::null());
         command
     }

@@ -369,7 +369,7 @@ pub fn cache_dir() -> Option<PathBuf> {
 #[non_exhaustive]
 pub enum DataError {
     /// No data set has this name.
-    #[error("there is no data set {name:?}; {suggestion}")]
+    #[error("no data set is named '{name}'; {suggestion}")]
     UnknownName {
         /// The name given.
         name: String,

@@ -245,7 +245,7 @@ impl DataSet {
     ///
     /// assert_eq!(DataSet::find("Fashion_MNIST")?.classes[8], "Bag");
     /// let error = DataSet::find("mnits").unwrap_err();
-    /// assert_eq!(error.to_string(), r#"there is no data set "mnits"; did you mean "mnist"?"#);
+    /// assert_eq!(error.to_string(), "no data set is named 'mnits'; did you mean 'mnist'?");
     /// # Ok::<(), kiln_data::DataError>(())
     /// ```
     ///
@@ -305,10 +305,10 @@ fn suggest(name: &str) -> String {
         .filter(|&(edits, known)| edits <= 2 || name.len() > 2 && known.contains(name))
         .min();
     match near {
-        Some((_, near)) => format!("did you mean {near:?}?"),
+        Some((_, near)) => format!("did you mean '{near}'?"),
         None => {
             let names: Vec<&str> = names().collect();
-            format!("the names are {}", names.join(", "))
+            format!("known are {}", names.join(", "))
         }
     }
 }
@@ -349,12 +349,14 @@ mod tests {
     #[test]
     fn an_unknown_name_is_answered_with_near_names_or_all_of_them() {
         let message = |name| DataSet::find(name).unwrap_err().to_string();
-        assert!(message("digit").ends_with(r#"did you mean "digits"?"#));
-        assert!(message("kmnits").ends_with(r#"did you mean "kmnist"?"#));
-        assert!(message("fashion").ends_with(r#"did you mean "fashion-mnist"?"#));
-        assert!(message("imagenet").contains(
-            "the names are mnist, fashion-mnist, kmnist, cifar10, cifar100, digits, shapes"
-        ));
+        assert!(message("digit").ends_with("did you mean 'digits'?"));
+        assert!(message("kmnits").ends_with("did you mean 'kmnist'?"));
+        assert!(message("fashion").ends_with("did you mean 'fashion-mnist'?"));
+        assert!(
+            message("imagenet").contains(
+                "known are mnist, fashion-mnist, kmnist, cifar10, cifar100, digits, shapes"
+            )
+        );
     }
 
     #[test]

@@ -56,9 +56,10 @@ pub const FIELDS: &[Field] = &[
     field("model.stem", "first layers of a ResNet or DenseNet", "imagenet, or cifar for small images; default: the model's own"),
     field("model.zero_init", "whether residual blocks start as the identity", "true or false; default false"),
     field("model.bilinear", "whether a U-Net enlarges by interpolation", "true or false; default: the model's own"),
-    field("model.weights", "file of weights to begin with", "a .pth, .safetensors or .bpk file; default: weights drawn anew"),
+    field("model.weights", "file of weights to begin with", "a .pth, .safetensors or .bpk file, for `kiln train` also a name such as IMAGENET1K_V1; default: weights drawn anew"),
     field("model.allow_head_mismatch", "whether that file may be for other classes", "true or false"),
     field("model.freeze", "whether only the last layer (or a U-Net's decoder) learns", "true or false"),
+    field("model.memory_efficient", "whether a DenseNet computes activations twice instead of keeping them", "true or false"),
     field("loss.name", "loss of segmentation", "cross-entropy, bce (two classes, one output) or auto: bce for two classes"),
     field("loss.dice", "weight of the Dice loss beside it", "a number from 0 to 1000"),
     field("optimizer.name", "optimizer", "sgd, adam, adamw or rmsprop"),
@@ -238,6 +239,25 @@ pub(super) fn validate(recipe: &Recipe) -> Result<(), RecipeError> {
     if let Some(dropout) = &model.dropout {
         let fits = !dropout.is_empty() && dropout.iter().all(|p| (0.0..1.0).contains(p));
         check("model.dropout", fits, dropout)?;
+    }
+
+    if model.memory_efficient {
+        let is_densenet = model.name.to_lowercase().starts_with("densenet");
+        let drops = model.dropout.iter().flatten().any(|&p| p > 0.0);
+        let problem = match (is_densenet, drops) {
+            (false, _) => Some("it is a setting of DenseNets"),
+            (true, true) => {
+                Some("dropout would draw other masks the second time; leave model.dropout out")
+            }
+            (true, false) => None,
+        };
+        if let Some(problem) = problem {
+            return Err(RecipeError::Value {
+                key: "model.memory_efficient".into(),
+                value: "true".into(),
+                allowed: problem.into(),
+            });
+        }
     }
 
     validate_optimizer(recipe)?;

@@ -21,7 +21,7 @@ pub use space::{RecipeSpace, SpaceError, SuggestError};
 
 use crate::error::TrainError;
 use crate::prepare::Prepared;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, TaskName};
 use crate::train::{EpochReport, Outcome, TrainDevice, Trainer};
 
 /// The user attribute of a trial that holds the folder of its run.
@@ -36,6 +36,10 @@ pub enum Objective {
     ValidAccuracy,
     /// The mean loss, to be minimized.
     ValidLoss,
+    /// The mean Dice coefficient of the classes, to be maximized; in segmentation.
+    ValidDice,
+    /// The mean intersection over union of the classes, to be maximized; in segmentation.
+    ValidIou,
 }
 
 impl Objective {
@@ -44,28 +48,46 @@ impl Objective {
         match self {
             Self::ValidAccuracy => "valid_accuracy",
             Self::ValidLoss => "valid_loss",
+            Self::ValidDice => "valid_dice",
+            Self::ValidIou => "valid_iou",
         }
     }
 
     /// Whether it is minimized or maximized.
     pub fn direction(self) -> StudyDirection {
         match self {
-            Self::ValidAccuracy => StudyDirection::Maximize,
+            Self::ValidAccuracy | Self::ValidDice | Self::ValidIou => StudyDirection::Maximize,
             Self::ValidLoss => StudyDirection::Minimize,
         }
     }
 
-    fn of(self, epoch: &EpochReport) -> f64 {
+    /// None for a metric of segmentation in another task.
+    fn of(self, epoch: &EpochReport) -> Option<f64> {
         match self {
-            Self::ValidAccuracy => epoch.valid_accuracy,
-            Self::ValidLoss => epoch.valid_loss,
+            Self::ValidAccuracy => Some(epoch.valid_accuracy),
+            Self::ValidLoss => Some(epoch.valid_loss),
+            Self::ValidDice => epoch.valid_dice,
+            Self::ValidIou => epoch.valid_iou,
+        }
+    }
+
+    /// Refuses a metric that the recipe's task does not have.
+    ///
+    /// # Errors
+    ///
+    /// [`TuneError::Metric`].
+    pub fn check(self, recipe: &Recipe) -> Result<(), TuneError> {
+        let of_masks = matches!(self, Self::ValidDice | Self::ValidIou);
+        match of_masks && recipe.task != TaskName::Segmentation {
+            true => Err(TuneError::Metric(self.name())),
+            false => Ok(()),
         }
     }
 
     /// What no run can be worse than.
     fn worst(self) -> f64 {
         match self {
-            Self::ValidAccuracy => 0.0,
+            Self::ValidAccuracy | Self::ValidDice | Self::ValidIou => 0.0,
             Self::ValidLoss => f64::INFINITY,
         }
     }
@@ -95,6 +117,11 @@ pub enum TuneError {
     /// The data could not be loaded, or the recipe is not usable.
     #[error(transparent)]
     Train(#[from] TrainError),
+    /// The metric is of another task.
+    #[error(
+        "{0} is measured in segmentation, but the recipe's task is classification; use valid_accuracy or valid_loss"
+    )]
+    Metric(&'static str),
     /// The study optimizes something else.
     #[error(
         "study {study:?} is one that {theirs}, but {metric} is to be {ours}; use another study, or another --metric"
@@ -266,11 +293,12 @@ impl Tuner {
     ///
     /// # Errors
     ///
-    /// If the space does not fit the recipe, the data cannot be had, the study has another direction, or a run cannot be
-    /// written. A run that diverges is no error (see [`on_diverged`](Self::on_diverged)).
+    /// If the space or the metric does not fit the recipe, the data cannot be had, the study has another direction, or a run
+    /// cannot be written. A run that diverges is no error (see [`on_diverged`](Self::on_diverged)).
     pub fn run(self, study: &Study) -> Result<TuneEnd, TuneError> {
         self.recipe.validate().map_err(TrainError::from)?;
         self.space.check(&self.recipe)?;
+        self.metric.check(&self.recipe)?;
         self.check_direction(study)?;
         let _ = study.set_metric_names(&[self.metric.name()]);
         let data = match &self.data {
@@ -406,7 +434,7 @@ impl Tuner {
         last: &mut Option<f64>,
     ) -> kiln_tune::Result<bool> {
         while let Ok(epoch) = reports.recv() {
-            let value = self.metric.of(&epoch);
+            let value = self.metric.of(&epoch).unwrap_or(f64::NAN);
             if epoch.kept {
                 *last = Some(value);
             }

@@ -19,5 +19,5 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    Arguments::parse().command.run("kiln-study")
+    Arguments::parse().command.run()
 }

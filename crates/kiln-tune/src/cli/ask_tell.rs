@@ -31,7 +31,7 @@ pub struct Enqueue {
     /// Do nothing when a trial with these parameters exists
     #[arg(long)]
     skip_if_exists: bool,
-    /// Print the result as JSON
+    /// Print the result as one JSON object
     #[arg(long)]
     json: bool,
 }
@@ -92,7 +92,7 @@ pub struct Ask {
     search_space: Option<String>,
     #[command(flatten)]
     search: SearchArgs,
-    /// Print the result as JSON, which it always is
+    /// Print the result as one JSON object, which it always is
     #[arg(long)]
     json: bool,
 }
@@ -149,7 +149,7 @@ pub struct Tell {
     /// Succeed when the trial is finished already
     #[arg(long)]
     skip_if_finished: bool,
-    /// Print the trial as JSON
+    /// Print the trial as one JSON object
     #[arg(long)]
     json: bool,
 }

@@ -26,7 +26,7 @@ pub struct Importance {
     /// Only these parameters
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     params: Vec<String>,
-    /// Print the result as a JSON object, most important first
+    /// Print the result as one JSON object, most important first
     #[arg(long)]
     json: bool,
 }

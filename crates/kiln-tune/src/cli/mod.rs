@@ -4,6 +4,7 @@
 //! a command line that makes no sense.
 
 mod ask_tell;
+mod heartbeat;
 mod importance;
 mod lines;
 mod output;
@@ -15,6 +16,7 @@ mod space;
 mod studies;
 mod trials;
 
+pub use heartbeat::HeartbeatArgs;
 pub use run::parse_time;
 pub use search::SearchArgs;
 
@@ -91,8 +93,8 @@ pub enum Command {
 }
 
 impl Command {
-    /// Runs the command; `program` is the name before error messages.
-    pub fn run(self, program: &str) -> ExitCode {
+    /// Runs the command, and prints its error if it has one.
+    pub fn run(self) -> ExitCode {
         let mut out = io::BufWriter::new(io::stdout().lock());
         let result = self.execute(&mut out).and_then(|()| Ok(out.flush()?));
         match result {
@@ -102,7 +104,7 @@ impl Command {
                 ExitCode::SUCCESS
             }
             Err(failure) => {
-                let _ = writeln!(io::stderr(), "{program}: {failure}");
+                let _ = writeln!(io::stderr(), "error: {failure}");
                 ExitCode::from(if matches!(failure, Failure::Usage(_)) {
                     2
                 } else {
@@ -182,6 +184,13 @@ impl From<io::Error> for Failure {
     }
 }
 
+/// The storage that is given, or that of the environment, `$OPTUNA_STORAGE`.
+pub fn storage_url(given: Option<&str>) -> Option<String> {
+    let of_environment = || std::env::var("OPTUNA_STORAGE").ok();
+    let url = given.map(str::to_owned).or_else(of_environment);
+    url.filter(|url| !url.is_empty())
+}
+
 /// Where the studies are.
 #[derive(Debug, Args)]
 struct StorageArgs {
@@ -192,12 +201,7 @@ struct StorageArgs {
 
 impl StorageArgs {
     fn url(&self) -> CliResult<String> {
-        let url = self.storage.clone().or_else(|| {
-            std::env::var("OPTUNA_STORAGE")
-                .ok()
-                .filter(|url| !url.is_empty())
-        });
-        url.ok_or_else(|| {
+        storage_url(self.storage.as_deref()).ok_or_else(|| {
             Failure::Usage(
                 "no storage is given; write --storage sqlite:///study.db, or set OPTUNA_STORAGE"
                     .to_owned(),

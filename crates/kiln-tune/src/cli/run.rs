@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use super::heartbeat::HeartbeatArgs;
 use super::lines::{Line, parse_line};
 use super::output::{params_text, values_text};
 use super::process::{Event, Process};
@@ -15,7 +16,6 @@ use super::search::SearchArgs;
 use super::space::{ParamSpec, parse_param, space};
 use super::{CliResult, Failure, StudyArgs, trials};
 use crate::error::{BoxError, Error, TrialPruned};
-use crate::storage::{self, RdbOptions, Storage, retry_stale_trial};
 use crate::study::{Budget, Study, StudyBuilder, StudyDirection};
 use crate::sync::lock;
 use crate::trial::{FrozenTrial, ParamSpace, Trial, TrialState};
@@ -49,7 +49,7 @@ pub struct Run {
     /// Number of trials of this run
     #[arg(long, short = 'n', value_name = "N")]
     trials: Option<u64>,
-    /// No trial starts after this time, such as 90s, 15m or 2h
+    /// No trial starts after this time: 600, 90s, 15m or 2h
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     timeout: Option<Duration>,
     /// A trial that takes longer is ended and fails
@@ -63,16 +63,12 @@ pub struct Run {
     /// Write the output of each trial to DIR/trial-NUMBER.log
     #[arg(long, value_name = "DIR")]
     log_dir: Option<PathBuf>,
-    /// Mark running trials alive this often, and fail those of workers that stopped doing so (databases only)
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
-    heartbeat: Option<Duration>,
-    /// Try the trial of a dead worker again, at most this often (with --heartbeat)
-    #[arg(long, value_name = "N", requires = "heartbeat")]
-    retry: Option<usize>,
+    #[command(flatten)]
+    heartbeat: HeartbeatArgs,
     /// Print no line per trial
     #[arg(long, short)]
     quiet: bool,
-    /// Print the best trial as JSON at the end
+    /// Print the best trial as one JSON object at the end
     #[arg(long)]
     json: bool,
     /// The program and its arguments
@@ -177,22 +173,7 @@ impl Run {
 
     fn open_study(&self, space: &ParamSpace) -> CliResult<Study> {
         let url = self.study.storage.url()?;
-        let storage: Arc<dyn Storage> = match self.heartbeat {
-            Some(_) if url.starts_with("journal:") => {
-                return Err(Failure::Usage(
-                    "a journal keeps no heartbeat; leave --heartbeat out, or use a database"
-                        .to_owned(),
-                ));
-            }
-            Some(interval) => {
-                let mut options = RdbOptions::new().heartbeat_interval(interval);
-                if let Some(retry) = self.retry {
-                    options = options.on_stale_trial(retry_stale_trial(Some(retry), false));
-                }
-                Arc::new(options.open(&url)?)
-            }
-            None => storage::open(&url)?,
-        };
+        let storage = self.heartbeat.open(&url)?;
         let storage_studies = storage.get_all_studies()?;
         let mut builder = self
             .search

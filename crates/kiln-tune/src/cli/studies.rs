@@ -28,7 +28,7 @@ pub struct Create {
     /// Succeed when the study exists already
     #[arg(long)]
     skip_if_exists: bool,
-    /// Print the result as JSON
+    /// Print the result as one JSON object
     #[arg(long)]
     json: bool,
 }
@@ -80,7 +80,7 @@ impl Create {
 pub struct List {
     #[command(flatten)]
     storage: StorageArgs,
-    /// Print the result as JSON
+    /// Print the result as one JSON object
     #[arg(long)]
     json: bool,
 }
@@ -135,7 +135,7 @@ impl List {
 pub struct Show {
     #[command(flatten)]
     study: StudyArgs,
-    /// Print the result as JSON
+    /// Print the result as one JSON object
     #[arg(long)]
     json: bool,
 }

@@ -527,20 +527,26 @@ fn with_heartbeat<T>(
     let Some(heartbeat) = heartbeat else {
         return body();
     };
+    let mark = || {
+        if let Err(error) = heartbeat.record(trial_id) {
+            log::warn!("the heartbeat of the trial with id {trial_id} was not written: {error}");
+        }
+    };
+    // Before anything else: a trial without a mark is never found stale, whatever becomes of its worker.
+    mark();
     let done = (Mutex::new(false), Condvar::new());
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut finished = lock(&done.0);
-            while !*finished {
-                if let Err(error) = heartbeat.record(trial_id) {
-                    log::warn!(
-                        "the heartbeat of the trial with id {trial_id} was not written: {error}"
-                    );
-                }
+            loop {
                 let waited =
                     done.1
                         .wait_timeout_while(finished, heartbeat.interval(), |finished| !*finished);
                 finished = waited.unwrap_or_else(PoisonError::into_inner).0;
+                if *finished {
+                    return;
+                }
+                mark();
             }
         });
         let result = body();
