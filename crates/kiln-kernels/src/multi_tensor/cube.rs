@@ -92,10 +92,15 @@ pub(super) fn scale(
     // Moved, so that a tensor that nothing else holds arrives as the only one.
     let mut inputs: Vec<_> = tensors.into_iter().map(primitive).collect();
     inputs.push(primitive(own));
-    let scaled = register("multi_tensor_scale", inputs, &outputs, move |mut tensors| {
-        let factors = tensors.pop().expect("the factors come last");
-        scaled(tensors, factors, zero)
-    });
+    let scaled = register(
+        "multi_tensor_scale",
+        inputs,
+        &outputs,
+        move |mut tensors| {
+            let factors = tensors.pop().expect("the factors come last");
+            scaled(tensors, factors, zero)
+        },
+    );
     let wrap = |tensor| Tensor::<1>::from_primitive::<Cube>(tensor).into_dispatch();
     Ok(scaled.into_iter().map(wrap).collect())
 }
@@ -359,7 +364,10 @@ fn norms_of(tensors: Vec<CubeTensor>, p: f64) -> CubeTensor {
                 cubes(arguments.cubes),
                 cube_dim(units),
                 class.vector,
-                arguments.buffers(&client, members.iter().map(|rows| rows.buffer(&rows.tensor))),
+                arguments.buffers(
+                    &client,
+                    members.iter().map(|rows| rows.buffer(&rows.tensor)),
+                ),
                 arguments.ends,
                 arguments.lens,
                 arguments.rows,
@@ -470,4 +478,41 @@ fn like(rows: &Rows) -> CubeTensor {
     let handle = tensor.client.empty(rows.span() * tensor.dtype.size());
     let (client, device) = (tensor.client.clone(), tensor.device.clone());
     CubeTensor::new(client, handle, (*tensor.meta).clone(), device, tensor.dtype)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WIDE: Class = Class {
+        dtype: DType::F32,
+        vector: 4,
+        pitched: false,
+        in_place: true,
+    };
+    const NARROW: Class = Class { vector: 1, ..WIDE };
+
+    #[test]
+    fn a_launch_takes_many_tensors_of_one_class() {
+        // As in a network: every tenth tensor has an odd number of values.
+        let classes: Vec<Class> = (0..161)
+            .map(|i| if i % 10 == 0 { NARROW } else { WIDE })
+            .collect();
+        let launches = launches(&classes, |_| MOST);
+        // 144 of one class and 17 of the other: ceil(144 / 64) + ceil(17 / 64).
+        assert_eq!(launches.len(), 4);
+        let mut places: Vec<usize> = launches.iter().flat_map(|(_, m)| m.clone()).collect();
+        places.sort_unstable();
+        assert_eq!(places, (0..161).collect::<Vec<_>>());
+        for (class, members) in &launches {
+            assert!(members.len() <= MOST && members.iter().all(|&i| classes[i] == *class));
+        }
+    }
+
+    #[test]
+    fn launches_grow_with_tensors_by_one_for_many() {
+        for n in [1, 64, 65, 2000] {
+            assert_eq!(launches(&vec![WIDE; n], |_| 64).len(), n.div_ceil(64));
+        }
+    }
 }
