@@ -172,6 +172,31 @@ fn hundreds_of_tensors_keep_their_places() {
 }
 
 #[test]
+fn long_tensors_take_many_parts() {
+    for device in kiln_testing::devices() {
+        // More parts than a workgroup has threads, in loads of one value and of four.
+        for n in [700_001, 2_200_000] {
+            let values = numbered(n, 3);
+            let tensor = Tensor::<1>::from_floats(values.as_slice(), &device).into_dispatch();
+            for p in [1.0, 2.0, f64::INFINITY] {
+                let values = values.iter().map(|&v| f64::from(v).abs());
+                let want = match p {
+                    1.0 => values.sum(),
+                    2.0 => values.map(|v| v * v).sum::<f64>().sqrt(),
+                    _ => values.fold(0.0, f64::max),
+                };
+                let got = read(norms(std::slice::from_ref(&tensor), p))[0];
+                assert!((got - want).abs() <= 1e-5 * want, "{n} {p}: {got} {want}");
+            }
+            let factor = Tensor::from_floats([0.5], &device);
+            let scaled = read(plain::flat(scale(vec![tensor], &factor, false).remove(0)));
+            let wrong = (0..n).find(|&i| scaled[i] != f64::from(values[i]) * 0.5);
+            assert_eq!(wrong, None, "{n}");
+        }
+    }
+}
+
+#[test]
 fn half_precision_is_summed_and_multiplied_in_f32() {
     for device in kiln_testing::devices() {
         for (dtype, float) in [

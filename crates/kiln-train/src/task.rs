@@ -81,6 +81,7 @@ impl TrainStep for Task {
     type Output = Output;
 
     fn step(&self, batch: Input) -> TrainOutput<Output> {
+        self.gradients.remember(&self.model);
         let (loss, counted) = self.judge(batch);
         let grads = loss.backward();
         let output = Output::new(loss.inner(), counted.inner());
