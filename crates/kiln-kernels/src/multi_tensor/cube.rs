@@ -85,7 +85,11 @@ pub(super) fn scale(
     factors: &Tensor<1>,
     zero: bool,
 ) -> Result<Vec<DispatchTensor>, Vec<DispatchTensor>> {
-    let own = factors.clone().cast(FloatDType::F32).into_dispatch();
+    let own = match factors.dtype() {
+        DType::F32 => factors.clone(),
+        _ => factors.clone().cast(FloatDType::F32),
+    };
+    let own = own.into_dispatch();
     if tensors.is_empty() || !tensors.iter().all(supported) || !supported(&own) {
         return Err(tensors);
     }
@@ -258,9 +262,12 @@ fn rows(tensor: &CubeTensor) -> Option<(usize, usize)> {
 }
 
 /// The places of a list that each launch takes: all of one class, at most `most(class)` of them.
-fn launches(classes: &[Class], most: impl Fn(Class) -> usize) -> Vec<(Class, Vec<usize>)> {
+fn launches(
+    classes: impl Iterator<Item = (usize, Class)>,
+    most: impl Fn(Class) -> usize,
+) -> Vec<(Class, Vec<usize>)> {
     let mut launches: Vec<(Class, Vec<usize>)> = Vec::new();
-    for (i, &class) in classes.iter().enumerate() {
+    for (i, class) in classes {
         let room = |(other, members): &&mut (Class, Vec<usize>)| {
             *other == class && members.len() < most(class)
         };
@@ -341,7 +348,7 @@ fn norms_of(tensors: Vec<CubeTensor>, p: f64) -> CubeTensor {
     let p = p as f32;
     let units = threads(&client, UNITS);
     let list: Vec<Rows> = tensors.into_iter().map(Rows::new).collect();
-    let classes: Vec<Class> = list.iter().map(|rows| rows.class).collect();
+    let classes = list.iter().map(|rows| rows.class).enumerate();
     let most = most(&client, 1);
 
     let all: usize = list.iter().map(|rows| rows.cubes(units)).sum();
@@ -349,7 +356,7 @@ fn norms_of(tensors: Vec<CubeTensor>, p: f64) -> CubeTensor {
     let buffer = || unsafe { BufferArg::from_raw_parts(parts.clone(), 2 * all) };
     let mut table = vec![0u32; 2 * list.len()];
     let mut base = 0;
-    for (class, members) in launches(&classes, |_| most) {
+    for (class, members) in launches(classes, |_| most) {
         let mut first = base;
         for &i in &members {
             let cubes = list[i].cubes(units);
@@ -416,7 +423,7 @@ fn scaled(tensors: Vec<CubeTensor>, factors: CubeTensor, zero: bool) -> Vec<Cube
         .map(|tensor| {
             let mut rows = Rows::new(tensor);
             // Asked while every tensor of the list is held, so that one that is there twice counts as shared.
-            rows.class.in_place = rows.tensor.can_mut();
+            rows.class.in_place = rows.tensor.can_mut() || rows.len == 0;
             rows
         })
         .collect();
@@ -424,9 +431,9 @@ fn scaled(tensors: Vec<CubeTensor>, factors: CubeTensor, zero: bool) -> Vec<Cube
         .iter()
         .map(|rows| (!rows.class.in_place).then(|| like(rows)))
         .collect();
-    let classes: Vec<Class> = list.iter().map(|rows| rows.class).collect();
     let most = |class: Class| most(&client, if class.in_place { 1 } else { 2 });
-    for (class, members) in launches(&classes, most) {
+    let full = list.iter().enumerate().filter(|(_, rows)| rows.len > 0);
+    for (class, members) in launches(full.map(|(i, rows)| (i, rows.class)), most) {
         let places = members.iter().map(|&i| if count == 1 { 0 } else { i });
         let places: Vec<usize> = places.collect();
         let new = members.iter().filter_map(|&i| outputs[i].as_ref());
@@ -499,7 +506,7 @@ mod tests {
         let classes: Vec<Class> = (0..161)
             .map(|i| if i % 10 == 0 { NARROW } else { WIDE })
             .collect();
-        let launches = launches(&classes, |_| MOST);
+        let launches = launches(classes.iter().copied().enumerate(), |_| MOST);
         // 144 of one class and 17 of the other: ceil(144 / 64) + ceil(17 / 64).
         assert_eq!(launches.len(), 4);
         let mut places: Vec<usize> = launches.iter().flat_map(|(_, m)| m.clone()).collect();
@@ -540,7 +547,8 @@ mod tests {
     #[test]
     fn launches_grow_with_tensors_by_one_for_many() {
         for n in [1, 64, 65, 2000] {
-            assert_eq!(launches(&vec![WIDE; n], |_| 64).len(), n.div_ceil(64));
+            let classes = (0..n).map(|i| (i, WIDE));
+            assert_eq!(launches(classes, |_| 64).len(), n.div_ceil(64));
         }
     }
 }
