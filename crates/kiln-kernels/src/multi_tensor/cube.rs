@@ -467,6 +467,7 @@ fn scaled(tensors: Vec<CubeTensor>, factors: CubeTensor, zero: bool) -> Vec<Cube
                 places.into_iter().chain(unused).collect(),
                 BufferArg::from_raw_parts(factors.handle.clone(), count),
                 zero,
+                class.in_place,
                 class.pitched,
                 units,
                 ITEMS,

@@ -222,7 +222,7 @@ pub(super) enum Order {
     Any,
 }
 
-/// Each tensor times `factors[places[t]]`, from `from` to `to`, or in place if there is no `from`.
+/// Each tensor times `factors[places[t]]`, from `from` to `to`, or in place, without `from`.
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)]
 pub(super) fn scale<F: Float, N: Size>(
@@ -235,12 +235,12 @@ pub(super) fn scale<F: Float, N: Size>(
     places: &Sequence<usize>,
     factors: &[f32],
     #[comptime] zero: bool,
+    #[comptime] in_place: bool,
     #[comptime] pitched: bool,
     #[comptime] units: usize,
     #[comptime] items: usize,
     #[define(F)] _dtype: ElemType,
 ) {
-    let in_place = comptime!(from.len() == 0);
     let mut first = 0usize;
     #[unroll]
     for t in 0..to.len() {
