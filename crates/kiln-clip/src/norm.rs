@@ -6,7 +6,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, FloatDType, Tensor};
 
 use crate::grads::{self, Grad};
-use kiln_kernels::multi_tensor::{self, plain};
+use kiln_kernels::multi_tensor;
 
 use crate::{ClipError, NormType};
 
@@ -242,7 +242,9 @@ pub(crate) fn coefficient(norms: &Tensor<1>, max_norm: f64) -> Tensor<1> {
 
 /// The norm of all gradients, `[1]`; none without gradients.
 pub(crate) fn norm_of(list: &[Grad], p: NormType) -> Option<Tensor<1>> {
-    Some(plain::norm(norms_of(list, p)?, p.p()))
+    // All norms are one more tensor, whose norm has the same properties.
+    let norms = norms_of(list, p)?.into_dispatch();
+    Some(multi_tensor::norms(&[norms], p.p()))
 }
 
 /// The norm of each gradient, `[list.len()]`, on the first one's device; none without gradients.

@@ -8,6 +8,7 @@ use burn::tensor::{Bool, FloatDType, Tensor, TensorReadError};
 use kiln_clip::{ClipError, ClipState, Clipped, Clipper, GradHealth, Measured, keep_if_nonfinite};
 
 use crate::error::TrainError;
+use crate::network::Network;
 use crate::recipe::Recipe;
 
 /// Handles the gradients of a run. The model holds it, since burn-train gives gradients to the model alone; its clones
@@ -26,6 +27,8 @@ struct Inner {
     clipper: Clipper,
     /// Steps taken before this one.
     step: usize,
+    /// The model before the forward pass of this step, if this run skips steps.
+    before: Option<Network>,
     last: Option<StepGradients>,
 }
 
@@ -49,6 +52,7 @@ impl Gradients {
             inner: Arc::new(Mutex::new(Inner {
                 clipper,
                 step: 0,
+                before: None,
                 last: None,
             })),
         })
@@ -75,6 +79,15 @@ impl Gradients {
         self.lock().step = step;
     }
 
+    /// Keeps a model as it is before its forward pass, which changes running statistics, if this run skips steps. Of
+    /// several passes for one step of the optimizer the first counts.
+    pub(crate) fn remember(&self, model: &Network) {
+        if self.skip_nonfinite {
+            // A clone holds the same tensors, so nothing is copied.
+            self.lock().before.get_or_insert_with(|| model.clone());
+        }
+    }
+
     /// What is known of the step just taken.
     pub(crate) fn take(&self) -> Option<StepGradients> {
         self.lock().last.take()
@@ -94,13 +107,10 @@ impl Gradients {
         let due = self.health_every > 0 && inner.step.is_multiple_of(self.health_every);
         let health = due.then(|| (inner.step + 1, GradHealth::measure(&grads, &model)));
         let clipped = inner.clipper.clip(&mut grads, &model);
-        let model = match self.skip_nonfinite {
-            true => {
-                let before = model.clone();
-                keep_if_nonfinite(&before, optimize(model, grads), &clipped.finite)
-            }
-            false => optimize(model, grads),
-        };
+        let mut model = optimize(model, grads);
+        if let Some(before) = inner.before.take() {
+            model = keep_if_nonfinite(&before, model, &clipped.finite);
+        }
         inner.last = Some(StepGradients {
             clipped,
             skips: self.skip_nonfinite,
@@ -213,6 +223,79 @@ impl From<GradNumbers> for GradSums {
         Self {
             read: Some(numbers),
             ..Self::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
+    use burn::module::{ModuleVisitor, Param};
+    use burn::tensor::Int;
+    use burn::train::TrainStep;
+    use kiln_data::Batch;
+    use kiln_zoo::Settings;
+
+    use crate::loader::Input;
+    use crate::recipe::TaskName;
+    use crate::segment::SegmentationLoss;
+    use crate::task::Task;
+
+    /// All numbers of a module: parameters, running statistics, counters.
+    fn numbers(module: &impl Module) -> Vec<f64> {
+        struct Numbers(Vec<f64>);
+        impl ModuleVisitor for Numbers {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                self.0.extend(param.val().try_into_vec_as::<f64>().unwrap());
+            }
+
+            fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
+                let values = param.val().try_into_vec_as::<i64>().unwrap();
+                self.0.extend(values.into_iter().map(|value| value as f64));
+            }
+        }
+        let mut numbers = Numbers(Vec::new());
+        module.visit(&mut numbers);
+        numbers.0
+    }
+
+    #[test]
+    fn a_skipped_step_changes_nothing_of_a_model_with_running_statistics() {
+        for device in kiln_testing::devices() {
+            let device = device.autodiff();
+            let recipe = Recipe {
+                skip_nonfinite: true,
+                ..Recipe::default()
+            };
+            let settings = Settings {
+                input: [1, 8, 8],
+                num_classes: 2,
+                channels: Some(vec![2, 3]),
+                hidden: Some(vec![4]),
+                ..Settings::default()
+            };
+            let model = Network::create(TaskName::Classification, "cnn", &settings, &device);
+            let mut task = Task {
+                model: model.unwrap(),
+                loss: SegmentationLoss::default(),
+                classes: 2,
+                gradients: Gradients::new(&recipe).unwrap(),
+            };
+            let mut optim = crate::optimizer(&recipe.optimizer);
+            let mut seen = vec![numbers(&task)];
+            for pixel in [1.0, f32::NAN, 2.0] {
+                let images =
+                    Tensor::<4>::from_floats([[[[pixel; 8]; 8]], [[[0.5; 8]; 8]]], &device);
+                let labels = Tensor::from_ints([0, 1], &device);
+                let output = TrainStep::step(&task, Input::Labels(Batch { images, labels }));
+                task = task.optimize(&mut optim, ModuleLearningRate::from(0.1), output.grads);
+                seen.push(numbers(&task));
+            }
+            assert!(seen.iter().flatten().all(|number| number.is_finite()));
+            assert_ne!(seen[0], seen[1], "{device:?}");
+            assert_eq!(seen[1], seen[2], "{device:?}");
+            assert_ne!(seen[2], seen[3], "{device:?}");
         }
     }
 }

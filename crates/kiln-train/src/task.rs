@@ -13,7 +13,7 @@ use burn::train::metric::{
     NumericEntry, SerializedEntry,
 };
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
-use kiln_data::Mixed;
+use kiln_data::{Batch, Mixed};
 
 use kiln_zoo::Classifier;
 
@@ -47,14 +47,7 @@ impl Task {
         match (&self.model, input) {
             (Network::Classifier(model), Input::Labels(batch)) => {
                 let logits = model.forward(batch.images);
-                let loss = cross_entropy(logits.clone(), batch.labels.clone());
-                let loss = match batch.mixed {
-                    Some(Mixed { labels, share }) => {
-                        let other = cross_entropy(logits.clone(), labels);
-                        other.clone() + (loss - other) * share
-                    }
-                    None => loss,
-                };
+                let loss = label_loss(logits.clone(), batch.labels.clone(), batch.mixed);
                 (loss, Counted::Labels(logits, batch.labels))
             }
             (Network::Segmenter(model), Input::Masks(batch)) => {
@@ -94,10 +87,11 @@ impl TrainStep for Task {
     type Output = Output;
 
     fn step(&self, batch: Input) -> TrainOutput<Output> {
+        self.gradients.remember(&self.model);
         if self.memory_efficient
             && let (Network::Classifier(model), Input::Labels(batch)) = (&self.model, &batch)
         {
-            return saving_memory(model, batch.images.clone(), batch.labels.clone());
+            return saving_memory(model, batch.clone());
         }
         let (loss, counted) = self.judge(batch);
         let grads = loss.backward();
@@ -127,19 +121,30 @@ impl InferenceStep for Task {
 }
 
 /// A step of a classifier with less memory.
-fn saving_memory(
-    model: &Classifier,
-    images: Tensor<4>,
-    labels: Tensor<1, Int>,
-) -> TrainOutput<Output> {
+fn saving_memory(model: &Classifier, batch: Batch) -> TrainOutput<Output> {
+    let Batch {
+        images,
+        labels,
+        mixed,
+    } = batch;
     let mut answers = None;
     let (loss, grads) = model.backward_saving_memory(images, |logits| {
         answers = Some(logits.clone().inner());
-        cross_entropy(logits, labels.clone())
+        label_loss(logits, labels.clone(), mixed)
     });
     let answers = answers.expect("the loss was computed");
     let item = Output::new(loss.inner(), Counted::Labels(answers, labels.inner()));
     TrainOutput { grads, item }
+}
+
+/// The cross-entropy of a batch, of mixed images by their shares.
+fn label_loss(logits: Tensor<2>, labels: Tensor<1, Int>, mixed: Option<Mixed>) -> Tensor<1> {
+    let loss = cross_entropy(logits.clone(), labels);
+    let Some(Mixed { labels, share }) = mixed else {
+        return loss;
+    };
+    let other = cross_entropy(logits, labels);
+    other.clone() + (loss - other) * share
 }
 
 /// The mean cross-entropy, `[1]`, of logits `[batch, classes]` and labels `[batch]`

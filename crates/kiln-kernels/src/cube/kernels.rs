@@ -6,7 +6,7 @@ use cubecl::prelude::*;
 
 /// Sums one value of each unit of a cube, by halves; every unit gets the sum.
 #[cube]
-fn tree_sum(shared: &mut Shared<[f32]>, value: f32, #[comptime] units: usize) -> f32 {
+pub(crate) fn tree_sum(shared: &mut Shared<[f32]>, value: f32, #[comptime] units: usize) -> f32 {
     let unit = UNIT_POS_X as usize;
     // Others may still read the sum before.
     sync_cube();
@@ -27,7 +27,7 @@ fn tree_sum(shared: &mut Shared<[f32]>, value: f32, #[comptime] units: usize) ->
 
 /// Adds the lanes of a vector.
 #[cube]
-fn lanes<N: Size>(vector: Vector<f32, N>) -> f32 {
+pub(crate) fn lanes<N: Size>(vector: Vector<f32, N>) -> f32 {
     let mut sum = 0.0f32;
     #[unroll]
     for k in 0..N::value() {

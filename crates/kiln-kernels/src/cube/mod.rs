@@ -23,7 +23,7 @@
 // checked against the tensors, every thread past the end stops first, and tests compare every schedule at uneven lengths.
 #![allow(unsafe_code)]
 
-mod kernels;
+pub(crate) mod kernels;
 
 use burn::backend::TensorMetadata;
 use burn::tensor::{DType, FloatDType, Shape};
@@ -157,7 +157,7 @@ fn vector_for(len: usize) -> usize {
 }
 
 /// A power of two from 32 to 256, no more than it takes for one vector each.
-fn threads(client: &Client, vectors: usize) -> usize {
+pub(crate) fn threads(client: &Client, vectors: usize) -> usize {
     let most = client.properties().hardware.max_units_per_cube as usize;
     let most = if most >= 256 {
         256
@@ -167,13 +167,13 @@ fn threads(client: &Client, vectors: usize) -> usize {
     vectors.next_power_of_two().clamp(32.min(most), most)
 }
 
-fn cubes(count: usize) -> CubeCount {
+pub(crate) fn cubes(count: usize) -> CubeCount {
     const MOST: usize = 65_535;
     let x = count.min(MOST);
     CubeCount::Static(x as u32, count.div_ceil(x) as u32, 1)
 }
 
-fn cube_dim(threads: usize) -> CubeDim {
+pub(crate) fn cube_dim(threads: usize) -> CubeDim {
     CubeDim::new_1d(threads as u32)
 }
 

@@ -5,6 +5,8 @@ use burn::tensor::{DType, Tensor, TensorData};
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
+use super::is_permuted;
+
 /// Values that a thread takes at once: they fit the second cache, and 2,000 small tensors make 2,000 tasks only.
 const CHUNK: usize = 1 << 15;
 /// Values that are summed in f32 before they go into an f64.
@@ -170,39 +172,16 @@ fn dense(tensor: FlexTensor) -> FlexTensor {
     let layout = tensor.layout();
     let whole = layout.start_offset() == 0
         && layout.num_elements() == tensor.storage::<f32>().len()
-        && is_permuted(layout.shape(), layout.strides());
+        && is_permuted(layout.shape(), layout.strides().iter().copied());
     match whole {
         true => tensor,
         false => tensor.to_contiguous(),
     }
 }
 
-/// Whether axes are only in another order than memory has them.
-fn is_permuted(shape: &[usize], strides: &[isize]) -> bool {
-    let axes = shape.iter().zip(strides).filter(|(size, _)| **size > 1);
-    let mut axes: Vec<(isize, usize)> = axes.map(|(&size, &stride)| (stride, size)).collect();
-    axes.sort_unstable();
-    let mut expected = 1;
-    axes.into_iter().all(|(stride, size)| {
-        let fits = stride == expected;
-        expected *= size as isize;
-        fits
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_permuted_tensor_is_dense_and_a_view_of_a_part_or_a_broadcast_is_not() {
-        assert!(is_permuted(&[2, 3, 4], &[12, 4, 1]));
-        assert!(is_permuted(&[4, 1, 3], &[1, 77, 4]));
-        assert!(!is_permuted(&[2, 3], &[4, 1]));
-        assert!(!is_permuted(&[2, 2, 3], &[3, 2, 3]));
-        assert!(!is_permuted(&[3, 3], &[0, 1]));
-        assert!(!is_permuted(&[3], &[-1]));
-    }
 
     #[test]
     fn a_tensor_that_nothing_else_holds_is_scaled_in_place() {

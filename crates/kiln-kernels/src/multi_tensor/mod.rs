@@ -6,11 +6,14 @@
 //! | backend | body |
 //! |---|---|
 //! | any | plain tensor operations, the reference of the tests ([`plain`]) |
+//! | CubeCL's runtimes (features `wgpu`, `cuda`, `rocm`, `cpu`); f32, f16, bf16 | kernels that take many tensors at once, in place where nothing else holds the tensor: a launch for up to 64 tensors and one more for the norms |
 //! | `flex` (feature `flex`), f32 | one pass over all values for the norms and one for the products, in place where nothing else holds the tensor |
 //!
 //! Tensors are [`DispatchTensor`]s, so that one list holds tensors of any rank. They hold floats and are not tracked by
 //! autodiff. Nothing here reads a tensor back.
 
+#[cfg(feature = "cubecl")]
+mod cube;
 #[cfg(feature = "flex")]
 mod flex;
 pub mod plain;
@@ -42,6 +45,10 @@ pub fn norms(tensors: &[DispatchTensor], p: f64) -> Tensor<1> {
     if let Some(norms) = flex::norms(tensors, p) {
         return norms;
     }
+    #[cfg(feature = "cubecl")]
+    if let Some(norms) = cube::norms(tensors, p) {
+        return norms;
+    }
     plain::norms(tensors, p)
 }
 
@@ -67,5 +74,42 @@ pub fn scale(tensors: Vec<DispatchTensor>, factors: &Tensor<1>, zero: bool) -> V
         Ok(scaled) => return scaled,
         Err(tensors) => tensors,
     };
+    #[cfg(feature = "cubecl")]
+    let tensors = match cube::scale(tensors, factors, zero) {
+        Ok(scaled) => return scaled,
+        Err(tensors) => tensors,
+    };
     plain::scale(tensors, factors, zero)
+}
+
+/// Whether the axes of a tensor are only in another order than memory has them, so that its values lie without gaps.
+#[cfg(any(feature = "flex", feature = "cubecl"))]
+fn is_permuted(shape: &[usize], strides: impl IntoIterator<Item = isize>) -> bool {
+    let axes = strides.into_iter().zip(shape);
+    let mut axes: Vec<(isize, usize)> = axes
+        .map(|(stride, &size)| (stride, size))
+        .filter(|(_, size)| *size > 1)
+        .collect();
+    axes.sort_unstable();
+    let mut expected = 1;
+    axes.into_iter().all(|(stride, size)| {
+        let fits = stride == expected;
+        expected *= size as isize;
+        fits
+    })
+}
+
+#[cfg(all(test, any(feature = "flex", feature = "cubecl")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_permuted_tensor_has_no_gaps_and_a_part_or_a_broadcast_has() {
+        assert!(is_permuted(&[2, 3, 4], [12, 4, 1]));
+        assert!(is_permuted(&[4, 1, 3], [1, 77, 4]));
+        assert!(!is_permuted(&[2, 3], [4, 1]));
+        assert!(!is_permuted(&[2, 2, 3], [3, 2, 3]));
+        assert!(!is_permuted(&[3, 3], [0, 1]));
+        assert!(!is_permuted(&[3], [-1]));
+    }
 }
