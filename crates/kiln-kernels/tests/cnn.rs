@@ -83,7 +83,7 @@ fn assert_as_burn(x: Tensor<4>, weight: Tensor<4>, options: ConvOptions<2>) {
 fn output_and_gradients_are_those_of_burn() {
     // Images, weights, stride, padding, dilation.
     type Case = ([usize; 4], [usize; 4], [usize; 2], [usize; 2], [usize; 2]);
-    let cases: [Case; 14] = [
+    let cases: [Case; 16] = [
         ([2, 1, 28, 28], [8, 1, 3, 3], [1, 1], [1, 1], [1, 1]),
         ([3, 5, 9, 7], [4, 5, 3, 3], [1, 1], [0, 0], [1, 1]),
         ([2, 3, 23, 21], [6, 3, 7, 7], [2, 2], [3, 3], [1, 1]),
@@ -96,6 +96,9 @@ fn output_and_gradients_are_those_of_burn() {
         // A kernel wider than the image, and padding wider than the kernel's reach.
         ([1, 2, 2, 3], [2, 2, 5, 5], [1, 1], [2, 2], [1, 1]),
         ([1, 1, 1, 1], [2, 1, 3, 3], [2, 2], [4, 4], [1, 1]),
+        // As wide as the image, so that columns are the plane shifted, in one tile and in several.
+        ([2, 3, 9, 8], [4, 3, 3, 3], [1, 1], [2, 2], [2, 2]),
+        ([1, 30, 50, 45], [7, 30, 5, 3], [1, 1], [1, 1], [1, 1]),
         // Small images, so that a tile takes several; the last takes fewer.
         ([37, 8, 3, 3], [16, 8, 3, 3], [1, 1], [1, 1], [1, 1]),
         // Several tiles for one image, and a weight gradient cut by channels.

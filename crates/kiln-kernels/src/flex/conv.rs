@@ -152,18 +152,37 @@ impl Geometry {
         (row < self.size[0]).then_some(row)
     }
 
+    /// Where in a plane the kernel's value at `tap` begins to look for a tile, if every row of the output is as wide as one
+    /// of the image and the next pixel looks at the next value: then a plane's columns are the plane itself, shifted.
+    fn shift(&self, tile: &Tile, (ky, kx): (usize, usize)) -> Option<isize> {
+        let along = |axis: usize, at: usize| {
+            (at * self.dilation[axis]) as isize - self.padding[axis] as isize
+        };
+        let row = tile.rows.start as isize + along(0, ky);
+        let plain = self.stride == [1, 1] && self.out[1] == self.size[1];
+        plain.then(|| row * self.size[1] as isize + along(1, kx))
+    }
+
     /// The columns of a tile for some channels: `[channels · taps, columns]`.
     fn unfold(&self, x: &[f32], tile: &Tile, channels: Range<usize>, columns: &mut [f32]) {
         let (width, stride) = (self.out[1], self.stride[1]);
-        let mut lines = columns.chunks_exact_mut(width);
+        let mut parts = columns.chunks_exact_mut(width * tile.rows.len());
         for channel in channels {
             for (ky, kx) in taps(self.kernel) {
                 let (seen, from) = self.seen(kx);
                 for image in tile.images.clone() {
+                    let part = parts.next().expect("as many as the tile has");
                     let plane =
                         &x[(image * self.channels_in + channel) * self.area()..][..self.area()];
-                    for row in tile.rows.clone() {
-                        let line = lines.next().expect("as many as the tile has");
+                    if let Some(shift) = self.shift(tile, (ky, kx)) {
+                        let (there, at) = overlap(shift, part.len(), plane.len());
+                        part[..there.start].fill(0.0);
+                        part[there.end..].fill(0.0);
+                        part[there.clone()].copy_from_slice(&plane[at..at + there.len()]);
+                        clear_unseen(part, width, &seen);
+                        continue;
+                    }
+                    for (line, row) in part.chunks_exact_mut(width).zip(tile.rows.clone()) {
                         let Some(row) = self.row(row, ky) else {
                             line.fill(0.0);
                             continue;
@@ -172,14 +191,10 @@ impl Geometry {
                         line[..seen.start].fill(0.0);
                         line[seen.end..].fill(0.0);
                         let line = &mut line[seen.clone()];
-                        match stride {
-                            _ if line.is_empty() => {}
-                            1 => line.copy_from_slice(&source[from..from + line.len()]),
-                            _ => {
-                                let source = source[from..].iter().step_by(stride);
-                                line.iter_mut()
-                                    .zip(source)
-                                    .for_each(|(to, &from)| *to = from);
+                        if !line.is_empty() {
+                            let source = source[from..].iter().step_by(stride);
+                            for (to, &from) in line.iter_mut().zip(source) {
+                                *to = from;
                             }
                         }
                     }
@@ -188,40 +203,35 @@ impl Geometry {
         }
     }
 
-    /// Adds a tile's columns of some channels to the images that they came from; `images` begins with the tile's first
-    /// image, and has the channels of `channels` in it alone.
+    /// Adds a tile's columns of some channels to the images that they came from, one of `planes` for each; the columns are
+    /// spoilt.
     #[inline(always)]
-    fn fold(&self, columns: &[f32], tile: &Tile, channels: Range<usize>, planes: &[Shared]) {
+    fn fold(&self, columns: &mut [f32], tile: &Tile, channels: Range<usize>, planes: &[Shared]) {
         let (width, stride) = (self.out[1], self.stride[1]);
-        let mut lines = columns.chunks_exact(width);
+        let mut parts = columns.chunks_exact_mut(width * tile.rows.len());
         for channel in channels {
             for (ky, kx) in taps(self.kernel) {
                 let (seen, from) = self.seen(kx);
                 for image in planes {
-                    for row in tile.rows.clone() {
-                        let line = lines.next().expect("as many as the tile has");
-                        let Some(row) = self.row(row, ky) else {
-                            continue;
-                        };
-                        let line = &line[seen.clone()];
-                        if line.is_empty() {
-                            continue;
+                    let part = parts.next().expect("as many as the tile has");
+                    // SAFETY: a task alone has the channels of its images.
+                    let plane = unsafe { image.slice(channel * self.area(), self.area()) };
+                    if let Some(shift) = self.shift(tile, (ky, kx)) {
+                        clear_unseen(part, width, &seen);
+                        let (there, at) = overlap(shift, part.len(), plane.len());
+                        for (to, &v) in plane[at..].iter_mut().zip(&part[there]) {
+                            *to += v;
                         }
-                        // SAFETY: a task alone has the channels of its images.
-                        let to = unsafe {
-                            image.slice(channel * self.area() + row * self.size[1], self.size[1])
+                        continue;
+                    }
+                    for (line, row) in part.chunks_exact(width).zip(tile.rows.clone()) {
+                        let line = &line[seen.clone()];
+                        let Some(row) = self.row(row, ky).filter(|_| !line.is_empty()) else {
+                            continue;
                         };
-                        match stride {
-                            1 => {
-                                for (to, &v) in to[from..].iter_mut().zip(line) {
-                                    *to += v;
-                                }
-                            }
-                            _ => {
-                                for (to, &v) in to[from..].iter_mut().step_by(stride).zip(line) {
-                                    *to += v;
-                                }
-                            }
+                        let to = &mut plane[row * self.size[1]..][..self.size[1]];
+                        for (to, &v) in to[from..].iter_mut().step_by(stride).zip(line) {
+                            *to += v;
                         }
                     }
                 }
@@ -265,6 +275,28 @@ impl Geometry {
         let unfolded = room(unfolded, channels.len() * self.taps() * columns);
         self.unfold(x, tile, channels, unfolded);
         Matrix::new(unfolded, columns, 1)
+    }
+}
+
+/// The part of `0..len` that lies in a plane when shifted, and where it begins there.
+fn overlap(shift: isize, len: usize, plane: usize) -> (Range<usize>, usize) {
+    let start = ((-shift).max(0) as usize).min(len);
+    let end = ((plane as isize - shift).max(0) as usize).clamp(start, len);
+    (
+        start..end,
+        ((start as isize + shift).max(0) as usize).min(plane),
+    )
+}
+
+/// Zero wherever a line would look at its neighbours.
+#[inline(always)]
+fn clear_unseen(part: &mut [f32], width: usize, seen: &Range<usize>) {
+    if *seen == (0..width) {
+        return;
+    }
+    for line in part.chunks_exact_mut(width) {
+        line[..seen.start].fill(0.0);
+        line[seen.end..].fill(0.0);
     }
 }
 

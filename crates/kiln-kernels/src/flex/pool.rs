@@ -64,8 +64,9 @@ impl Planes {
         best
     }
 
+    /// `above` has room for a row of the plane.
     #[inline(always)]
-    fn forward(&self, plane: &[f32], y: &mut [MaybeUninit<f32>]) {
+    fn forward(&self, plane: &[f32], y: &mut [MaybeUninit<f32>], above: &mut [f32]) {
         let [_, width] = self.size;
         for (row, line) in y.chunks_exact_mut(self.out[1]).enumerate() {
             if self.is_halving() {
@@ -81,8 +82,18 @@ impl Planes {
                 }
                 continue;
             }
+            // Of all rows of the windows first, then along the line.
+            let rows = self.window(0, row);
+            let (first, rest) = (rows.start, rows.start + 1..rows.end);
+            above.copy_from_slice(&plane[first * width..][..width]);
+            for row in rest {
+                for (a, &b) in above.iter_mut().zip(&plane[row * width..][..width]) {
+                    *a = larger(*a, b);
+                }
+            }
             for (column, to) in line.iter_mut().enumerate() {
-                to.write(plane[self.largest(plane, row, column)]);
+                let window = &above[self.window(1, column)];
+                to.write(window.iter().fold(window[0], |a, &b| larger(a, b)));
             }
         }
     }
@@ -152,9 +163,10 @@ pub(super) fn max_pool(x: &[f32], planes: Planes) -> Vec<f32> {
         .par_chunks_mut(to * planes.together())
         .zip(x.par_chunks(from * planes.together()));
     tasks.for_each(|(y, x)| {
+        let mut above = vec![0.0; planes.size[1]];
         vectorized(|| {
             for (y, x) in y.chunks_exact_mut(to).zip(x.chunks_exact(from)) {
-                planes.forward(x, y);
+                planes.forward(x, y, &mut above);
             }
         })
     });
