@@ -61,7 +61,7 @@ pub(super) fn forward(
                 .enumerate()
                 .for_each(|(c, (out, stats))| {
                     let pieces: Vec<&[f32]> = pieces_of(x, c, spec).collect();
-                    vectorized(|| {
+                    vectorized!(|| {
                         *stats = Stats::of(moments(&pieces), spec.eps);
                         let (scale, shift) = (scale(c, *stats), shift(c, *stats));
                         for (out, x) in out.into_iter().zip(pieces).rev() {
@@ -78,11 +78,11 @@ pub(super) fn forward(
                     true => {
                         let parts: Vec<Moments> = x
                             .par_chunks(TASK)
-                            .map(|x| vectorized(|| moments(&[x])))
+                            .map(|x| vectorized!(|| moments(&[x])))
                             .collect();
                         parts.into_iter().fold(Moments::default(), Moments::merge)
                     }
-                    false => vectorized(|| moments(&[x])),
+                    false => vectorized!(|| moments(&[x])),
                 })
                 .collect();
             let stats: Vec<Stats> = (0..spec.channels)
@@ -98,7 +98,7 @@ pub(super) fn forward(
                 out.par_chunks_mut(TASK)
                     .zip(x.par_chunks(TASK))
                     .for_each(|(out, x)| {
-                        vectorized(|| affine_piece(out, x, mean, scale, shift));
+                        vectorized!(|| affine_piece(out, x, mean, scale, shift));
                     });
             });
             stats
@@ -148,7 +148,7 @@ pub(super) fn backward(
                 .enumerate()
                 .for_each(|(c, (gs, sums))| {
                     let xs: Vec<&[f32]> = pieces_of(x, c, spec).collect();
-                    vectorized(|| {
+                    vectorized!(|| {
                         *sums = dots(&gs, &xs, mean[c], rstd[c]);
                         let (p, scale) = (settle(c, sums), scale(c));
                         for (g, x) in gs.into_iter().zip(xs).rev() {
@@ -168,7 +168,7 @@ pub(super) fn backward(
                     let parts: Vec<Dots> = g
                         .par_chunks(TASK)
                         .zip(x.par_chunks(TASK))
-                        .map(|(g, x)| vectorized(|| dots(&[g], &[x], mean[c], rstd[c])))
+                        .map(|(g, x)| vectorized!(|| dots(&[g], &[x], mean[c], rstd[c])))
                         .collect();
                     let mut all = Dots::default();
                     parts.into_iter().for_each(|part| all += part);
@@ -192,7 +192,7 @@ pub(super) fn backward(
                 let (p, scale) = (pulls[c], scale(c));
                 g.par_chunks_mut(TASK)
                     .zip(x.par_chunks(TASK))
-                    .for_each(|(g, x)| vectorized(|| pull(g, x, scale, p)));
+                    .for_each(|(g, x)| vectorized!(|| pull(g, x, scale, p)));
             });
             sums
         }
@@ -216,7 +216,7 @@ pub(super) fn backward(
             grad.par_chunks_mut(rows * width)
                 .zip(x.par_chunks(rows * width))
                 .for_each(|(g, x)| {
-                    vectorized(|| {
+                    vectorized!(|| {
                         for (g, x) in g.chunks_mut(width).zip(x.chunks(width)) {
                             for j in 0..width {
                                 let xhat = (x[j] - mean_of[j]) * rstd_of[j];
@@ -251,7 +251,7 @@ pub(super) fn affine(
         .zip(x.par_chunks(each))
         .enumerate()
         .for_each(|(task, (out, x))| {
-            vectorized(|| {
+            vectorized!(|| {
                 let pairs = out.chunks_mut(spec.span).zip(x.chunks(spec.span));
                 for (i, (out, x)) in pairs.enumerate() {
                     let c = (task * (each / spec.span) + i) % spec.channels;
@@ -273,7 +273,7 @@ pub(super) fn affine_over(
     let width = spec.span;
     let each = TASK.div_ceil(width) * width;
     x.par_chunks_mut(each).enumerate().for_each(|(task, x)| {
-        vectorized(|| {
+        vectorized!(|| {
             for (i, x) in x.chunks_mut(width).enumerate() {
                 let c = (task * (each / width) + i) % spec.channels;
                 for x in x {
@@ -354,7 +354,7 @@ fn columns_of<T: Send>(
     let each = wide.max(tall);
     let results: Vec<Vec<T>> = (0..spec.channels.div_ceil(each))
         .into_par_iter()
-        .map(|i| vectorized(|| run(i * each..((i + 1) * each).min(spec.channels))))
+        .map(|i| vectorized!(|| run(i * each..((i + 1) * each).min(spec.channels))))
         .collect();
     results.into_iter().flatten().collect()
 }
@@ -465,7 +465,7 @@ fn columns_affine(
     let each = TASK.div_ceil(width) * width;
     let tasks = out.par_chunks_mut(each).zip(x.par_chunks(each));
     tasks.for_each(|(out, x)| {
-        vectorized(|| {
+        vectorized!(|| {
             for (out, x) in out.chunks_mut(width).zip(x.chunks(width)) {
                 let params = mean.iter().zip(scale).zip(shift);
                 for ((out, &x), ((&mean, &scale), &shift)) in out.iter_mut().zip(x).zip(params) {

@@ -558,7 +558,7 @@ pub(super) fn x_backward(grad: &[f32], weight: &[f32], g: Geometry) -> Vec<f32> 
                 .clone()
                 .map(|i| out.part(i * image, image))
                 .collect();
-            vectorized(|| g.fold(folded, &tile, channels.clone(), &planes));
+            vectorized!(|| g.fold(folded, &tile, channels.clone(), &planes));
         }
     };
     tasks
@@ -650,7 +650,7 @@ pub(super) fn bias_backward(grad: &[f32], batch: usize, channels: usize) -> Vec<
     let channel = |channel: usize| {
         let images =
             (0..batch).map(|image| &grad[(image * channels + channel) * pixels..][..pixels]);
-        vectorized(|| images.map(sum).sum::<f64>() as f32)
+        vectorized!(|| images.map(sum).sum::<f64>() as f32)
     };
     (0..channels).into_par_iter().map(channel).collect()
 }

@@ -50,7 +50,7 @@ pub(crate) fn adam<const D: usize>(
         .zip(square.storage_mut::<f32>().par_chunks_mut(CHUNK));
     let numbers = Numbers::of(step, first);
     parts.for_each(|(((weight, grad), mean), square)| {
-        vectorized(|| numbers.apply(weight, grad, mean, square))
+        vectorized!(|| numbers.apply(weight, grad, mean, square))
     });
     let wrap = |tensor| Tensor::from_primitive::<Flex>(tensor);
     Ok((wrap(weight), [wrap(mean), wrap(square)]))

@@ -164,7 +164,7 @@ pub(super) fn max_pool(x: &[f32], planes: Planes) -> Vec<f32> {
         .zip(x.par_chunks(from * planes.together()));
     tasks.for_each(|(y, x)| {
         let mut above = vec![0.0; planes.size[1]];
-        vectorized(|| {
+        vectorized!(|| {
             for (y, x) in y.chunks_exact_mut(to).zip(x.chunks_exact(from)) {
                 planes.forward(x, y, &mut above);
             }
@@ -185,7 +185,7 @@ pub(super) fn max_pool_backward(x: &[f32], grad: &[f32], planes: Planes) -> Vec<
         .zip(x.par_chunks(from * planes.together()))
         .zip(grad.par_chunks(to * planes.together()));
     tasks.for_each(|((dx, x), grad)| {
-        vectorized(|| {
+        vectorized!(|| {
             let each = dx.chunks_exact_mut(from).zip(x.chunks_exact(from));
             for ((dx, x), grad) in each.zip(grad.chunks_exact(to)) {
                 planes.backward(x, grad, dx);
@@ -199,7 +199,7 @@ pub(super) fn relu(x: &[f32]) -> Vec<f32> {
     let mut y = uninit(x.len());
     let tasks = y.par_chunks_mut(TASK).zip(x.par_chunks(TASK));
     tasks.for_each(|(y, x)| {
-        vectorized(|| {
+        vectorized!(|| {
             for (y, &x) in y.iter_mut().zip(x) {
                 y.write(rectified(x, x));
             }
@@ -210,7 +210,7 @@ pub(super) fn relu(x: &[f32]) -> Vec<f32> {
 
 pub(super) fn relu_over(x: &mut [f32]) {
     x.par_chunks_mut(TASK).for_each(|x| {
-        vectorized(|| {
+        vectorized!(|| {
             for x in x {
                 *x = rectified(*x, *x);
             }
@@ -222,7 +222,7 @@ pub(super) fn relu_over(x: &mut [f32]) {
 pub(super) fn relu_backward(output: &[f32], grad: &mut [f32]) {
     let tasks = grad.par_chunks_mut(TASK).zip(output.par_chunks(TASK));
     tasks.for_each(|(grad, output)| {
-        vectorized(|| {
+        vectorized!(|| {
             for (grad, &output) in grad.iter_mut().zip(output) {
                 *grad = rectified(output, *grad);
             }

@@ -32,7 +32,7 @@ pub(super) fn forward(
         for (row, ((out, x), stats)) in rows.zip(&mut stats).enumerate() {
             let blocks: Vec<Moments> = x
                 .par_chunks(TASK)
-                .map(|x| vectorized(|| moments(x, spec.centered)))
+                .map(|x| vectorized!(|| moments(x, spec.centered)))
                 .collect();
             let all = blocks.into_iter().fold(Moments::default(), Moments::merge);
             *stats = Stats::of(all, spec.eps);
@@ -53,7 +53,7 @@ pub(super) fn forward(
             .zip(stats.par_chunks_mut(rows_each));
         #[allow(clippy::type_complexity)] // what rayon zips; a name for it would be used once
         let run = |(task, ((out, x), stats)): (usize, ((&mut [_], &[f32]), &mut [Stats]))| {
-            vectorized(|| {
+            vectorized!(|| {
                 let rows = out.chunks_mut(len).zip(x.chunks(len)).zip(stats);
                 for (i, ((out, x), stats)) in rows.enumerate() {
                     let row = task * rows_each + i;
@@ -95,9 +95,11 @@ fn params(all: Option<&[f32]>, row: usize, spec: RowSpec) -> Option<&[f32]> {
 
 #[inline(always)]
 fn moments(x: &[f32], centered: bool) -> Moments {
-    x.chunks(BLOCK)
-        .map(|block| block_moments(core::iter::once(block), centered))
-        .fold(Moments::default(), |all, block| match centered {
+    // A loop, since the closures of an iterator's `fold` would not be compiled for AVX2.
+    let mut all = Moments::default();
+    for block in x.chunks(BLOCK) {
+        let block = block_moments(core::iter::once(block), centered);
+        all = match centered {
             true => all.merge(block),
             // Mean squares have one mean, zero.
             false => Moments {
@@ -105,7 +107,9 @@ fn moments(x: &[f32], centered: bool) -> Moments {
                 mean: 0.0,
                 m2: all.m2 + block.m2,
             },
-        })
+        };
+    }
+    all
 }
 
 #[inline(always)]
@@ -152,7 +156,7 @@ fn write_pieces(
             pieces.enumerate().for_each(|(i, (out, x))| {
                 let range = i * TASK..i * TASK + x.len();
                 let bias = bias.map(|bias| &bias[range.clone()]);
-                vectorized(|| elementwise(out, x, stats, &weight[range], bias));
+                vectorized!(|| elementwise(out, x, stats, &weight[range], bias));
             });
         }
         _ => {
@@ -163,7 +167,7 @@ fn write_pieces(
                 let shift = bias.map_or(0.0, |bias| bias[i]);
                 let pieces = out.par_chunks_mut(TASK).zip(x.par_chunks(TASK));
                 pieces.for_each(|(out, x)| {
-                    vectorized(|| write_span(out, x, stats, scale, shift));
+                    vectorized!(|| write_span(out, x, stats, scale, shift));
                 });
             });
         }
@@ -220,7 +224,7 @@ fn backward_spans(
                 let pieces: Vec<Dots> = g
                     .par_chunks(TASK)
                     .zip(x.par_chunks(TASK))
-                    .map(|(g, x)| vectorized(|| dots(g, x, mean, rstd)))
+                    .map(|(g, x)| vectorized!(|| dots(g, x, mean, rstd)))
                     .collect();
                 pieces.into_iter().for_each(|piece| *run += piece);
             });
@@ -230,7 +234,7 @@ fn backward_spans(
                 let scale = rstd * weight.map_or(1.0, |weight| weight[i]);
                 g.par_chunks_mut(TASK)
                     .zip(x.par_chunks(TASK))
-                    .for_each(|(g, x)| vectorized(|| pull(g, x, scale, p)));
+                    .for_each(|(g, x)| vectorized!(|| pull(g, x, scale, p)));
             });
         }
     } else {
@@ -241,7 +245,7 @@ fn backward_spans(
             .zip(runs.par_chunks_mut(rows_each * chunks));
         #[allow(clippy::type_complexity)] // as in `forward`
         let run = |(task, ((g, x), runs)): (usize, ((&mut [f32], &[f32]), &mut [Dots]))| {
-            vectorized(|| {
+            vectorized!(|| {
                 let rows = g.chunks_mut(len).zip(x.chunks(len));
                 for (i, ((g, x), runs)) in rows.zip(runs.chunks_mut(chunks)).enumerate() {
                     let row = task * rows_each + i;
@@ -315,7 +319,7 @@ fn backward_elementwise(
                 .par_chunks(TASK)
                 .zip(weight.par_chunks(TASK))
                 .zip(x.par_chunks(TASK))
-                .map(|((g, w), x)| vectorized(|| weighted_dots(g, w, x, mean, rstd)))
+                .map(|((g, w), x)| vectorized!(|| weighted_dots(g, w, x, mean, rstd)))
                 .collect();
             let mut all = Dots::default();
             pieces.into_iter().for_each(|piece| all += piece);
@@ -327,7 +331,7 @@ fn backward_elementwise(
                 .zip(dweight[from..from + len].par_chunks_mut(TASK))
                 .zip(dbias[from..from + len].par_chunks_mut(TASK))
                 .for_each(|((((g, x), w), dw), db)| {
-                    vectorized(|| pull_elementwise(g, x, w, dw, db, p));
+                    vectorized!(|| pull_elementwise(g, x, w, dw, db, p));
                 });
         }
         return (dweight, dbias);
@@ -344,7 +348,7 @@ fn backward_elementwise(
         .enumerate()
         .for_each(|(block, ((g, x), partial))| {
             let (dweight, dbias) = partial.split_at_mut(params_len);
-            vectorized(|| {
+            vectorized!(|| {
                 for (i, (g, x)) in g.chunks_mut(len).zip(x.chunks(len)).enumerate() {
                     let row = block * rows_each + i;
                     let (mean, rstd, weight) = (mean[row], rstd[row], row_weight(row));

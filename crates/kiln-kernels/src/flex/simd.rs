@@ -9,15 +9,26 @@ const LANES: usize = 32;
 /// its last addition; what lies above is added in `f64`.
 pub(super) const BLOCK: usize = 4096;
 
-/// Runs a closure, compiled for AVX2 where the processor has it.
-#[inline(always)]
-pub(super) fn vectorized<R>(f: impl FnOnce() -> R) -> R {
-    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-    if let Some(v3) = pulp::x86::V3::try_new() {
-        return v3.vectorize(f);
-    }
-    f()
+/// Computes an expression, compiled a second time for AVX2 and chosen where the processor has it.
+///
+/// A macro, since each of the two must be a closure that is called in one place: only then is it inlined into the function
+/// that has the processor's features, however large it is.
+macro_rules! vectorized {
+    (|| $body:expr) => {{
+        #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+        {
+            match pulp::x86::V3::try_new() {
+                Some(v3) => v3.vectorize(|| $body),
+                None => $body,
+            }
+        }
+        #[cfg(not(any(target_arch = "x86", target_arch = "x86_64")))]
+        {
+            $body
+        }
+    }};
 }
+pub(super) use vectorized;
 
 /// Memory for an output of which every element will be written.
 pub(super) fn uninit(len: usize) -> Box<[MaybeUninit<f32>]> {
@@ -48,7 +59,11 @@ impl Sum {
                 *h += f64::from(lane);
             }
         }
-        half.iter().sum()
+        let mut total = 0.0;
+        for sum in half {
+            total += sum;
+        }
+        total
     }
 }
 
@@ -168,6 +183,14 @@ fn add_sum(x: &[f32], sum: &mut Sum) {
 #[inline(always)]
 fn add_centered(x: &[f32], mean: f32, first: &mut Sum, second: &mut Sum) {
     let (chunks, rest) = x.as_chunks::<LANES>();
+    #[cfg(target_arch = "x86_64")]
+    let chunks = match pulp::x86::V3::try_new() {
+        Some(v3) => {
+            add_centered_v3(v3, chunks, mean, first, second);
+            &[]
+        }
+        None => chunks,
+    };
     let (mut a, mut b) = (first.0, second.0);
     for chunk in chunks {
         for i in 0..LANES {
@@ -182,6 +205,31 @@ fn add_centered(x: &[f32], mean: f32, first: &mut Sum, second: &mut Sum) {
         b[i] += d * d;
     }
     (first.0, second.0) = (a, b);
+}
+
+/// With eight registers for the sums; the compiler, left alone, keeps them in memory.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn add_centered_v3(
+    v3: pulp::x86::V3,
+    chunks: &[[f32; LANES]],
+    mean: f32,
+    first: &mut Sum,
+    second: &mut Sum,
+) {
+    use pulp::f32x8;
+    let mean = v3.splat_f32x8(mean);
+    let mut a: [f32x8; LANES / 8] = pulp::cast(first.0);
+    let mut b: [f32x8; LANES / 8] = pulp::cast(second.0);
+    for chunk in chunks {
+        let x: [f32x8; LANES / 8] = pulp::cast(*chunk);
+        for i in 0..LANES / 8 {
+            let d = v3.sub_f32x8(x[i], mean);
+            a[i] = v3.add_f32x8(a[i], d);
+            b[i] = v3.mul_add_f32x8(d, d, b[i]);
+        }
+    }
+    (first.0, second.0) = (pulp::cast(a), pulp::cast(b));
 }
 
 /// What the backward sums up: of the gradient, of its product with the normalized input, and of that input itself,
@@ -202,6 +250,39 @@ impl core::ops::AddAssign for Dots {
     }
 }
 
+/// Adds to the sums of [`Dots`], of gradients times their weights if there are any, in registers.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn add_dots_v3(
+    v3: pulp::x86::V3,
+    gs: &[[f32; LANES]],
+    ws: Option<&[[f32; LANES]]>,
+    xs: &[[f32; LANES]],
+    (mean, rstd): (f32, f32),
+    sums: [&mut [f32; LANES]; 3],
+) {
+    use pulp::f32x8;
+    type Vectors = [f32x8; LANES / 8];
+    let (mean, rstd) = (v3.splat_f32x8(mean), v3.splat_f32x8(rstd));
+    let [a, b, c] = sums;
+    let (mut sum_g, mut sum_gx, mut sum_x): (Vectors, Vectors, Vectors) =
+        (pulp::cast(*a), pulp::cast(*b), pulp::cast(*c));
+    for k in 0..gs.len().min(xs.len()) {
+        let (g, x): (Vectors, Vectors) = (pulp::cast(gs[k]), pulp::cast(xs[k]));
+        for i in 0..LANES / 8 {
+            let g = match ws {
+                Some(ws) => v3.mul_f32x8(g[i], pulp::cast::<_, Vectors>(ws[k])[i]),
+                None => g[i],
+            };
+            let xhat = v3.mul_f32x8(v3.sub_f32x8(x[i], mean), rstd);
+            sum_g[i] = v3.add_f32x8(sum_g[i], g);
+            sum_gx[i] = v3.mul_add_f32x8(g, xhat, sum_gx[i]);
+            sum_x[i] = v3.add_f32x8(sum_x[i], xhat);
+        }
+    }
+    (*a, *b, *c) = (pulp::cast(sum_g), pulp::cast(sum_gx), pulp::cast(sum_x));
+}
+
 /// The sums of pairs of pieces (gradient, input) with not much more than [`BLOCK`] elements together.
 #[inline(always)]
 pub(super) fn block_dots<'a>(
@@ -213,6 +294,14 @@ pub(super) fn block_dots<'a>(
     for (g, x) in pieces {
         let (gs, g_rest) = g.as_chunks::<LANES>();
         let (xs, x_rest) = x.as_chunks::<LANES>();
+        #[cfg(target_arch = "x86_64")]
+        let (gs, xs) = match pulp::x86::V3::try_new() {
+            Some(v3) => {
+                add_dots_v3(v3, gs, None, xs, (mean, rstd), [&mut a, &mut b, &mut c]);
+                (&gs[..0], &xs[..0])
+            }
+            None => (gs, xs),
+        };
         for (g, x) in gs.iter().zip(xs) {
             for i in 0..LANES {
                 let xhat = (x[i] - mean) * rstd;
@@ -244,6 +333,15 @@ pub(super) fn weighted_dots(g: &[f32], w: &[f32], x: &[f32], mean: f32, rstd: f3
         let (gs, g_rest) = g.as_chunks::<LANES>();
         let (ws, w_rest) = w.as_chunks::<LANES>();
         let (xs, x_rest) = x.as_chunks::<LANES>();
+        #[cfg(target_arch = "x86_64")]
+        let (gs, ws, xs) = match pulp::x86::V3::try_new() {
+            Some(v3) => {
+                let sums = [&mut a, &mut b, &mut c];
+                add_dots_v3(v3, gs, Some(ws), xs, (mean, rstd), sums);
+                (&gs[..0], &ws[..0], &xs[..0])
+            }
+            None => (gs, ws, xs),
+        };
         for ((g, w), x) in gs.iter().zip(ws).zip(xs) {
             for i in 0..LANES {
                 let (h, xhat) = (g[i] * w[i], (x[i] - mean) * rstd);
