@@ -281,6 +281,7 @@ mod tests {
                 loss: SegmentationLoss::default(),
                 classes: 2,
                 gradients: Gradients::new(&recipe).unwrap(),
+                memory_efficient: false,
             };
             let mut optim = crate::optimizer(&recipe.optimizer);
             let mut seen = vec![numbers(&task)];
@@ -288,7 +289,14 @@ mod tests {
                 let images =
                     Tensor::<4>::from_floats([[[[pixel; 8]; 8]], [[[0.5; 8]; 8]]], &device);
                 let labels = Tensor::from_ints([0, 1], &device);
-                let output = TrainStep::step(&task, Input::Labels(Batch { images, labels }));
+                let output = TrainStep::step(
+                    &task,
+                    Input::Labels(Batch {
+                        images,
+                        labels,
+                        mixed: None,
+                    }),
+                );
                 task = task.optimize(&mut optim, ModuleLearningRate::from(0.1), output.grads);
                 seen.push(numbers(&task));
             }

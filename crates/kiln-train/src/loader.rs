@@ -8,6 +8,7 @@ use burn::tensor::Device;
 use kiln_data::{Batch, DeviceDataset, DeviceLoader, DeviceMasks, MaskBatch, OnDevice};
 
 /// What a training step takes.
+#[allow(clippy::large_enum_variant)] // One lives for a step; a box would only add an allocation.
 #[derive(Clone, Debug)]
 pub(crate) enum Input {
     Labels(Batch),

@@ -618,7 +618,14 @@ mod tests {
                 memory_efficient,
             };
             let (images, labels) = (images.clone(), labels.clone());
-            let output = TrainStep::step(&task, Input::Labels(Batch { images, labels }));
+            let output = TrainStep::step(
+                &task,
+                Input::Labels(Batch {
+                    images,
+                    labels,
+                    mixed: None,
+                }),
+            );
             let task = SgdConfig::new().init().step(0.1, task, output.grads);
             // Weights and running statistics.
             let mut values = Values::default();

@@ -15,6 +15,7 @@ type Given<const D: usize> = (Tensor<D>, Tensor<D>, Option<[Tensor<D>; 2]>);
 type Done<const D: usize> = (Tensor<D>, [Tensor<D>; 2]);
 
 /// What was given comes back unless all are f32 tensors of this backend.
+#[allow(clippy::result_large_err)] // It is what was given, with which the caller goes on.
 pub(crate) fn adam<const D: usize>(
     weight: Tensor<D>,
     grad: Tensor<D>,
