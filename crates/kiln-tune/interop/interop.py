@@ -15,6 +15,7 @@ import time
 import urllib.request
 
 import optuna
+import sqlalchemy
 from optuna.trial import TrialState
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -43,7 +44,16 @@ def objective(trial):
 
 
 def worker(url, n_trials):
-    study = optuna.create_study(study_name=STUDY, storage=storage(url), load_if_exists=True)
+    for attempt in range(10):
+        try:
+            backend = storage(url)
+            break
+        except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError, sqlalchemy.exc.OperationalError):
+            # Optuna does not expect another process to create an empty database's tables while it does so itself.
+            if attempt == 9:
+                raise
+            time.sleep(0.5)
+    study = optuna.create_study(study_name=STUDY, storage=backend, load_if_exists=True)
     study.optimize(objective, n_trials=n_trials)
 
 

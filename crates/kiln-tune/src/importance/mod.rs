@@ -86,6 +86,7 @@ pub fn get_param_importances_with(
 }
 
 /// Normalized importances for the only objective, or for one of several.
+#[cfg(any(feature = "cli", feature = "plot"))]
 pub(crate) fn for_objective(
     study: &Study,
     evaluator: &dyn ImportanceEvaluator,
