@@ -28,6 +28,7 @@ mod cnn;
 mod cube;
 #[cfg(feature = "flex")]
 mod flex;
+mod graph;
 pub mod multi_tensor;
 mod norm;
 mod optim;

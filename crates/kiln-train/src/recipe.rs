@@ -783,6 +783,16 @@ mod tests {
             (LossName::CrossEntropy, "unet")
         );
         assert!(refused("task = 'detection'").contains("classification or segmentation"));
+        let mixed = refused("task = 'segmentation'\n[augment]\nmixup = 0.2");
+        assert!(
+            mixed.contains("augment.mixup = 0.2 is not allowed"),
+            "{mixed}"
+        );
+        assert!(
+            mixed.contains("a setting of task = \"classification\""),
+            "{mixed}"
+        );
+        Recipe::from_toml("[augment]\nmixup = 0.2").unwrap();
     }
 
     #[test]

@@ -596,6 +596,23 @@ mod tests {
     }
 
     #[test]
+    fn the_loss_of_mixed_images_is_that_of_soft_labels() {
+        // torch.nn.functional.cross_entropy(torch.tensor([[1., 2., 3.], [0., 1., 0.]]),
+        //     torch.tensor([[0., 0.3, 0.7], [0.7, 0., 0.3]]))
+        let expected = 1.129_525_4;
+        for device in kiln_testing::devices() {
+            let logits = Tensor::<2>::from_floats([[1.0, 2.0, 3.0], [0.0, 1.0, 0.0]], &device);
+            let ints = |labels: [i32; 2]| Tensor::<1, Int>::from_ints(labels, &device);
+            let mixed = Mixed {
+                labels: ints([1, 2]),
+                share: Tensor::from_floats([0.7], &device),
+            };
+            let loss = label_loss(logits, ints([2, 0]), Some(mixed)).into_scalar::<f32>();
+            assert!((loss - expected).abs() < 1e-6, "{device:?}: {loss}");
+        }
+    }
+
+    #[test]
     fn a_step_that_saves_memory_leaves_the_weights_that_a_plain_one_does() {
         let device = kiln_testing::devices().remove(0).autodiff();
         device.seed(5);

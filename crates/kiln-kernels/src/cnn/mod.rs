@@ -11,6 +11,8 @@ use burn::tensor::Tensor;
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 
 #[cfg(feature = "flex")]
+use crate::graph::below_autodiff;
+#[cfg(feature = "flex")]
 pub use ops::{CnnOps, PoolSpec};
 
 /// A 2D convolution (`torch.nn.functional.conv2d`), differentiable in all its tensors.
@@ -114,15 +116,8 @@ pub fn relu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 /// Whether the generated dispatch, which knows no other backend, and the kernels take it.
 #[cfg(feature = "flex")]
 fn is_f32_on_flex<const D: usize>(x: &Tensor<D>) -> bool {
-    fn on_flex(kind: &DispatchTensorKind) -> bool {
-        match kind {
-            DispatchTensorKind::Flex(_) => true,
-            DispatchTensorKind::Autodiff(inner) => on_flex(inner),
-            #[allow(unreachable_patterns)] // A build may have no other backend.
-            _ => false,
-        }
-    }
-    x.dtype() == DType::F32 && on_flex(&x.clone().into_dispatch().kind)
+    let kind = &x.clone().into_dispatch().kind;
+    x.dtype() == DType::F32 && matches!(below_autodiff(kind), DispatchTensorKind::Flex(_))
 }
 
 /// What does not fit is left to Burn, whose errors say why.
@@ -150,4 +145,39 @@ fn conv_has_kernel(
         && bias
             .as_ref()
             .is_none_or(|bias| bias.dims() == [out] && is_f32_on_flex(bias))
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, FloatDType};
+
+    #[test]
+    fn flex_takes_the_kernels_and_what_they_are_not_for_is_left_to_burn() {
+        let options = |groups| ConvOptions::new([1, 1], [1, 1], [1, 1], groups);
+        for device in [Device::flex(), Device::flex().autodiff()] {
+            let x = Tensor::<4>::zeros([2, 4, 5, 5], &device);
+            let weight = Tensor::<4>::zeros([6, 4, 3, 3], &device);
+            let bias = Some(Tensor::<1>::zeros([6], &device));
+            assert!(conv_has_kernel(&x, &weight, &bias, &options(1)));
+            assert!(conv_has_kernel(&x, &weight, &None, &options(1)));
+            let grouped = weight.clone().slice([0..6, 0..2]);
+            assert!(!conv_has_kernel(&x, &grouped, &bias, &options(2)));
+            let double = weight.cast(FloatDType::F64);
+            assert!(!conv_has_kernel(&x, &double, &None, &options(1)));
+            assert!(is_f32_on_flex(&x));
+            assert!(!is_f32_on_flex(&x.cast(FloatDType::F64)));
+        }
+        let pool = MaxPoolOptions::new([3, 3]).with_stride([2, 2]);
+        let padded = pool.clone().with_padding_pairs([(1, 1), (1, 1)]);
+        assert!(PoolSpec::of(&padded, [1, 1, 5, 5]).is_some());
+        let uneven = pool.clone().with_padding_pairs([(0, 1), (1, 1)]);
+        for other in [
+            uneven,
+            pool.clone().with_ceil_mode(true),
+            pool.with_dilation([2, 2]),
+        ] {
+            assert!(PoolSpec::of(&other, [1, 1, 5, 5]).is_none());
+        }
+    }
 }

@@ -8,6 +8,7 @@ use burn::backend::{Autodiff, Backend, backend_extension};
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 
 use crate::Affine;
+use crate::graph::backward_to_parent;
 
 /// The windows of a maximum pooling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,12 +215,9 @@ impl<B: CnnOps> Backward<B, 1> for PoolBackward {
         grads: &mut Gradients,
         _checkpointer: &mut Checkpointer,
     ) {
-        let grad = grads.consume::<B>(&ops.node);
-        let (x, spec) = ops.state;
-        let [parent] = ops.parents;
-        if let Some(node) = parent {
-            grads.register::<B>(node.id, B::fused_max_pool2d_backward(x, grad, spec));
-        }
+        backward_to_parent::<B, _>(ops, grads, |(x, spec), grad| {
+            B::fused_max_pool2d_backward(x, grad, spec)
+        });
     }
 }
 
@@ -235,11 +233,7 @@ impl<B: CnnOps> Backward<B, 1> for ReluBackward {
         grads: &mut Gradients,
         _checkpointer: &mut Checkpointer,
     ) {
-        let grad = grads.consume::<B>(&ops.node);
-        let [parent] = ops.parents;
-        if let Some(node) = parent {
-            grads.register::<B>(node.id, B::fused_relu_backward(ops.state, grad));
-        }
+        backward_to_parent::<B, _>(ops, grads, B::fused_relu_backward);
     }
 }
 

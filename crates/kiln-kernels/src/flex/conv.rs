@@ -22,7 +22,7 @@ use burn::tensor::ops::ConvOptions;
 use gemm::Parallelism;
 use rayon::prelude::*;
 
-use super::simd::{uninit, vectorized, written};
+use super::simd::{sum, uninit, vectorized, written};
 
 /// Values of a tile's columns: 256 KiB.
 const TILE: usize = 1 << 16;
@@ -635,22 +635,55 @@ pub(super) fn weight_backward(grad: &[f32], x: &[f32], g: Geometry) -> Vec<f32> 
 /// The gradient of the bias: for each channel, the sum over images and pixels.
 pub(super) fn bias_backward(grad: &[f32], batch: usize, channels: usize) -> Vec<f32> {
     let pixels = grad.len() / (batch * channels);
-    let sum = |values: &[f32]| {
-        let mut lanes = [0.0f32; 32];
-        let (full, rest) = values.as_chunks::<32>();
-        for values in full {
-            lanes
-                .iter_mut()
-                .zip(values)
-                .for_each(|(lane, v)| *lane += v);
-        }
-        let lanes: f64 = lanes.iter().map(|&lane| f64::from(lane)).sum();
-        lanes + rest.iter().map(|&v| f64::from(v)).sum::<f64>()
-    };
     let channel = |channel: usize| {
-        let images =
-            (0..batch).map(|image| &grad[(image * channels + channel) * pixels..][..pixels]);
-        vectorized!(|| images.map(sum).sum::<f64>() as f32)
+        vectorized!(|| {
+            let mut total = 0.0;
+            for image in 0..batch {
+                total += sum(&grad[(image * channels + channel) * pixels..][..pixels]);
+            }
+            total as f32
+        })
     };
     (0..channels).into_par_iter().map(channel).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(len: usize, seed: usize) -> Vec<f32> {
+        let number = |i: usize| ((i + seed) * 7919 % 2003) as f32 / 1001.0 - 1.0;
+        (0..len).map(number).collect()
+    }
+
+    #[test]
+    fn results_do_not_depend_on_the_number_of_threads() {
+        // Many tasks and fewer than threads; a weight cut by images and by channels.
+        for (x, weight) in [
+            ([9, 3, 20, 20], [8, 3, 3, 3]),
+            ([1, 2, 6, 6], [5, 2, 3, 3]),
+            ([2, 64, 9, 9], [130, 64, 3, 3]),
+        ] {
+            let options = ConvOptions::new([1, 1], [1, 1], [1, 1], 1);
+            let g = Geometry::of(&x, &weight, &options);
+            let [x, w] = [x, weight].map(|shape| numbers(shape.iter().product(), shape[0]));
+            let grad = numbers(g.output_shape().iter().product(), 3);
+            let run = |threads: usize| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+                pool.unwrap().install(|| {
+                    [
+                        forward(&x, &w, None, g),
+                        x_backward(&grad, &w, g),
+                        weight_backward(&grad, &x, g),
+                        bias_backward(&grad, g.batch, g.channels_out),
+                    ]
+                })
+            };
+            let one = run(1);
+            assert!(one.iter().flatten().any(|&value| value != 0.0));
+            for threads in [2, 5, 32] {
+                assert!(one == run(threads), "{threads} threads, {g:?}");
+            }
+        }
+    }
 }

@@ -99,3 +99,25 @@ impl Numbers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, FloatDType};
+
+    #[test]
+    fn f32_of_this_backend_is_taken_and_anything_else_comes_back() {
+        let step = AdamStep {
+            betas: [0.9, 0.999],
+            size: 0.1,
+            eps: 1e-8,
+            l2: 0.0,
+            keep: 1.0,
+        };
+        let x = Tensor::<2>::ones([3, 4], &Device::flex());
+        assert!(adam(x.clone(), x.clone(), None, step).is_ok());
+        let double = x.clone().cast(FloatDType::F64);
+        assert!(adam(double.clone(), double, None, step).is_err());
+        assert!(adam(x.clone(), x.clone().cast(FloatDType::F16), None, step).is_err());
+    }
+}

@@ -165,6 +165,18 @@ fn wide_moments<'a>(pieces: impl Iterator<Item = &'a [f32]> + Clone, centered: b
     }
 }
 
+/// The sum of all values, in lanes of `f32` and then in `f64`.
+#[inline(always)]
+pub(super) fn sum(x: &[f32]) -> f64 {
+    let mut sum = 0.0;
+    for block in x.chunks(BLOCK) {
+        let mut lanes = Sum::new();
+        add_sum(block, &mut lanes);
+        sum += lanes.total();
+    }
+    sum
+}
+
 #[inline(always)]
 fn add_sum(x: &[f32], sum: &mut Sum) {
     let (chunks, rest) = x.as_chunks::<LANES>();

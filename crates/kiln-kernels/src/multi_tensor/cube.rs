@@ -85,12 +85,15 @@ pub(super) fn scale(
     factors: &Tensor<1>,
     zero: bool,
 ) -> Result<Vec<DispatchTensor>, Vec<DispatchTensor>> {
+    if tensors.is_empty() || !tensors.iter().all(supported) {
+        return Err(tensors);
+    }
     let own = match factors.dtype() {
         DType::F32 => factors.clone(),
         _ => factors.clone().cast(FloatDType::F32),
     };
     let own = own.into_dispatch();
-    if tensors.is_empty() || !tensors.iter().all(supported) || !supported(&own) {
+    if !supported(&own) {
         return Err(tensors);
     }
     let outputs: Vec<_> = tensors.iter().map(|t| (t.shape(), t.dtype())).collect();

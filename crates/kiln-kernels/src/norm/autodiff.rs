@@ -9,6 +9,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, TensorMetadata};
 
 use super::{Affine, ChannelSpec, NormOps, RowSpec, plain};
+use crate::graph::backward_to_parent;
 
 /// What the two normalizations differ in.
 trait Kind: Clone + Copy + core::fmt::Debug + Send + Sync + 'static {
@@ -125,15 +126,11 @@ impl<B: NormOps> Backward<B, 1> for AffineBackward {
         grads: &mut Gradients,
         _checkpointer: &mut Checkpointer,
     ) {
-        let grad = grads.consume::<B>(&ops.node);
-        let (scale, spec) = ops.state;
-        let [parent] = ops.parents;
-        if let Some(node) = parent {
+        backward_to_parent::<B, _>(ops, grads, |(scale, spec), grad| {
             let (shape, dtype) = (scale.shape(), scale.dtype());
             let zeros = B::float_zeros(shape, &scale.device(), dtype.into());
-            let dx = B::channel_affine(grad, zeros.clone(), scale, zeros, spec);
-            grads.register::<B>(node.id, dx);
-        }
+            B::channel_affine(grad, zeros.clone(), scale, zeros, spec)
+        });
     }
 }
 

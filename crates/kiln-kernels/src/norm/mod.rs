@@ -5,9 +5,13 @@ mod ops;
 pub mod plain;
 mod spec;
 
-use burn::backend::{Dispatch, DispatchTensor, DispatchTensorKind};
+#[cfg(any(feature = "flex", feature = "cubecl"))]
+use burn::backend::DispatchTensorKind;
+use burn::backend::{Dispatch, DispatchTensor};
 use burn::tensor::Tensor;
 
+#[cfg(any(feature = "flex", feature = "cubecl"))]
+use crate::graph::below_autodiff;
 pub use ops::{Affine, NormOps};
 pub use spec::{ChannelSpec, RowSpec};
 
@@ -145,20 +149,22 @@ pub fn channel_affine<const D: usize>(
     })
 }
 
-/// Whether this build has kernels for the backend that a tensor lives on. The generated dispatch knows only those.
+/// Whether this build has kernels for the backend that a tensor lives on.
+#[cfg(any(feature = "flex", feature = "cubecl"))]
 fn has_kernels<const D: usize>(x: &Tensor<D>) -> bool {
-    fn listed(kind: &DispatchTensorKind) -> bool {
-        match kind {
-            #[cfg(feature = "flex")]
-            DispatchTensorKind::Flex(_) => true,
-            #[cfg(feature = "cubecl")]
-            DispatchTensorKind::Cube(_) => true,
-            DispatchTensorKind::Autodiff(inner) => listed(inner),
-            #[allow(unreachable_patterns)] // A build may have no other backend.
-            _ => false,
-        }
+    match below_autodiff(&x.clone().into_dispatch().kind) {
+        #[cfg(feature = "flex")]
+        DispatchTensorKind::Flex(_) => true,
+        #[cfg(feature = "cubecl")]
+        DispatchTensorKind::Cube(_) => true,
+        #[allow(unreachable_patterns)] // A build may have no other backend.
+        _ => false,
     }
-    listed(&x.clone().into_dispatch().kind)
+}
+
+#[cfg(not(any(feature = "flex", feature = "cubecl")))]
+fn has_kernels<const D: usize>(_: &Tensor<D>) -> bool {
+    false
 }
 
 fn affine(weight: Option<Tensor<1>>, bias: Option<Tensor<1>>) -> Affine<Dispatch> {
@@ -217,4 +223,17 @@ fn check_channels<const D: usize>(op: &str, x: &Tensor<D>, spec: ChannelSpec) {
         spec.channels,
         spec.span,
     );
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    #[test]
+    fn flex_has_kernels_with_and_without_autodiff() {
+        for device in [Device::flex(), Device::flex().autodiff()] {
+            assert!(has_kernels(&Tensor::<2>::zeros([2, 3], &device)));
+        }
+    }
 }
