@@ -16,14 +16,9 @@ rm -rf "$out" && mkdir -p "$out/bin" "$out/tests"
 flags=(--release --workspace)
 [ -n "$features" ] && flags+=(--features "kiln-cli/$features,kiln/$features")
 cargo build "${flags[@]}" --bins --examples
-cp "$target/release/kiln" "$out/bin/"
+cp "$target/release/kiln" "$target/release/agreement" "$out/bin/"
 for example in train_step norm_step clip_speed zoo_speed; do cp "$target/release/examples/$example" "$out/bin/"; done
 
-# Four examples are called agreement. Cargo keeps each under a name of its own, and beside it what it was made of.
-for crate in kiln-norm kiln-clip kiln-data kiln-zoo; do
-    newest=$(grep -l "crates/$crate/examples/agreement" "$target"/release/examples/agreement-*.d | xargs ls -t | head -1)
-    cp "${newest%.d}" "$out/bin/agreement-$crate"
-done
 # Numeric tests that read no file.
 cargo test "${flags[@]}" --no-run --message-format=json --test norm --test cnn --test multi_tensor --lib |
     python3 -c 'import json,sys
@@ -37,7 +32,7 @@ strip "$out"/bin/* "$out"/tests/*
 
 cp benches/gpu/run.sh "$out/"
 cp benches/*.py "$out/bin/"
-for crate in kiln-norm kiln-clip kiln-data kiln-zoo; do
+for crate in kiln-norm kiln-clip kiln-data kiln-train kiln-zoo; do
     mkdir -p "$out/golden/$crate" && cp crates/$crate/tests/golden/*.json "$out/golden/$crate/" 2>/dev/null || true
 done
 cp crates/kiln-zoo/tests/golden/zoo/*.json crates/kiln-zoo/tests/golden/zoo/*.py "$out/golden/kiln-zoo/"

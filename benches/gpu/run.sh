@@ -47,12 +47,11 @@ if has tests; then
 fi
 if has agreement; then
     say "## Agreement with PyTorch"
-    check "normalization" agreement-norm.log bin/agreement-kiln-norm golden/kiln-norm/*.json --device "$device"
-    check "clipping" agreement-clip.log bin/agreement-kiln-clip golden/kiln-clip/clipping.json --device "$device"
-    check "scaling" agreement-data.log bin/agreement-kiln-data golden/kiln-data/scaling.json
-    # Every network of the reference files; the others there are tables.
-    check "zoo" agreement-zoo.log bin/agreement-kiln-zoo \
-        $(ls golden/kiln-zoo/*.json | grep -vE 'macs|counts|state_dicts') --device "$device"
+    for crate in norm clip data train zoo; do
+        # The tables of the zoo need no card.
+        files=$(ls golden/kiln-$crate/*.json | grep -vE 'macs|counts|state_dicts')
+        check "$crate" agreement-$crate.log bin/agreement $files --device "$device"
+    done
 fi
 
 train() { # data, batch, further arguments

@@ -1,8 +1,5 @@
 //! The scalers against scikit-learn, and what scikit-learn's numbers do not show: chunks, devices, files, errors.
 
-#[path = "../examples/agreement/case.rs"]
-mod case;
-
 use burn::tensor::{Tensor, TensorData};
 use kiln_data::scale::{
     Matrix, MaxAbsScaler, MinMaxScaler, Norm, Normalizer, RobustScaler, Scale, ScaleError, Scaler,
@@ -20,28 +17,6 @@ const NAMES: [&str; 8] = [
     "normalize-l2",
     "normalize-max",
 ];
-
-#[test]
-fn every_case_agrees_with_scikit_learn() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/scaling.json");
-    let cases = case::read(path).unwrap();
-    assert_eq!(cases.len(), 35);
-    for value in &cases {
-        let (line, passed) = case::run(value);
-        assert!(passed, "{line}");
-    }
-}
-
-#[test]
-fn a_wrong_reference_is_found_out() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/scaling.json");
-    for mut value in case::read(path).unwrap() {
-        let entry = &mut value["test"]["transformed"]["data"][0];
-        *entry = (entry.as_f64().unwrap() + 1e-3).into();
-        let (line, passed) = case::run(&value);
-        assert!(!passed, "{line}");
-    }
-}
 
 /// Numbers with a mean and a deviation of their own in each column, every 17th missing.
 fn numbers(rows: usize, means: &[f64], deviation: f64) -> Matrix {

@@ -6,38 +6,44 @@ use kiln_tune::{
 };
 use serde_json::Value;
 
-use super::replay::{Replay, array};
+use super::array;
+use crate::{Checks, Report};
 
 /// Replays a whole file.
-pub fn replay(file: &Value) -> Replay {
-    let mut replay = Replay::default();
+pub fn replay(file: &Value, report: &mut Report) {
     for (i, case) in array(&file["orders"]).iter().enumerate() {
-        let mut sampler = GridSampler::new();
-        for (name, values) in case["search_space"].as_object().expect("a search space") {
-            sampler = sampler.param(name.clone(), array(values).iter().map(value));
-        }
-        if let Some(seed) = case["seed"].as_u64() {
-            sampler = sampler.seed(seed);
-        }
-        replay.exact(
-            &format!("order {i} size"),
-            &Some(sampler.n_points() as u64),
-            &case["n"].as_u64(),
-        );
-        for (id, expected) in array(&case["all_grids_in_use_order"]).iter().enumerate() {
-            let expected: Vec<ParamValue> = array(expected).iter().map(value).collect();
-            let point: Vec<ParamValue> = sampler.point(id).into_iter().cloned().collect();
-            replay.exact(&format!("order {i} point {id}"), &point, &expected);
-        }
+        report.case(format_args!("order {i}"), case, |checks| {
+            let mut sampler = GridSampler::new();
+            for (name, values) in case["search_space"].as_object().expect("a search space") {
+                sampler = sampler.param(name.clone(), array(values).iter().map(value));
+            }
+            if let Some(seed) = case["seed"].as_u64() {
+                sampler = sampler.seed(seed);
+            }
+            checks.exact(
+                &format!("order {i} size"),
+                &Some(sampler.n_points() as u64),
+                &case["n"].as_u64(),
+            );
+            for (id, expected) in array(&case["all_grids_in_use_order"]).iter().enumerate() {
+                let expected: Vec<ParamValue> = array(expected).iter().map(value).collect();
+                let point: Vec<ParamValue> = sampler.point(id).into_iter().cloned().collect();
+                checks.exact(&format!("order {i} point {id}"), &point, &expected);
+            }
+            Ok(())
+        });
     }
     if !file["run_stops_by_itself"].is_null() {
-        replay_run(&mut replay, &file["run_stops_by_itself"]);
+        let run = &file["run_stops_by_itself"];
+        report.case("run that stops by itself", run, |checks| {
+            replay_run(checks, run);
+            Ok(())
+        });
     }
-    replay
 }
 
 /// The grid has the values that occur in the expected parameters, ascending.
-fn replay_run(replay: &mut Replay, run: &Value) {
+fn replay_run(checks: &mut Checks, run: &Value) {
     let params = array(&run["params"]);
     let names: Vec<&String> = params[0].as_object().expect("parameters").keys().collect();
     let mut grid = GridSampler::new();
@@ -82,7 +88,7 @@ fn replay_run(replay: &mut Replay, run: &Value) {
         .expect("the grid can be searched");
     let trials = study.trials().expect("trials");
     let expected = run["n_trials_run_of_100_requested"].as_u64();
-    replay.exact(
+    checks.exact(
         "trials until the study stops",
         &Some(trials.len() as u64),
         &expected,
@@ -90,7 +96,7 @@ fn replay_run(replay: &mut Replay, run: &Value) {
     for (trial, expected) in trials.iter().zip(params) {
         for (name, expected) in expected.as_object().expect("parameters") {
             let place = format!("trial {} {name}", trial.number);
-            replay.exact(&place, &trial.params.value(name), &Some(value(expected)));
+            checks.exact(&place, &trial.params.value(name), &Some(value(expected)));
         }
     }
 }

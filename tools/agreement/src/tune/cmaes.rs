@@ -3,23 +3,29 @@
 use kiln_tune::sampler::cmaes::{Covariance, Distribution, promising_distribution};
 use serde_json::Value;
 
-use super::replay::{Replay, array, matrix, number, numbers};
+use super::{array, matrix, number, numbers};
+use crate::{Checks, Report};
 
 const TOLERANCE: f64 = 1e-9;
 
 /// Replays a whole file.
-pub fn replay(file: &Value) -> Replay {
-    let mut replay = Replay::default();
+pub fn replay(file: &Value, report: &mut Report) {
     for (i, run) in array(&file["runs"]).iter().enumerate() {
-        replay_run(&mut replay, &format!("run {i}"), run);
+        report.case(format_args!("run {i}"), run, |checks| {
+            replay_run(checks, &format!("run {i}"), run);
+            Ok(())
+        });
     }
     if !file["warm_start"].is_null() {
-        replay_warm_start(&mut replay, &file["warm_start"]);
+        let case = &file["warm_start"];
+        report.case("warm start", case, |checks| {
+            replay_warm_start(checks, case);
+            Ok(())
+        });
     }
-    replay
 }
 
-fn replay_run(replay: &mut Replay, name: &str, run: &Value) {
+fn replay_run(checks: &mut Checks, name: &str, run: &Value) {
     let mean = numbers(&run["mean0"]);
     let n = mean.len();
     let size = run["population_size"].as_u64().expect("a population size") as usize;
@@ -27,12 +33,12 @@ fn replay_run(replay: &mut Replay, name: &str, run: &Value) {
     let mut state = Distribution::new(mean, number(&run["sigma0"]), identity, size, false);
     let constants = state.constants().clone();
     compare(
-        replay,
+        checks,
         &format!("{name} weights"),
         &constants.weights,
         &run["weights"],
     );
-    replay.exact(
+    checks.exact(
         &format!("{name} mu"),
         &(constants.mu as f64),
         &number(&run["mu"]),
@@ -47,7 +53,7 @@ fn replay_run(replay: &mut Replay, name: &str, run: &Value) {
         ("chi_n", constants.chi_n),
     ] {
         compare(
-            replay,
+            checks,
             &format!("{name} {key}"),
             &[got],
             &Value::Array(vec![run[key].clone()]),
@@ -62,46 +68,46 @@ fn replay_run(replay: &mut Replay, name: &str, run: &Value) {
         state.tell(solutions);
         let at = |what: &str| format!("{name} generation {g} {what}");
         compare(
-            replay,
+            checks,
             &at("mean"),
             state.mean.as_slice(),
             &generation["mean"],
         );
         let sigma = number(&generation["sigma"]);
-        replay.close_relative(&at("sigma"), state.sigma, sigma, TOLERANCE);
+        checks.close_relative(&at("sigma"), state.sigma, sigma, TOLERANCE);
         compare(
-            replay,
+            checks,
             &at("p_sigma"),
             state.p_sigma.as_slice(),
             &generation["p_sigma"],
         );
-        compare(replay, &at("pc"), state.pc.as_slice(), &generation["pc"]);
+        compare(checks, &at("pc"), state.pc.as_slice(), &generation["pc"]);
         let Covariance::Full(c) = &state.covariance else {
             unreachable!("the distribution was made with a full covariance")
         };
-        compare_matrix(replay, &at("C"), c, &generation["C"]);
+        compare_matrix(checks, &at("C"), c, &generation["C"]);
     }
 }
 
-fn replay_warm_start(replay: &mut Replay, case: &Value) {
+fn replay_warm_start(checks: &mut Checks, case: &Value) {
     let solutions = array(&case["solutions"])
         .iter()
         .map(|pair| (numbers(&pair[0]), number(&pair[1])))
         .collect();
     let (mean, sigma, cov) = promising_distribution(solutions).expect("there are solutions");
-    compare(replay, "warm start mean", &mean, &case["mean"]);
-    replay.close_relative("warm start sigma", sigma, number(&case["sigma"]), TOLERANCE);
-    compare_matrix(replay, "warm start covariance", &cov, &case["cov"]);
+    compare(checks, "warm start mean", &mean, &case["mean"]);
+    checks.close_relative("warm start sigma", sigma, number(&case["sigma"]), TOLERANCE);
+    compare_matrix(checks, "warm start covariance", &cov, &case["cov"]);
 }
 
 /// Compares relative to the largest entry, because single entries may pass through zero.
-fn compare(replay: &mut Replay, place: &str, got: &[f64], want: &Value) {
+fn compare(checks: &mut Checks, place: &str, got: &[f64], want: &Value) {
     let want = numbers(want);
     let scale = want.iter().fold(f64::MIN_POSITIVE, |m, v| m.max(v.abs()));
-    replay.all_close(place, got, &want, TOLERANCE * scale);
+    checks.all_close(place, got, &want, TOLERANCE * scale);
 }
 
-fn compare_matrix(replay: &mut Replay, place: &str, got: &nalgebra::DMatrix<f64>, want: &Value) {
+fn compare_matrix(checks: &mut Checks, place: &str, got: &nalgebra::DMatrix<f64>, want: &Value) {
     let rows: Vec<f64> = got.transpose().iter().copied().collect();
     let flat = Value::Array(
         array(want)
@@ -109,5 +115,5 @@ fn compare_matrix(replay: &mut Replay, place: &str, got: &nalgebra::DMatrix<f64>
             .flat_map(|row| array(row).clone())
             .collect(),
     );
-    compare(replay, place, &rows, &flat);
+    compare(checks, place, &rows, &flat);
 }

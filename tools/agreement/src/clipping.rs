@@ -1,6 +1,7 @@
-//! One case of a reference file: clip as it says, compare.
-
-use std::path::Path;
+//! Gradient clipping: clip as a case says, compare the norm and the gradients.
+//!
+//! Allowed are: a total norm, relative 2e-6 (1e-5 for orders other than 1, 2 and inf); clipped gradients, relative 1e-5 plus
+//! 1e-12. `clip_grad_value_`, and gradients that are multiplied by 1, must be exact.
 
 use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
@@ -11,30 +12,15 @@ use kiln_clip::{
 };
 use serde_json::Value;
 
-type Outcome<T> = Result<T, String>;
+use crate::json::{Array, field, list, text};
+use crate::{Checks, Input, Report, Result};
 
-/// The cases of a file.
-pub fn read(path: &Path) -> Outcome<Vec<Value>> {
-    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
-    let file: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-    match file["cases"].as_array() {
-        Some(cases) if !cases.is_empty() => Ok(cases.clone()),
-        _ => Err("the file has no cases".into()),
+/// Compares every case of a file.
+pub fn compare(input: &Input<'_>, report: &mut Report) -> Result<()> {
+    for case in list(input.json, "cases")? {
+        report.case("(no id)", case, |checks| clip(case, input.device, checks));
     }
-}
-
-/// A line for the case, and whether it passed.
-pub fn run(case: &Value, device: &Device) -> (String, bool) {
-    let id = case["id"].as_str().unwrap_or("(no id)");
-    match compare(case, device) {
-        Ok(Worst { ratio, place }) => {
-            let passed = ratio <= 1.0;
-            let verdict = if passed { "ok    " } else { "FAILED" };
-            let line = format!("{verdict}  {id:24} worst error / tolerance {ratio:.2e}  {place}");
-            (line, passed)
-        }
-        Err(problem) => (format!("FAILED  {id:24} {problem}"), false),
-    }
+    Ok(())
 }
 
 /// A parameter of any rank that a reference file has.
@@ -68,22 +54,21 @@ macro_rules! any_rank {
 }
 
 impl Parameter {
-    fn new(array: &Array, device: &Device) -> Outcome<Self> {
+    fn new(array: &Array, device: &Device) -> Result<Self> {
         Ok(match array.shape.len() {
-            0 | 1 => Self::R1(array.param(device)),
-            2 => Self::R2(array.param(device)),
-            3 => Self::R3(array.param(device)),
-            4 => Self::R4(array.param(device)),
-            5 => Self::R5(array.param(device)),
-            rank => return Err(format!("{rank} axes are more than this example has")),
+            0 | 1 => Self::R1(param(array, device)),
+            2 => Self::R2(param(array, device)),
+            3 => Self::R3(param(array, device)),
+            4 => Self::R4(param(array, device)),
+            5 => Self::R5(param(array, device)),
+            rank => return Err(format!("{rank} axes are more than are known here").into()),
         })
     }
 
     fn register(&self, grads: &mut GradientsParams, grad: &Array, device: &Device) {
         any_rank!(self, param => {
-            let values = grad.data.iter().map(|&v| v as f32).collect::<Vec<_>>();
             let shape = param.val().dims();
-            let grad = Tensor::from_data(TensorData::new(values, shape), device);
+            let grad = Tensor::from_data(TensorData::new(grad.f32s(), shape), device);
             register(grads, param, grad);
         });
     }
@@ -106,16 +91,15 @@ fn gradient<const D: usize>(grads: &GradientsParams, param: &Param<Tensor<D>>) -
     Some(grad.try_into_vec_as::<f64>().expect("the device works"))
 }
 
-fn compare(case: &Value, device: &Device) -> Outcome<Worst> {
-    let arrays = |key: &str| -> Outcome<Vec<Option<Array>>> {
-        let list = case[key].as_array().ok_or_else(|| format!("no {key}"))?;
+fn clip(case: &Value, device: &Device, checks: &mut Checks) -> Result<()> {
+    let arrays = |key: &str| -> Result<Vec<Option<Array>>> {
         let array = |value: &Value| match value.is_null() {
             true => Ok(None),
-            false => Array::of(value).map(Some),
+            false => Array::of(value).map(|array| Some(rounded(array))),
         };
-        list.iter().map(array).collect()
+        list(case, key)?.iter().map(array).collect()
     };
-    let number = |key: &str| number(&case[key]).map_err(|problem| format!("{key}: {problem}"));
+    let number = |key: &str| field(case, key);
     let given = arrays("grads")?;
     let weights = match case["weights"].is_null() {
         true => given.clone(),
@@ -129,8 +113,8 @@ fn compare(case: &Value, device: &Device) -> Outcome<Worst> {
         .iter()
         .map(|w| Parameter::new(w.as_ref().unwrap_or(&none), device));
     let net = Net {
-        parameters: weights.collect::<Outcome<_>>()?,
-        untouched: none.param(device),
+        parameters: weights.collect::<Result<_>>()?,
+        untouched: param(&none, device),
     };
     let mut grads = GradientsParams::new();
     for (parameter, grad) in net.parameters.iter().zip(&given) {
@@ -139,11 +123,11 @@ fn compare(case: &Value, device: &Device) -> Outcome<Worst> {
         }
     }
 
-    let function = case["fn"].as_str().ok_or("no fn")?;
+    let function = text(case, "fn")?;
     let check = case["error_if_nonfinite"].as_bool().unwrap_or(false);
     let norm_type = match case["norm_type"].is_null() {
         true => NormType::L2,
-        false => NormType::new(number("norm_type")?).map_err(|error| error.to_string())?,
+        false => NormType::new(number("norm_type")?)?,
     };
     let mut exact = false;
     let norm = match function {
@@ -175,20 +159,20 @@ fn compare(case: &Value, device: &Device) -> Outcome<Worst> {
             Ok(None)
         }
         "agc" => {
-            let agc = AdaptiveGradClip::new(number("clipping")?, number("eps")?);
-            let agc = agc.map_err(|error| error.to_string())?;
+            let agc = AdaptiveGradClip::new(number("clipping")?, number("eps")?)?;
             agc.exclude(AgcExclude::Nothing).clip(&mut grads, &net);
             Ok(None)
         }
-        other => return Err(format!("fn {other:?} is not known")),
+        other => return Err(format!("fn {other} is not known").into()),
     };
 
-    let mut worst = Worst::default();
     let norm = match (norm, case["error"].as_str()) {
         (Err(ClipError::NonFinite { .. }), Some(_)) => None,
-        (Err(error), None) => return Err(error.to_string()),
-        (Err(error), Some(expected)) => return Err(format!("{error}, not {expected}")),
-        (Ok(_), Some(expected)) => return Err(format!("no error, but {expected} was expected")),
+        (Err(error), None) => return Err(error.into()),
+        (Err(error), Some(expected)) => return Err(format!("{error}, not {expected}").into()),
+        (Ok(_), Some(expected)) => {
+            return Err(format!("no error, but {expected} was expected").into());
+        }
         (Ok(norm), None) => norm,
     };
     // After an error the gradients must be untouched.
@@ -200,7 +184,7 @@ fn compare(case: &Value, device: &Device) -> Outcome<Worst> {
         };
         let want = number("total_norm64").or_else(|_| number("total_norm"))?;
         let got = norm.try_into_vec_as::<f64>().expect("the device works")[0];
-        worst.see(ratio(got, want, relative * want.abs()), "total_norm");
+        checks.close("total_norm", got, want, relative * want.abs());
     }
     let expected = match case["clipped"].is_null() {
         true => given.clone(),
@@ -216,19 +200,17 @@ fn compare(case: &Value, device: &Device) -> Outcome<Worst> {
                     } else {
                         1e-5 * want.abs() + 1e-12
                     };
-                    worst.see(
-                        ratio(got, want, tolerance),
-                        &format!("gradient {i}, value {k}"),
-                    );
+                    let place = format_args!("gradient {i}, value {k}");
+                    checks.close(place, got, want, tolerance);
                 }
             }
-            _ => return Err(format!("gradient {i} is not there, or of another size")),
+            _ => return Err(format!("gradient {i} is not there, or of another size").into()),
         }
     }
     if let Some(units) = case["clipped_units"].as_array() {
-        untouched_units(&net, &grads, &given, units, &mut worst)?;
+        untouched_units(&net, &grads, &given, units, checks)?;
     }
-    Ok(worst)
+    Ok(())
 }
 
 /// Units that are not over their limit must be as they were, to the last bit.
@@ -237,8 +219,8 @@ fn untouched_units(
     grads: &GradientsParams,
     given: &[Option<Array>],
     units: &[Value],
-    worst: &mut Worst,
-) -> Outcome<()> {
+    checks: &mut Checks,
+) -> Result<()> {
     for (i, ((parameter, given), units)) in net.parameters.iter().zip(given).zip(units).enumerate()
     {
         let (Some(given), Some(units)) = (given, units.as_array()) else {
@@ -248,81 +230,32 @@ fn untouched_units(
         let size = got.len() / units.len().max(1);
         for (unit, clipped) in units.iter().enumerate() {
             let range = unit * size..(unit + 1) * size;
-            if clipped.as_bool() == Some(false) && got[range.clone()] != given.data[range] {
-                worst.see(f64::INFINITY, &format!("gradient {i}, unit {unit}"));
+            if clipped.as_bool() == Some(false) {
+                let place = format_args!("gradient {i}, unit {unit}");
+                checks.exact(place, &got[range.clone()], &given.data[range]);
             }
         }
     }
     Ok(())
 }
 
-/// The largest error over its tolerance so far, and where it was.
-#[derive(Default)]
-struct Worst {
-    ratio: f64,
-    place: String,
+/// Arrays are f32: the text is the shortest that reads back to the same f32, and may be another f64.
+fn rounded(mut array: Array) -> Array {
+    array
+        .data
+        .iter_mut()
+        .for_each(|x| *x = f64::from(*x as f32));
+    array
 }
 
-impl Worst {
-    fn see(&mut self, ratio: f64, place: &str) {
-        // NaN, where one of two is not a number, must not pass.
-        if ratio.is_nan() || ratio > self.ratio {
-            self.ratio = if ratio.is_nan() { f64::INFINITY } else { ratio };
-            self.place = place.into();
-        }
-    }
-}
-
-/// The error over its tolerance; NaN equals NaN and an infinity itself.
-fn ratio(got: f64, want: f64, tolerance: f64) -> f64 {
-    if got == want || got.is_nan() && want.is_nan() {
-        return 0.0;
-    }
-    (got - want).abs() / tolerance
-}
-
-/// An array of the reference: shape and values, row after row.
-#[derive(Clone)]
-struct Array {
-    shape: Vec<usize>,
-    data: Vec<f64>,
-}
-
-impl Array {
-    fn of(value: &Value) -> Outcome<Self> {
-        let (Some(shape), Some(data)) = (value["shape"].as_array(), value["data"].as_array())
-        else {
-            return Err("an array without shape or data".into());
-        };
-        let size = |n: &Value| n.as_u64().map(|n| n as usize);
-        let shape: Option<Vec<usize>> = shape.iter().map(size).collect();
-        Ok(Self {
-            shape: shape.ok_or("a shape with something else than sizes in it")?,
-            // Arrays are f32: the text is the shortest that reads back to the same f32, and may be another f64.
-            data: data
-                .iter()
-                .map(|value| number(value).map(|number| f64::from(number as f32)))
-                .collect::<Outcome<_>>()?,
-        })
-    }
-
-    /// The values as a parameter; a scalar has one axis in Burn.
-    fn param<const D: usize>(&self, device: &Device) -> Param<Tensor<D>> {
-        let shape: [usize; D] = match self.shape.is_empty() {
-            true => [1; D],
-            false => std::array::from_fn(|axis| self.shape[axis]),
-        };
-        let values: Vec<f32> = self.data.iter().map(|&v| v as f32).collect();
-        Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), device))
-    }
-}
-
-fn number(value: &Value) -> Outcome<f64> {
-    match (value.as_f64(), value.as_str()) {
-        (Some(number), _) => Ok(number),
-        (_, Some("NaN")) => Ok(f64::NAN),
-        (_, Some("Infinity" | "inf")) => Ok(f64::INFINITY),
-        (_, Some("-Infinity" | "-inf")) => Ok(f64::NEG_INFINITY),
-        _ => Err(format!("{value} is not a number")),
-    }
+/// The values as a parameter; a scalar has one axis in Burn.
+fn param<const D: usize>(array: &Array, device: &Device) -> Param<Tensor<D>> {
+    let shape: [usize; D] = match array.shape.is_empty() {
+        true => [1; D],
+        false => std::array::from_fn(|axis| array.shape[axis]),
+    };
+    Param::from_tensor(Tensor::from_data(
+        TensorData::new(array.f32s(), shape),
+        device,
+    ))
 }

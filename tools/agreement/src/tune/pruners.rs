@@ -10,51 +10,55 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::replay::{Replay, array, number};
+use super::{array, number, text};
+use crate::{Checks, Report};
 
 /// Replays every decision of every study.
-pub fn replay(file: &Value) -> Replay {
-    let mut replay = Replay::default();
+pub fn replay(file: &Value, report: &mut Report) {
     for case in array(&file["cases"]) {
-        replay_case(&mut replay, case);
+        report.case(text(&case["study_name"]), case, |checks| {
+            replay_case(checks, case);
+            Ok(())
+        });
     }
-    replay
 }
 
 /// Replays the p-values of the signed-rank test.
-pub fn replay_wilcoxon(file: &Value) -> Replay {
-    let mut replay = Replay::default();
+pub fn replay_wilcoxon(file: &Value, report: &mut Report) {
     for (i, case) in array(file).iter().enumerate() {
-        let differences: Vec<f64> = array(&case["diff"]).iter().map(number).collect();
-        let alternative = match text(&case["alternative"]) {
-            "greater" => Alternative::Greater,
-            "less" => Alternative::Less,
-            other => panic!("{other:?} is not a one-sided alternative"),
-        };
-        let p = wilcoxon_p_value(&differences, alternative);
-        replay.close(&format!("p-value {i}"), p, number(&case["p"]), 1e-12);
+        report.case(format_args!("p-value {i}"), case, |checks| {
+            let differences: Vec<f64> = array(&case["diff"]).iter().map(number).collect();
+            let alternative = match text(&case["alternative"]) {
+                "greater" => Alternative::Greater,
+                "less" => Alternative::Less,
+                other => panic!("{other:?} is not a one-sided alternative"),
+            };
+            let p = wilcoxon_p_value(&differences, alternative);
+            checks.close("p", p, number(&case["p"]), 1e-12);
+            Ok(())
+        });
     }
-    replay
 }
 
 /// Replays the checksums which choose Hyperband's brackets.
-pub fn replay_crc(file: &Value) -> Replay {
-    let mut replay = Replay::default();
+pub fn replay_crc(file: &Value, report: &mut Report) {
     for case in array(file) {
         let name = text(&case["study_name"]);
-        for (i, expected) in array(&case["crc32"]).iter().enumerate() {
-            let crc = crc32(format!("{name}_{i}").as_bytes());
-            replay.exact(
-                &format!("{name} {i}"),
-                &Some(u64::from(crc)),
-                &expected.as_u64(),
-            );
-        }
+        report.case(name, case, |checks| {
+            for (i, expected) in array(&case["crc32"]).iter().enumerate() {
+                let crc = crc32(format!("{name}_{i}").as_bytes());
+                checks.exact(
+                    &format!("{name} {i}"),
+                    &Some(u64::from(crc)),
+                    &expected.as_u64(),
+                );
+            }
+            Ok(())
+        });
     }
-    replay
 }
 
-fn replay_case(replay: &mut Replay, case: &Value) {
+fn replay_case(checks: &mut Checks, case: &Value) {
     let name = text(&case["study_name"]);
     let direction: StudyDirection = text(&case["direction"]).parse().expect("a direction");
     let hyperband =
@@ -77,7 +81,7 @@ fn replay_case(replay: &mut Replay, case: &Value) {
         match text(&event[0]) {
             "start" => {
                 let started = study.ask().expect("a trial");
-                replay.exact(&format!("{name} event {i}"), &started.number(), &trial);
+                checks.exact(&format!("{name} event {i}"), &started.number(), &trial);
                 running.insert(trial, started);
             }
             "report" => {
@@ -88,7 +92,7 @@ fn replay_case(replay: &mut Replay, case: &Value) {
             "should_prune" => {
                 let decision = running[&trial].should_prune().expect("a decision");
                 let place = format!("{name} event {i}, trial {trial}");
-                replay.exact(&place, &Some(decision), &event[2].as_bool());
+                checks.exact(&place, &Some(decision), &event[2].as_bool());
             }
             "tell" => {
                 let outcome = match text(&event[2]) {
@@ -105,14 +109,14 @@ fn replay_case(replay: &mut Replay, case: &Value) {
             other => panic!("{other:?} is not an event"),
         }
     }
-    replay_final(replay, case, &study);
+    replay_final(checks, case, &study);
     if let Some(hyperband) = hyperband.filter(|_| case["budgets"].is_array()) {
         let budgets: Vec<Option<u64>> = hyperband.budgets().into_iter().map(Some).collect();
         let expected: Vec<_> = array(&case["budgets"]).iter().map(Value::as_u64).collect();
-        replay.exact(&format!("{name} budgets"), &budgets, &expected);
+        checks.exact(&format!("{name} budgets"), &budgets, &expected);
         for (n, expected) in (0_u64..).zip(array(&case["bracket_ids"])) {
             let bracket = hyperband.bracket_id(&study, n) as u64;
-            replay.exact(
+            checks.exact(
                 &format!("{name} bracket of {n}"),
                 &Some(bracket),
                 &expected.as_u64(),
@@ -122,13 +126,13 @@ fn replay_case(replay: &mut Replay, case: &Value) {
 }
 
 /// States, stored values and rungs at the end.
-fn replay_final(replay: &mut Replay, case: &Value, study: &Study) {
+fn replay_final(checks: &mut Checks, case: &Value, study: &Study) {
     let trials = study.trials().expect("trials");
     for (trial, expected) in trials.iter().zip(array(&case["final"])) {
         let place = format!("{} trial {}", study.name(), trial.number);
-        replay.exact(&place, trial.state.name(), text(&expected[1]));
+        checks.exact(&place, trial.state.name(), text(&expected[1]));
         let value = (!expected[2].is_null()).then(|| number(&expected[2]));
-        replay.exact(&format!("{place} value"), &trial.value(), &value);
+        checks.exact(&format!("{place} value"), &trial.value(), &value);
         let rungs: BTreeMap<_, _> = trial.system_attrs.clone();
         let rungs: Vec<(String, Option<f64>)> = rungs
             .into_iter()
@@ -141,7 +145,7 @@ fn replay_final(replay: &mut Replay, case: &Value, study: &Study) {
             .map(|(key, value)| (key.clone(), Some(number(value))))
             .collect();
         wanted.sort_by(|a, b| a.0.cmp(&b.0));
-        replay.exact(&format!("{place} rungs"), &rungs, &wanted);
+        checks.exact(&format!("{place} rungs"), &rungs, &wanted);
     }
 }
 
@@ -228,10 +232,4 @@ fn pruner(name: &str, args: &Value) -> Box<dyn Pruner> {
         "HyperbandPruner" => Box::new(hyperband(args)),
         other => panic!("{other:?} is not a pruner"),
     }
-}
-
-fn text(value: &Value) -> &str {
-    value
-        .as_str()
-        .unwrap_or_else(|| panic!("{value} is not a text"))
 }

@@ -7,79 +7,82 @@ use kiln_tune::importance::{
 use kiln_tune::{Study, StudyDirection, TrialBuilder, TrialState};
 use serde_json::Value;
 
-use super::replay::{Replay, array, distribution, external, number, numbers};
+use super::{array, distribution, external, number, numbers};
+use crate::{Checks, Report};
 
 const PED_TOLERANCE: f64 = 1e-9;
 const DENSITY_TOLERANCE: f64 = 1e-10;
 const TREE_TOLERANCE: f64 = 1e-10;
 
 /// Replays a whole `importance.json`.
-pub fn replay(file: &Value) -> Replay {
-    let mut replay = Replay::default();
+pub fn replay(file: &Value, report: &mut Report) {
     for case in array(file) {
-        let study = study(case).expect("the golden trials are valid");
-        replay_ped_anova(&mut replay, case, &study).expect("PED-ANOVA runs");
-        for (key, evaluator) in [
-            ("fanova", &fanova as &Maker),
-            ("mdi", &mean_decrease_impurity),
-        ] {
-            if !case[key].is_null() {
-                replay_forest(&mut replay, case, key, &study, evaluator).expect("the forest grows");
+        report.case("(no name)", case, |checks| {
+            let study = study(case)?;
+            replay_ped_anova(checks, case, &study)?;
+            for (key, evaluator) in [
+                ("fanova", &fanova as &Maker),
+                ("mdi", &mean_decrease_impurity),
+            ] {
+                if !case[key].is_null() {
+                    replay_forest(checks, case, key, &study, evaluator)?;
+                }
             }
-        }
+            Ok(())
+        });
     }
-    replay
 }
 
 /// Replays a whole `fanova_tree.json`.
-pub fn replay_trees(file: &Value) -> Replay {
-    let mut replay = Replay::default();
+pub fn replay_trees(file: &Value, report: &mut Report) {
     for (k, case) in array(file).iter().enumerate() {
-        let at = |what: &str| format!("tree {k} {what}");
-        let bounds: Vec<[f64; 2]> = array(&case["bounds"])
-            .iter()
-            .map(|b| [number(&b[0]), number(&b[1])])
-            .collect();
-        let child = |key: &str| {
-            numbers(&case[key])
-                .into_iter()
-                .map(|v| if v < 0.0 { 0 } else { v as usize })
-                .collect()
-        };
-        let tree = Tree {
-            feature: numbers(&case["feature"])
-                .into_iter()
-                .map(|v| v as i64)
-                .collect(),
-            threshold: numbers(&case["threshold"]),
-            left: child("left"),
-            right: child("right"),
-            value: numbers(&case["value"]),
-            ..Tree::default()
-        };
-        let tree = FanovaTree::new(&tree, &bounds);
-        let want = number(&case["variance"]);
-        replay.close_relative(&at("variance"), tree.variance(), want, TREE_TOLERANCE);
-        let tolerance = TREE_TOLERANCE * want;
-        for key in ["marginal_variance", "joint_marginal_variance"] {
-            for (columns, want) in case[key].as_object().into_iter().flatten() {
-                let names: Vec<usize> = columns
-                    .split(',')
-                    .map(|c| c.trim().parse().expect("a column"))
-                    .collect();
-                let got = tree.marginal_variance(&names);
-                // Relative to the variance as well, because a marginal may vanish.
-                let tolerance = tolerance.max(TREE_TOLERANCE * number(want).abs());
-                replay.close(
-                    &at(&format!("{key} {columns}")),
-                    got,
-                    number(want),
-                    tolerance,
-                );
+        report.case(format_args!("tree {k}"), case, |checks| {
+            let at = |what: &str| format!("tree {k} {what}");
+            let bounds: Vec<[f64; 2]> = array(&case["bounds"])
+                .iter()
+                .map(|b| [number(&b[0]), number(&b[1])])
+                .collect();
+            let child = |key: &str| {
+                numbers(&case[key])
+                    .into_iter()
+                    .map(|v| if v < 0.0 { 0 } else { v as usize })
+                    .collect()
+            };
+            let tree = Tree {
+                feature: numbers(&case["feature"])
+                    .into_iter()
+                    .map(|v| v as i64)
+                    .collect(),
+                threshold: numbers(&case["threshold"]),
+                left: child("left"),
+                right: child("right"),
+                value: numbers(&case["value"]),
+                ..Tree::default()
+            };
+            let tree = FanovaTree::new(&tree, &bounds);
+            let want = number(&case["variance"]);
+            checks.close_relative(&at("variance"), tree.variance(), want, TREE_TOLERANCE);
+            let tolerance = TREE_TOLERANCE * want;
+            for key in ["marginal_variance", "joint_marginal_variance"] {
+                for (columns, want) in case[key].as_object().into_iter().flatten() {
+                    let names: Vec<usize> = columns
+                        .split(',')
+                        .map(|c| c.trim().parse().expect("a column"))
+                        .collect();
+                    let got = tree.marginal_variance(&names);
+                    // Relative to the variance as well, because a marginal may vanish.
+                    let tolerance = tolerance.max(TREE_TOLERANCE * number(want).abs());
+                    checks.close(
+                        &at(&format!("{key} {columns}")),
+                        got,
+                        number(want),
+                        tolerance,
+                    );
+                }
             }
-        }
+            Ok(())
+        });
     }
-    replay
 }
 
 type Maker = dyn Fn(u64, usize, usize) -> Box<dyn ImportanceEvaluator>;
@@ -142,7 +145,7 @@ fn study(case: &Value) -> kiln_tune::Result<Study> {
     Ok(study)
 }
 
-fn replay_ped_anova(replay: &mut Replay, case: &Value, study: &Study) -> kiln_tune::Result<()> {
+fn replay_ped_anova(checks: &mut Checks, case: &Value, study: &Study) -> kiln_tune::Result<()> {
     let name = case["name"].as_str().unwrap_or("?");
     for (variant, expected) in case["ped_anova"].as_object().into_iter().flatten() {
         let args = &expected["args"];
@@ -154,7 +157,7 @@ fn replay_ped_anova(replay: &mut Replay, case: &Value, study: &Study) -> kiln_tu
         )?;
         let raw = evaluator.evaluate(study, None, None)?;
         compare(
-            replay,
+            checks,
             &format!("{name} {variant} raw"),
             &raw,
             &expected["raw"],
@@ -162,12 +165,12 @@ fn replay_ped_anova(replay: &mut Replay, case: &Value, study: &Study) -> kiln_tu
         let normalized =
             kiln_tune::importance::get_param_importances_with(study, &evaluator, None, None, true)?;
         let place = format!("{name} {variant} normalized");
-        compare(replay, &place, &normalized, &expected["normalized"]);
+        compare(checks, &place, &normalized, &expected["normalized"]);
     }
     let default = get_param_importances(study)?;
     let place = format!("{name} default");
     compare(
-        replay,
+        checks,
         &place,
         &default,
         &case["get_param_importances_default"],
@@ -183,7 +186,7 @@ fn replay_ped_anova(replay: &mut Replay, case: &Value, study: &Study) -> kiln_tu
             .collect();
         let density = grid_density(&distribution(&case["spaces"][param]), &values);
         let place = format!("{name} density of {param}");
-        replay.all_close(
+        checks.all_close(
             &place,
             &density,
             &numbers(&expected["pdf"]),
@@ -193,22 +196,22 @@ fn replay_ped_anova(replay: &mut Replay, case: &Value, study: &Study) -> kiln_tu
     Ok(())
 }
 
-fn compare(replay: &mut Replay, place: &str, got: &[(String, f64)], want: &Value) {
+fn compare(checks: &mut Checks, place: &str, got: &[(String, f64)], want: &Value) {
     let want: Vec<(&String, f64)> = want
         .as_object()
         .into_iter()
         .flatten()
         .map(|(name, v)| (name, number(v)))
         .collect();
-    replay.exact(&format!("{place} length"), &got.len(), &want.len());
+    checks.exact(&format!("{place} length"), &got.len(), &want.len());
     for (name, value) in &want {
         let found = got.iter().find(|(n, _)| n == *name);
         let got = found.map_or(f64::NAN, |(_, v)| *v);
-        replay.close(&format!("{place} {name}"), got, *value, PED_TOLERANCE);
+        checks.close(&format!("{place} {name}"), got, *value, PED_TOLERANCE);
     }
     // The order of parameters with equal importance means nothing.
     let descending = got.windows(2).all(|pair| pair[0].1 >= pair[1].1);
-    replay.exact(
+    checks.exact(
         &format!("{place} is in descending order"),
         &descending,
         &true,
@@ -216,7 +219,7 @@ fn compare(replay: &mut Replay, place: &str, got: &[(String, f64)], want: &Value
 }
 
 fn replay_forest(
-    replay: &mut Replay,
+    checks: &mut Checks,
     case: &Value,
     key: &str,
     study: &Study,
@@ -243,9 +246,9 @@ fn replay_forest(
         let own = values.iter().sum::<f64>() / values.len() as f64;
         let place = format!("{} {key} {param}", case["name"]);
         let of_mean = 6.0 * std / (n_seeds as f64).sqrt() + 0.01;
-        replay.close(&format!("{place} mean"), own, mean, of_mean);
+        checks.close(&format!("{place} mean"), own, mean, of_mean);
         for value in values {
-            replay.close(&format!("{place} run"), value, mean, 5.0 * std + 0.01);
+            checks.close(&format!("{place} run"), value, mean, 5.0 * std + 0.01);
         }
     }
     Ok(())

@@ -1,90 +1,74 @@
 //! Replays `parzen.json` and `truncnorm.json`.
 
+use kiln_tune::TpeSampler;
 use kiln_tune::parzen::{ParzenEstimator, ParzenOptions, default_weights, truncnorm};
-use kiln_tune::{Distribution, Json, ParamSpace, TpeSampler};
 use serde_json::Value;
 
-use super::replay::{Replay, array, matrix, numbers};
+use super::{array, matrix, numbers, space};
+use crate::{Checks, Report};
 
 const COMPONENT_TOLERANCE: f64 = 1e-12;
 const LOG_PDF_TOLERANCE: f64 = 1e-9;
 
 /// Replays weights, kernels and log-densities.
-pub fn replay(file: &Value) -> Replay {
-    let mut replay = Replay::default();
+pub fn replay(file: &Value, report: &mut Report) {
     for case in array(&file["cases"]) {
-        replay_case(&mut replay, case);
+        report.case("(no name)", case, |checks| {
+            replay_case(checks, case);
+            Ok(())
+        });
     }
-    for (n, expected) in entries(&file["default_weights"]) {
-        replay.all_close(
-            &format!("default weights of {n}"),
-            &default_weights(n),
-            &numbers(expected),
-            1e-12,
-        );
-    }
-    for (key, several_objectives) in [
-        ("default_gamma", false),
-        ("default_gamma_multiobjective", true),
-    ] {
-        for (n, expected) in entries(&file[key]) {
-            let n_below = TpeSampler::default_gamma(n, several_objectives);
-            replay.exact(
-                &format!("{key} of {n}"),
-                &Some(n_below as u64),
-                &expected.as_u64(),
+    report.case("defaults", &Value::Null, |checks| {
+        for (n, expected) in entries(&file["default_weights"]) {
+            checks.all_close(
+                &format!("default weights of {n}"),
+                &default_weights(n),
+                &numbers(expected),
+                1e-12,
             );
         }
-    }
-    replay
+        for (key, several_objectives) in [
+            ("default_gamma", false),
+            ("default_gamma_multiobjective", true),
+        ] {
+            for (n, expected) in entries(&file[key]) {
+                let n_below = TpeSampler::default_gamma(n, several_objectives);
+                checks.exact(
+                    &format!("{key} of {n}"),
+                    &Some(n_below as u64),
+                    &expected.as_u64(),
+                );
+            }
+        }
+        Ok(())
+    });
 }
 
 /// Replays the truncated normal distribution.
-pub fn replay_truncnorm(file: &Value) -> Replay {
-    let mut replay = Replay::default();
-    for (i, row) in matrix(&file["log_ndtr"]).iter().enumerate() {
-        replay.close_relative(
-            &format!("log_ndtr {i}"),
-            truncnorm::log_ndtr(row[0]),
-            row[1],
+pub fn replay_truncnorm(file: &Value, report: &mut Report) {
+    type Function = fn(&[f64]) -> f64;
+    let functions: [(&str, Function, f64); 4] = [
+        ("log_ndtr", |row| truncnorm::log_ndtr(row[0]), 1e-10),
+        (
+            "log_gauss_mass",
+            |row| truncnorm::log_gauss_mass(row[0], row[1]),
             1e-10,
-        );
+        ),
+        ("ppf", |row| truncnorm::ppf(row[2], row[0], row[1]), 1e-7),
+        ("ndtri_exp", |row| truncnorm::ndtri_exp(row[0]), 1e-7),
+    ];
+    for (key, function, tolerance) in functions {
+        report.case(key, &file[key], |checks| {
+            for (i, row) in matrix(&file[key]).iter().enumerate() {
+                let want = row[row.len() - 1];
+                checks.close_relative(format_args!("row {i}"), function(row), want, tolerance);
+            }
+            Ok(())
+        });
     }
-    for (i, row) in matrix(&file["log_gauss_mass"]).iter().enumerate() {
-        let mass = truncnorm::log_gauss_mass(row[0], row[1]);
-        replay.close_relative(&format!("log_gauss_mass {i}"), mass, row[2], 1e-10);
-    }
-    for (i, row) in matrix(&file["ppf"]).iter().enumerate() {
-        let quantile = truncnorm::ppf(row[2], row[0], row[1]);
-        replay.close_relative(&format!("ppf {i}"), quantile, row[3], 1e-7);
-    }
-    for (i, row) in matrix(&file["ndtri_exp"]).iter().enumerate() {
-        replay.close_relative(
-            &format!("ndtri_exp {i}"),
-            truncnorm::ndtri_exp(row[0]),
-            row[1],
-            1e-7,
-        );
-    }
-    replay
 }
 
-/// Reads a search space; the order of the names is the order of the file.
-pub fn space(value: &Value) -> ParamSpace {
-    let object = value.as_object().expect("a search space is an object");
-    object
-        .iter()
-        .map(|(name, distribution)| {
-            let json = Json::from(distribution.clone());
-            (
-                name.as_str(),
-                Distribution::from_json(&json).expect("a distribution"),
-            )
-        })
-        .collect()
-}
-
-fn replay_case(replay: &mut Replay, case: &Value) {
+fn replay_case(checks: &mut Checks, case: &Value) {
     let name = case["name"].as_str().unwrap_or("?");
     let space = space(&case["space"]);
     let column = |table: &Value, name: &str| numbers(&table[name]);
@@ -108,7 +92,7 @@ fn replay_case(replay: &mut Replay, case: &Value) {
         .expect("the golden observations are valid");
 
     let expected = numbers(&case["mixture_weights"]);
-    replay.all_close(
+    checks.all_close(
         &format!("{name} weights"),
         estimator.weights(),
         &expected,
@@ -121,7 +105,7 @@ fn replay_case(replay: &mut Replay, case: &Value) {
         let place = format!("{name} {parameter}");
         if let Some(kernels) = estimator.numeric(i) {
             let mus = numbers(&component["mus"]);
-            replay.all_close(
+            checks.all_close(
                 &format!("{place} mus"),
                 kernels.mus(),
                 &mus,
@@ -134,7 +118,7 @@ fn replay_case(replay: &mut Replay, case: &Value) {
                 Value::Array(_) => numbers(&stable["sigmas"]),
                 _ => numbers(&component["sigmas"]),
             };
-            replay.all_close(
+            checks.all_close(
                 &format!("{place} sigmas"),
                 kernels.sigmas(),
                 &sigmas,
@@ -144,7 +128,7 @@ fn replay_case(replay: &mut Replay, case: &Value) {
         if let Some(kernels) = estimator.categorical(i) {
             for (k, row) in matrix(&component["weights"]).iter().enumerate() {
                 let place = format!("{place} kernel {k}");
-                replay.all_close(&place, &kernels.row(k), row, COMPONENT_TOLERANCE);
+                checks.all_close(&place, &kernels.row(k), row, COMPONENT_TOLERANCE);
             }
         }
     }
@@ -158,7 +142,7 @@ fn replay_case(replay: &mut Replay, case: &Value) {
         &stable["log_pdf"]
     };
     let place = format!("{name} log pdf");
-    replay.all_close(
+    checks.all_close(
         &place,
         &estimator.log_pdf(&points),
         &numbers(expected),

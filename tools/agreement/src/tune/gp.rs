@@ -9,7 +9,8 @@ use kiln_tune::sampler::gp::{
 };
 use serde_json::Value;
 
-use super::replay::{Replay, array, external, matrix, number, numbers, space};
+use super::{array, external, matrix, number, numbers, space};
+use crate::{Checks, Report};
 
 const DATA_TOLERANCE: f64 = 1e-12;
 const FIXED_TOLERANCE: f64 = 1e-8;
@@ -18,22 +19,23 @@ const LOG_EI_TOLERANCE: f64 = 1e-10;
 const SLACK: f64 = 0.01;
 
 /// Replays a whole file.
-pub fn replay(file: &Value) -> Replay {
-    let mut replay = Replay::default();
+pub fn replay(file: &Value, report: &mut Report) {
     for case in array(file) {
-        if case["name"] == "standard_logei" || !case["z"].is_null() {
+        report.case("(no name)", case, |checks| {
+            if case["z"].is_null() {
+                replay_case(checks, case);
+                return Ok(());
+            }
             for (z, value) in numbers(&case["z"]).into_iter().zip(numbers(&case["value"])) {
                 let place = format!("standard_logei({z})");
-                replay.close_relative(&place, standard_log_ei(z), value, LOG_EI_TOLERANCE);
+                checks.close_relative(&place, standard_log_ei(z), value, LOG_EI_TOLERANCE);
             }
-        } else {
-            replay_case(&mut replay, case);
-        }
+            Ok(())
+        });
     }
-    replay
 }
 
-fn replay_case(replay: &mut Replay, case: &Value) {
+fn replay_case(checks: &mut Checks, case: &Value) {
     let name = case["name"].as_str().unwrap_or("?");
     let at = |what: &str| format!("{name} {what}");
     let space: ParamSpace = space(&case["space"]);
@@ -52,7 +54,7 @@ fn replay_case(replay: &mut Replay, case: &Value) {
         })
         .collect();
     for (i, (got, want)) in x.iter().zip(matrix(&case["X_normalized"])).enumerate() {
-        replay.all_close(
+        checks.all_close(
             &at(&format!("X_normalized[{i}]")),
             got,
             &want,
@@ -64,14 +66,14 @@ fn replay_case(replay: &mut Replay, case: &Value) {
         .map(|v| -v)
         .collect();
     let (y, mean, std) = standardize(&scores);
-    replay.all_close(
+    checks.all_close(
         &at("y_standardized"),
         &y,
         &numbers(&case["y_standardized"]),
         DATA_TOLERANCE,
     );
-    replay.close(&at("y_mean"), mean, number(&case["y_mean"]), DATA_TOLERANCE);
-    replay.close(&at("y_std"), std, number(&case["y_std"]), DATA_TOLERANCE);
+    checks.close(&at("y_mean"), mean, number(&case["y_mean"]), DATA_TOLERANCE);
+    checks.close(&at("y_std"), std, number(&case["y_std"]), DATA_TOLERANCE);
     let is_categorical = gp_space.is_categorical();
     let data = Data {
         x: x.clone(),
@@ -81,7 +83,7 @@ fn replay_case(replay: &mut Replay, case: &Value) {
 
     let best = y.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     replay_fixed(
-        replay,
+        checks,
         &at("fixed kernel"),
         &case["fixed_kernel"],
         &data,
@@ -94,7 +96,7 @@ fn replay_case(replay: &mut Replay, case: &Value) {
         .marginal_log_likelihood(&fitted.params)
         .map_or(f64::NAN, |mll| mll + fitted.params.log_prior());
     let want = number(&loose["objective_mll_plus_prior"]);
-    replay.at_least(&at("fitted objective"), objective, want - SLACK);
+    checks.at_least(&at("fitted objective"), objective, want - SLACK);
 
     let warm = (0..y.len()).find(|&i| y[i] == best).map(|i| x[i].clone());
     let acquisition = log_ei(
@@ -106,7 +108,7 @@ fn replay_case(replay: &mut Replay, case: &Value) {
         let warm: Vec<Vec<f64>> = warm.iter().cloned().collect();
         let (_, value) = maximize(&acquisition, &gp_space, &warm, &mut Rng::new(Some(seed)))
             .expect("the space has few dimensions");
-        replay.at_least(
+        checks.at_least(
             &at(&format!("acquisition optimum, seed {seed}")),
             value,
             want - SLACK,
@@ -115,29 +117,34 @@ fn replay_case(replay: &mut Replay, case: &Value) {
 }
 
 /// Replays the acquisition functions of running trials, whose kernels and normal samples are given.
-pub fn replay_running(file: &Value) -> Replay {
-    let mut replay = Replay::default();
+pub fn replay_running(file: &Value, report: &mut Report) {
     for case in array(&file["running_cases"]) {
-        let name = case["name"].as_str().unwrap_or("?");
-        let acquisition = running(case);
-        let values = numbers(&case["acquisition"]);
-        let gradients = case["gradients"]
-            .as_array()
-            .map(|_| matrix(&case["gradients"]));
-        for (i, x) in matrix(&case["candidates"]).iter().enumerate() {
-            let at = |what: &str| format!("{name}, {what} at candidate {i}");
-            // Far from the optimum the logarithm is large, and so is its error.
-            let tolerance = FIXED_TOLERANCE * values[i].abs().max(1.0);
-            replay.close(&at("value"), acquisition.value(x), values[i], tolerance);
-            if let Some(want) = gradients.as_ref().map(|g| &g[i]) {
-                let mut gradient = vec![0.0; x.len()];
-                acquisition.value_and_gradient(x, &mut gradient);
-                let largest = want.iter().fold(1.0f64, |m, v| m.max(v.abs()));
-                replay.all_close(&at("gradient"), &gradient, want, FIXED_TOLERANCE * largest);
-            }
+        report.case("(no name)", case, |checks| {
+            replay_running_case(checks, case);
+            Ok(())
+        });
+    }
+}
+
+fn replay_running_case(checks: &mut Checks, case: &Value) {
+    let name = case["name"].as_str().unwrap_or("?");
+    let acquisition = running(case);
+    let values = numbers(&case["acquisition"]);
+    let gradients = case["gradients"]
+        .as_array()
+        .map(|_| matrix(&case["gradients"]));
+    for (i, x) in matrix(&case["candidates"]).iter().enumerate() {
+        let at = |what: &str| format!("{name}, {what} at candidate {i}");
+        // Far from the optimum the logarithm is large, and so is its error.
+        let tolerance = FIXED_TOLERANCE * values[i].abs().max(1.0);
+        checks.close(&at("value"), acquisition.value(x), values[i], tolerance);
+        if let Some(want) = gradients.as_ref().map(|g| &g[i]) {
+            let mut gradient = vec![0.0; x.len()];
+            acquisition.value_and_gradient(x, &mut gradient);
+            let largest = want.iter().fold(1.0f64, |m, v| m.max(v.abs()));
+            checks.all_close(&at("gradient"), &gradient, want, FIXED_TOLERANCE * largest);
         }
     }
-    replay
 }
 
 fn running(case: &Value) -> Box<dyn Acquisition> {
@@ -222,17 +229,17 @@ fn log_ei(regressor: Regressor, threshold: f64) -> LogEi {
     }
 }
 
-fn replay_fixed(replay: &mut Replay, name: &str, case: &Value, data: &Data, best: f64) {
+fn replay_fixed(checks: &mut Checks, name: &str, case: &Value, data: &Data, best: f64) {
     let params = params(case);
     let likelihood = data.marginal_log_likelihood(&params).unwrap_or(f64::NAN);
-    replay.close(
+    checks.close(
         &format!("{name} likelihood"),
         likelihood,
         number(&case["marginal_log_likelihood_without_2pi_constant"]),
         FIXED_TOLERANCE,
     );
     let prior = number(&case["log_prior"]);
-    replay.close(
+    checks.close(
         &format!("{name} prior"),
         params.log_prior(),
         prior,
@@ -242,7 +249,7 @@ fn replay_fixed(replay: &mut Replay, name: &str, case: &Value, data: &Data, best
     for (i, row) in matrix(&case["kernel_5x5_without_noise"]).iter().enumerate() {
         for (j, want) in row.iter().enumerate() {
             let got = regressor.kernel(&data.x[i], &data.x[j]);
-            replay.close(
+            checks.close(
                 &format!("{name} kernel[{i}][{j}]"),
                 got,
                 *want,
@@ -266,17 +273,17 @@ fn replay_fixed(replay: &mut Replay, name: &str, case: &Value, data: &Data, best
     for (i, x) in matrix(&case["points"]).iter().enumerate() {
         let at = |what: &str| format!("{name} {what} at point {i}");
         let (mean, variance) = regressor.mean_variance(x);
-        replay.close(&at("mean"), mean, means[i], FIXED_TOLERANCE);
-        replay.close(&at("variance"), variance, variances[i], FIXED_TOLERANCE);
+        checks.close(&at("mean"), mean, means[i], FIXED_TOLERANCE);
+        checks.close(&at("variance"), variance, variances[i], FIXED_TOLERANCE);
         // Far from the optimum the logarithm is large, and so is its error.
         let tolerance = |want: f64| FIXED_TOLERANCE * want.abs().max(1.0);
-        replay.close(
+        checks.close(
             &at("log EI"),
             acquisition.value(x),
             log_eis[i],
             tolerance(log_eis[i]),
         );
-        replay.close(
+        checks.close(
             &at("log PI"),
             feasibility.value(x),
             log_pis[i],
@@ -286,7 +293,7 @@ fn replay_fixed(replay: &mut Replay, name: &str, case: &Value, data: &Data, best
             let mut gradient = vec![0.0; x.len()];
             acquisition.value_and_gradient(x, &mut gradient);
             let largest = want.iter().fold(1.0f64, |m, v| m.max(v.abs()));
-            replay.all_close(&at("gradient"), &gradient, want, FIXED_TOLERANCE * largest);
+            checks.all_close(&at("gradient"), &gradient, want, FIXED_TOLERANCE * largest);
         }
     }
 }

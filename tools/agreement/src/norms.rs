@@ -1,4 +1,4 @@
-//! One case of a reference file: build the layer, run its steps, compare.
+//! Normalization layers: build the layer, run its steps, compare outputs, gradients and running statistics.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,34 +11,17 @@ use kiln_norm::{
 };
 use serde_json::Value;
 
-type Outcome<T> = Result<T, String>;
+use crate::json::{Array, count, field, list, number, sizes, text};
+use crate::{Checks, Input, Report, Result};
 
-/// The cases of a file.
-pub fn read(path: &std::path::Path) -> Outcome<Vec<Value>> {
-    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
-    let file: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-    match file["cases"].as_array() {
-        Some(cases) if !cases.is_empty() => Ok(cases.clone()),
-        _ => Err("the file has no cases".into()),
+/// Compares every case of a file.
+pub fn compare(input: &Input<'_>, report: &mut Report) -> Result<()> {
+    let device = input.device.clone().autodiff();
+    for case in list(input.json, "cases")? {
+        report.case("(no id)", case, |checks| steps(case, &device, checks));
     }
+    Ok(())
 }
-
-/// A line for the case, and whether it passed.
-pub fn run(case: &Value, device: &Device) -> (String, bool) {
-    let id = case["id"].as_str().unwrap_or("(no id)");
-    match compare(case, &device.clone().autodiff()) {
-        Ok(worst) => {
-            let passed = worst.values().all(|&ratio| ratio <= 1.0);
-            let verdict = if passed { "ok    " } else { "FAILED" };
-            let ratios: Vec<String> = worst.iter().map(|(k, r)| format!("{k} {r:.2}")).collect();
-            (format!("{verdict}  {id:28} {}", ratios.join("  ")), passed)
-        }
-        Err(problem) => (format!("FAILED  {id:28} {problem}"), false),
-    }
-}
-
-/// The largest error over its tolerance of each quantity.
-type Worst = BTreeMap<String, f64>;
 
 /// One of the layers that the files hold cases of.
 enum Tested {
@@ -50,99 +33,46 @@ enum Tested {
     Local(LocalResponseNorm),
 }
 
-fn compare(case: &Value, device: &Device) -> Outcome<Worst> {
+fn steps(case: &Value, device: &Device, checks: &mut Checks) -> Result<()> {
     let mut layer = Tested::new(case, device)?.with_params(&case["params"]);
-    let mut worst = Worst::new();
-    for step in case["steps"].as_array().ok_or("no steps")? {
-        layer = match step["mode"].as_str() {
-            Some("train") => layer.training(true),
-            Some("eval") => layer.training(false),
-            mode => return Err(format!("mode {mode:?} is not known")),
+    for (k, step) in list(case, "steps")?.iter().enumerate() {
+        layer = match text(step, "mode")? {
+            "train" => layer.training(true),
+            "eval" => layer.training(false),
+            mode => return Err(format!("mode {mode} is not known").into()),
         };
         let x = Array::of(&step["x"])?;
         if step.get("error").is_some() {
             let result = catch_unwind(AssertUnwindSafe(|| layer.forward(&x, &x, device)));
-            if result.is_ok() {
-                return Err("PyTorch raises an error, this layer does not".into());
-            }
-            worst.entry("refused".into()).or_default();
+            checks.exact(format!("step {k}: refused"), &result.is_err(), &true);
             continue;
         }
         let ours = layer.forward(&x, &Array::of(&step["g"])?, device)?;
-        let Some(tolerances) = step["tol"].as_object() else {
-            return Err("no tolerances".into());
-        };
-        for key in tolerances.keys() {
-            let exact = format!("{key}64");
-            let reference = match step.get(&exact) {
-                Some(reference) => Array::of(reference)?,
-                None => Array::of(&step[key.as_str()])?,
-            };
-            let tolerance = number(&tolerances[key])?;
-            let given = ours.get(key).ok_or(format!("{key} is missing"))?;
-            let ratio = error_over(given, &reference.data, tolerance)?;
-            let entry = worst.entry(key.clone()).or_default();
-            *entry = entry.max(ratio);
+        let ours = |key: &str| ours.get(key).ok_or_else(|| format!("{key} is missing"));
+        let tolerances = step["tol"].as_object().ok_or("no tolerances")?;
+        for (key, tolerance) in tolerances {
+            let exact = &step[format!("{key}64")];
+            let reference = if exact.is_null() { &step[key] } else { exact };
+            let reference = Array::of(reference)?.data;
+            let place = format!("step {k}: {key}");
+            checks.all_close(place, ours(key)?, &reference, number(tolerance)?);
         }
         if let Some(count) = step["num_batches_tracked"].as_f64() {
-            let given = ours
-                .get("num_batches_tracked")
-                .ok_or("the counter is missing")?;
-            if given != &[count] {
-                return Err(format!(
-                    "num_batches_tracked is {given:?}, PyTorch's {count}"
-                ));
-            }
+            let place = format!("step {k}: num_batches_tracked");
+            checks.exact(place, &ours("num_batches_tracked")?[..], &[count][..]);
         }
     }
-    match worst.is_empty() {
-        true => Err("nothing was compared".into()),
-        false => Ok(worst),
-    }
-}
-
-/// The largest difference over the tolerance; infinite where only one of two numbers is finite.
-fn error_over(ours: &[f64], reference: &[f64], tolerance: f64) -> Outcome<f64> {
-    if ours.len() != reference.len() {
-        return Err(format!(
-            "{} values, PyTorch has {}",
-            ours.len(),
-            reference.len()
-        ));
-    }
-    let pairs = ours.iter().zip(reference);
-    Ok(pairs.fold(0.0, |worst: f64, (&a, &b)| {
-        let error = match a == b || (a.is_nan() && b.is_nan()) {
-            true => 0.0,
-            false => (a - b).abs() / tolerance,
-        };
-        match error.is_nan() {
-            true => f64::INFINITY,
-            false => worst.max(error),
-        }
-    }))
+    Ok(())
 }
 
 impl Tested {
-    fn new(case: &Value, device: &Device) -> Outcome<Self> {
+    fn new(case: &Value, device: &Device) -> Result<Self> {
         let config = &case["config"];
-        let count = |key: &str| {
-            let value = config[key].as_u64().ok_or(format!("no {key}"))?;
-            Ok::<usize, String>(value as usize)
-        };
-        let real = |key: &str| number(&config[key]);
-        let flag = |key: &str| config[key].as_bool().ok_or(format!("no {key}"));
-        let shape = || -> Outcome<Vec<usize>> {
-            let shape = config["normalized_shape"]
-                .as_array()
-                .ok_or("no normalized_shape")?;
-            Ok(shape
-                .iter()
-                .filter_map(|n| n.as_u64())
-                .map(|n| n as usize)
-                .collect())
-        };
-        let name = case["layer"].as_str().ok_or("no layer")?;
+        let count = |key: &str| count(config, key);
+        let real = |key: &str| field(config, key);
+        let flag = |key: &str| config[key].as_bool().ok_or_else(|| format!("no {key}"));
+        let shape = || sizes(&config["normalized_shape"]);
+        let name = text(case, "layer")?;
         Ok(match name {
             "BatchNorm1d" | "BatchNorm2d" | "BatchNorm3d" => Self::Batch(
                 BatchNormConfig::new(count("num_features")?)
@@ -188,7 +118,7 @@ impl Tested {
                     .with_k(real("k")?)
                     .init(),
             ),
-            other => return Err(format!("layer {other} is not known")),
+            other => return Err(format!("layer {other} is not known").into()),
         })
     }
 
@@ -222,18 +152,13 @@ impl Tested {
     }
 
     /// Output, gradients and state after a step, by the names of the reference.
-    fn forward(
-        &self,
-        x: &Array,
-        g: &Array,
-        device: &Device,
-    ) -> Outcome<BTreeMap<String, Vec<f64>>> {
+    fn forward(&self, x: &Array, g: &Array, device: &Device) -> Result<BTreeMap<String, Vec<f64>>> {
         match x.shape.len() {
             2 => self.forward_of_rank::<2, 3>(x, g, device),
             3 => self.forward_of_rank::<3, 4>(x, g, device),
             4 => self.forward_of_rank::<4, 5>(x, g, device),
             5 => self.forward_of_rank::<5, 6>(x, g, device),
-            rank => Err(format!("an input of rank {rank}")),
+            rank => Err(format!("an input of rank {rank}").into()),
         }
     }
 
@@ -242,8 +167,8 @@ impl Tested {
         x: &Array,
         g: &Array,
         device: &Device,
-    ) -> Outcome<BTreeMap<String, Vec<f64>>> {
-        let x = x.tensor::<D>(device).require_grad();
+    ) -> Result<BTreeMap<String, Vec<f64>>> {
+        let x = tensor::<D>(x, device).require_grad();
         let y = match self {
             Self::Batch(layer) => layer.forward(x.clone()),
             Self::Layer(layer) => layer.forward(x.clone()),
@@ -255,7 +180,7 @@ impl Tested {
             Self::Rms(layer) => layer.forward(x.clone()),
             Self::Local(layer) => layer.forward(x.clone()),
         };
-        let gradients = (y.clone() * g.tensor::<D>(device)).sum().backward();
+        let gradients = (y.clone() * tensor::<D>(g, device)).sum().backward();
         let dx = x.grad(&gradients).ok_or("x has no gradient")?;
         let mut values = BTreeMap::from([("y".into(), read_out(y)), ("dx".into(), read_out(dx))]);
         let mut collect = Collect {
@@ -295,7 +220,7 @@ impl ModuleMapper for SetParams<'_> {
         };
         let array = Array::of(value).expect("a parameter of the file is an array");
         let device = param.device();
-        param.map(|_| array.tensor(&device).require_grad())
+        param.map(|_| tensor(&array, &device).require_grad())
     }
 }
 
@@ -334,43 +259,6 @@ fn read_out<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
     tensor.into_data().iter::<f64>().collect()
 }
 
-/// An array of a reference file.
-struct Array {
-    shape: Vec<usize>,
-    data: Vec<f64>,
-}
-
-impl Array {
-    fn of(value: &Value) -> Outcome<Self> {
-        let field = |key: &str| {
-            value[key]
-                .as_array()
-                .ok_or(format!("an array has no {key}"))
-        };
-        let shape: Vec<usize> = field("shape")?
-            .iter()
-            .map(|n| n.as_u64().map(|n| n as usize).ok_or("a bad shape"))
-            .collect::<Result<_, _>>()?;
-        let data: Vec<f64> = field("data")?.iter().map(number).collect::<Outcome<_>>()?;
-        match shape.iter().product::<usize>() == data.len() {
-            true => Ok(Self { shape, data }),
-            false => Err(format!("{} values for the shape {shape:?}", data.len())),
-        }
-    }
-
-    fn tensor<const D: usize>(&self, device: &Device) -> Tensor<D> {
-        let data: Vec<f32> = self.data.iter().map(|&x| x as f32).collect();
-        Tensor::from_data(TensorData::new(data, self.shape.clone()), device)
-    }
-}
-
-/// A number, or the word for one that JSON lacks.
-fn number(value: &Value) -> Outcome<f64> {
-    match (value.as_f64(), value.as_str()) {
-        (Some(number), _) => Ok(number),
-        (_, Some("NaN")) => Ok(f64::NAN),
-        (_, Some("Infinity")) => Ok(f64::INFINITY),
-        (_, Some("-Infinity")) => Ok(f64::NEG_INFINITY),
-        _ => Err(format!("{value} is not a number")),
-    }
+fn tensor<const D: usize>(array: &Array, device: &Device) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(array.f32s(), array.shape.clone()), device)
 }

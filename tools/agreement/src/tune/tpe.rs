@@ -6,21 +6,22 @@ use kiln_tune::{
 };
 use serde_json::Value;
 
-use super::parzen::space;
-use super::replay::{Replay, array, number, numbers};
+use super::{array, number, numbers, space};
+use crate::{Checks, Report};
 
 const TOLERANCE: f64 = 1e-9;
 
 /// Replays a whole file.
-pub fn replay(file: &Value) -> Replay {
-    let mut replay = Replay::default();
+pub fn replay(file: &Value, report: &mut Report) {
     for case in array(file) {
-        replay_case(&mut replay, case);
+        report.case("(no name)", case, |checks| {
+            replay_case(checks, case);
+            Ok(())
+        });
     }
-    replay
 }
 
-fn replay_case(replay: &mut Replay, case: &Value) {
+fn replay_case(checks: &mut Checks, case: &Value) {
     let name = case["name"].as_str().unwrap_or("?");
     let directions: Vec<StudyDirection> = array(&case["directions"])
         .iter()
@@ -59,24 +60,24 @@ fn replay_case(replay: &mut Replay, case: &Value) {
         .expect("an acquisition");
     let integers =
         |value: &Value| -> Vec<u64> { array(value).iter().filter_map(Value::as_u64).collect() };
-    replay.exact(
+    checks.exact(
         &format!("{name} below"),
         &acquisition.below,
         &integers(&case["below"]),
     );
-    replay.exact(
+    checks.exact(
         &format!("{name} above"),
         &acquisition.above,
         &integers(&case["above"]),
     );
     let place = format!("{name} weights");
-    replay.all_close(
+    checks.all_close(
         &place,
         acquisition.l.weights(),
         &numbers(&case["below_weights"]),
         TOLERANCE,
     );
-    replay.all_close(
+    checks.all_close(
         &place,
         acquisition.g.weights(),
         &numbers(&case["above_weights"]),
@@ -95,13 +96,13 @@ fn replay_case(replay: &mut Replay, case: &Value) {
         acquisition.l.log_pdf(&points),
         acquisition.g.log_pdf(&points),
     );
-    replay.all_close(
+    checks.all_close(
         &format!("{name} log l"),
         &log_l,
         &expected("log_l"),
         TOLERANCE,
     );
-    replay.all_close(
+    checks.all_close(
         &format!("{name} log g"),
         &log_g,
         &expected("log_g"),

@@ -5,27 +5,37 @@ use kiln_tune::analysis::{empirical_distribution, hypervolume_history};
 use kiln_tune::multi_objective as mo;
 use serde_json::Value;
 
-use super::replay::{Replay, array, indices, matrix, number, numbers};
+use super::{array, indices, matrix, number, numbers};
+use crate::{Checks, Report};
 
 const TOLERANCE: f64 = 1e-10;
 const NICHE_TOLERANCE: f64 = 1e-9;
 
 /// Replays a whole file.
-pub fn replay(file: &Value) -> Replay {
-    let mut replay = Replay::default();
+pub fn replay(file: &Value, report: &mut Report) {
     for set in array(&file["sets"]) {
-        replay_set(&mut replay, set);
+        report.case("(no name)", set, |checks| {
+            replay_set(checks, set);
+            Ok(())
+        });
     }
     if !file["edf"].is_null() {
-        replay_edf(&mut replay, &file["edf"]);
+        let edf = &file["edf"];
+        report.case("edf", edf, |checks| {
+            replay_edf(checks, edf);
+            Ok(())
+        });
     }
     for case in file["nsga3"].as_array().into_iter().flatten() {
-        replay_nsga3(&mut replay, case);
+        let name = format_args!("nsga3 with {} objectives", case["n_objectives"]);
+        report.case(name, case, |checks| {
+            replay_nsga3(checks, case);
+            Ok(())
+        });
     }
-    replay
 }
 
-fn replay_set(replay: &mut Replay, set: &Value) {
+fn replay_set(checks: &mut Checks, set: &Value) {
     let name = set["name"].as_str().unwrap_or("?");
     let at = |what: &str| format!("{name} {what}");
     let maximize: Vec<bool> = array(&set["directions"])
@@ -63,12 +73,12 @@ fn replay_set(replay: &mut Replay, set: &Value) {
         .zip(mo::is_pareto_front(&rows))
         .filter_map(|(&i, front)| front.then_some(i))
         .collect();
-    replay.exact(&at("best_trials"), &best, &indices(&set["best_trials"]));
+    checks.exact(&at("best_trials"), &best, &indices(&set["best_trials"]));
 
     let ranks = mo::non_domination_rank(&losses, penalty.as_deref(), None);
-    replay.exact(&at("ranks"), &ranks, &indices(&set["ranks"]));
+    checks.exact(&at("ranks"), &ranks, &indices(&set["ranks"]));
     let half = mo::non_domination_rank(&losses, penalty.as_deref(), Some(values.len() / 2));
-    replay.exact(
+    checks.exact(
         &at("ranks_n_below_half"),
         &half,
         &indices(&set["ranks_n_below_half"]),
@@ -80,7 +90,7 @@ fn replay_set(replay: &mut Replay, set: &Value) {
         for (i, distance) in members.iter().zip(mo::crowding_distance(&rows)) {
             let want = &expected[i.to_string().as_str()];
             let want = if want.is_null() { 0.0 } else { number(want) };
-            replay.close(&at(&format!("crowding of {i}")), distance, want, TOLERANCE);
+            checks.close(&at(&format!("crowding of {i}")), distance, want, TOLERANCE);
         }
     }
     for (key, expected) in set.as_object().into_iter().flatten() {
@@ -89,7 +99,7 @@ fn replay_set(replay: &mut Replay, set: &Value) {
         };
         let size = size.parse().expect("the elite size is a number");
         let elite = mo::elite_population(&values, &maximize, penalty.as_deref(), size);
-        replay.exact(&at(key), &elite, &indices(expected));
+        checks.exact(&at(key), &elite, &indices(expected));
     }
 
     if !set["hypervolume"].is_null() {
@@ -101,7 +111,7 @@ fn replay_set(replay: &mut Replay, set: &Value) {
             .cloned()
             .collect();
         let volume = mo::hypervolume(&within, &reference).unwrap_or(f64::NAN);
-        replay.close(
+        checks.close(
             &at("hypervolume"),
             volume,
             number(&set["hypervolume"]),
@@ -116,7 +126,7 @@ fn replay_set(replay: &mut Replay, set: &Value) {
             .collect();
         let history =
             hypervolume_history(&trials, &maximize, &numbers(&set["reference_point_user"]));
-        replay.all_close(
+        checks.all_close(
             &at("hypervolume_history"),
             &history,
             &numbers(&set["hypervolume_history"]),
@@ -124,7 +134,7 @@ fn replay_set(replay: &mut Replay, set: &Value) {
         );
     }
     if !set["tpe_reference_point"].is_null() {
-        replay.all_close(
+        checks.all_close(
             &at("tpe_reference_point"),
             &mo::reference_point(&losses),
             &numbers(&set["tpe_reference_point"]),
@@ -144,11 +154,11 @@ fn replay_set(replay: &mut Replay, set: &Value) {
         chosen.sort_unstable();
         let mut want = indices(&set["hssp_selected"]);
         want.sort_unstable();
-        replay.exact(&at("hssp_selected"), &chosen, &want);
+        checks.exact(&at("hssp_selected"), &chosen, &want);
     }
 }
 
-fn replay_edf(replay: &mut Replay, edf: &Value) {
+fn replay_edf(checks: &mut Checks, edf: &Value) {
     let values: Vec<Vec<f64>> = array(&edf["studies"])
         .iter()
         .map(|study| {
@@ -160,9 +170,9 @@ fn replay_edf(replay: &mut Replay, edf: &Value) {
         })
         .collect();
     let computed = empirical_distribution(&values);
-    replay.all_close("edf x", &computed.x, &numbers(&edf["x"]), TOLERANCE);
+    checks.all_close("edf x", &computed.x, &numbers(&edf["x"]), TOLERANCE);
     for (i, line) in array(&edf["lines"]).iter().enumerate() {
-        replay.all_close(
+        checks.all_close(
             &format!("edf y of study {i}"),
             &computed.y[i],
             &numbers(&line["y"]),
@@ -171,11 +181,11 @@ fn replay_edf(replay: &mut Replay, edf: &Value) {
     }
 }
 
-fn replay_nsga3(replay: &mut Replay, case: &Value) {
+fn replay_nsga3(checks: &mut Checks, case: &Value) {
     let size = |key: &str| case[key].as_u64().expect("a size") as usize;
     let name = format!("nsga3 with {} objectives", size("n_objectives"));
     let points = mo::nsga3::reference_points(size("n_objectives"), size("dividing_parameter"));
-    replay.exact(
+    checks.exact(
         &format!("{name}: reference points"),
         &points,
         &matrix(&case["reference_points"]),
@@ -190,7 +200,7 @@ fn replay_nsga3(replay: &mut Replay, case: &Value) {
         for (j, (g, w)) in got.iter().zip(want).enumerate() {
             // Intercepts near zero blow the values up, so large ones are compared relatively.
             let tolerance = NICHE_TOLERANCE * w.abs().max(1.0);
-            replay.close(&format!("{name}: normalized[{i}][{j}]"), *g, w, tolerance);
+            checks.close(&format!("{name}: normalized[{i}][{j}]"), *g, w, tolerance);
         }
     }
     let nearest = indices(&case["closest_reference_point"]);
@@ -199,13 +209,13 @@ fn replay_nsga3(replay: &mut Replay, case: &Value) {
         .iter()
         .enumerate()
     {
-        replay.exact(
+        checks.exact(
             &format!("{name}: reference point of {i}"),
             point,
             &nearest[i],
         );
         let tolerance = NICHE_TOLERANCE * distance[i].abs().max(1.0);
-        replay.close(
+        checks.close(
             &format!("{name}: distance of {i}"),
             *d,
             distance[i],

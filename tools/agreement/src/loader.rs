@@ -9,7 +9,8 @@ use burn::tensor::{Device, Tensor, TensorData, activation::relu, bf16, f16};
 use kiln_zoo::weights::{Element, Load, StateDict};
 use serde_json::Value;
 
-use crate::{Check, Result, numbers, shape, worst};
+use crate::json::{Array, list, sizes, text};
+use crate::{Input, Report, Result};
 
 /// Of the output.
 const TOLERANCE: f64 = 1e-5;
@@ -27,8 +28,8 @@ impl Tiny {
     fn new(file: &Value, device: &Device) -> Result<Self> {
         let state = &file["state"];
         let (&[mid, channels, height, width], &[classes, _]) = (
-            &shape(&state["conv.weight"])?[..],
-            &shape(&state["fc.weight"])?[..],
+            &sizes(&state["conv.weight"]["shape"])?[..],
+            &sizes(&state["fc.weight"]["shape"])?[..],
         ) else {
             return Err("conv.weight or fc.weight has an unexpected number of axes".into());
         };
@@ -64,43 +65,34 @@ impl Tiny {
 }
 
 /// Compares every file that `expected.json` describes.
-pub fn compare(path: &Path, file: &Value, device: &Device) -> Result<Vec<Check>> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let &[n, c, h, w] = &shape(&file["input"])?[..] else {
+pub fn compare(input: &Input<'_>, report: &mut Report) -> Result<()> {
+    let (file, device) = (input.json, input.device);
+    let folder = input.path.parent().unwrap_or(Path::new("."));
+    let images = Array::of(&file["input"])?;
+    let &[n, c, h, w] = &images.shape[..] else {
         return Err("the input is no batch of images".into());
     };
-    let input: Vec<f32> = numbers(&file["input"])?
-        .into_iter()
-        .map(|x| x as f32)
-        .collect();
-    let input = Tensor::<4>::from_data(TensorData::new(input, [n, c, h, w]), device);
-
-    let mut checks = Vec::new();
-    for case in file["files"].as_array().into_iter().flatten() {
-        let name = case["file"].as_str().ok_or("a case without a file")?;
-        let stored = StateDict::open(folder.join(name))?;
-        checks.push(Check::exact(
-            format!("{name}: names, types and numbers as stored"),
-            stored_as(&stored, case, &file["state"])?,
-        ));
-
-        let (model, _) = Load::new().from_state_dict(Tiny::new(file, device)?, &stored)?;
-        let output: Vec<f64> = model
-            .forward(input.clone())
-            .into_data()
-            .iter::<f64>()
-            .collect();
-        let expected = numbers(if case["output64"].is_null() {
-            &case["output"]
-        } else {
-            &case["output64"]
-        })?;
-        checks.push(Check::new(
-            format!("{name}: output"),
-            worst(&output, &expected) / TOLERANCE,
-        ));
+    let images = Tensor::<4>::from_data(TensorData::new(images.f32s(), [n, c, h, w]), device);
+    for case in list(file, "files")? {
+        report.case(text(case, "file")?, case, |checks| {
+            let stored = StateDict::open(folder.join(text(case, "file")?))?;
+            checks.none(
+                "names, types and numbers as stored",
+                &stored_as(&stored, case, &file["state"])?,
+            );
+            let (model, _) = Load::new().from_state_dict(Tiny::new(file, device)?, &stored)?;
+            let output = model.forward(images.clone()).into_data();
+            let output: Vec<f64> = output.iter::<f64>().collect();
+            let expected = if case["output64"].is_null() {
+                &case["output"]
+            } else {
+                &case["output64"]
+            };
+            checks.all_close("output", &output, &Array::of(expected)?.data, TOLERANCE);
+            Ok(())
+        });
     }
-    Ok(checks)
+    Ok(())
 }
 
 /// What differs between a file and what it should hold.
@@ -150,20 +142,19 @@ fn stored_as(stored: &StateDict, case: &Value, state: &Value) -> Result<Vec<Stri
             differences.push(format!("{name} is not among the tensors"));
             continue;
         };
-        if entry.shape() != shape(reference)? {
+        let reference = Array::of(reference)?;
+        if entry.shape() != reference.shape {
             differences.push(format!(
-                "{name} has the shape {:?}, expected {}",
+                "{name} has the shape {:?}, expected {:?}",
                 entry.shape(),
-                reference["shape"]
+                reference.shape
             ));
         }
         let ours: Vec<f64> = stored.read(name)?.iter::<f64>().collect();
-        let theirs: Vec<f64> = numbers(reference)?
-            .into_iter()
-            .map(|x| rounded(x, entry.element()))
-            .collect();
-        if worst(&ours, &theirs) != 0.0 {
-            differences.push(format!("{name} differs by {}", worst(&ours, &theirs)));
+        let theirs = reference.data.iter().map(|&x| rounded(x, entry.element()));
+        let same = |(a, b): (&f64, f64)| *a == b || a.is_nan() && b.is_nan();
+        if ours.len() != theirs.len() || !ours.iter().zip(theirs).all(same) {
+            differences.push(format!("{name} has other numbers"));
         }
     }
     Ok(differences)

@@ -1,77 +1,42 @@
-//! One case of a reference file: build the scaler, fit it, compare.
+//! Feature scaling: build the scaler, fit it, compare its attributes and what it makes of data.
+//!
+//! f32 cases run on host matrices and on tensors. An error is absolute, its tolerance relative to the largest value of its
+//! column: 1e-9 in f64 and 1e-5 in f32. In a column whose mean is over a million times its deviation, where one rounding of the
+//! mean is as large, 1e-6 is allowed in f64.
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use kiln_data::scale::{
     Features, Matrix, MaxAbsScaler, MinMaxScaler, Norm, Normalizer, Real, RobustScaler, Scaler,
     StandardScaler,
 };
 use serde_json::Value;
 
-type Outcome<T> = Result<T, String>;
+use crate::json::{Array, list, text};
+use crate::{Checks, Input, Report, Result};
 
-/// The cases of a file.
-pub fn read(path: &str) -> Outcome<Vec<Value>> {
-    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
-    let file: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-    match file["cases"].as_array() {
-        Some(cases) if !cases.is_empty() => Ok(cases.clone()),
-        _ => Err("the file has no cases".into()),
+/// Compares every case of a file.
+pub fn compare(input: &Input<'_>, report: &mut Report) -> Result<()> {
+    for case in list(input.json, "cases")? {
+        report.case("(no id)", case, |checks| scale(case, input.device, checks));
     }
+    Ok(())
 }
 
-/// A line for the case, and whether it passed.
-pub fn run(case: &Value) -> (String, bool) {
-    let id = case["id"].as_str().unwrap_or("(no id)");
-    match compare(case) {
-        Ok(worst) => {
-            let passed = worst.ratio <= 1.0;
-            let verdict = if passed { "ok    " } else { "FAILED" };
-            let (ratio, place) = (worst.ratio, worst.place);
-            let line = format!("{verdict}  {id:32} worst error / tolerance {ratio:.2e}  {place}");
-            (line, passed)
-        }
-        Err(problem) => (format!("FAILED  {id:32} {problem}"), false),
-    }
-}
-
-/// The largest error over its tolerance so far, and where it was.
-struct Worst {
-    ratio: f64,
-    place: String,
-}
-
-impl Worst {
-    fn see(&mut self, ratio: f64, place: &str) {
-        // NaN, where one of two is not a number, must not pass.
-        if ratio.is_nan() || ratio > self.ratio {
-            self.ratio = if ratio.is_nan() { f64::INFINITY } else { ratio };
-            self.place = place.into();
-        }
-    }
-}
-
-fn compare(case: &Value) -> Outcome<Worst> {
-    let name = case["scaler"].as_str().ok_or("no scaler")?;
+fn scale(case: &Value, device: &Device, checks: &mut Checks) -> Result<()> {
+    let name = text(case, "scaler")?;
     let config = &case["config"];
-    let mut worst = Worst {
-        ratio: 0.0,
-        place: String::new(),
-    };
     match case["dtype"].as_str() {
-        Some("f64") => compare_as::<f64, _>(case, scaler(name, config)?, &|m| m, &mut worst)?,
+        Some("f64") => compare_as::<f64, _>(case, scaler(name, config)?, &|m| m, checks),
         Some("f32") => {
-            compare_as::<f32, _>(case, scaler(name, config)?, &|m| m, &mut worst)?;
-            for device in kiln_testing::devices() {
-                let tensor = |m: Matrix<f32>| {
-                    let data = TensorData::new(m.as_slice().to_vec(), [m.rows(), m.columns()]);
-                    Tensor::<2>::from_data(data, &device)
-                };
-                compare_as::<f32, _>(case, scaler(name, config)?, &tensor, &mut worst)?;
-            }
+            compare_as::<f32, _>(case, scaler(name, config)?, &|m| m, checks)?;
+            let tensor = |m: Matrix<f32>| {
+                let data = TensorData::new(m.as_slice().to_vec(), [m.rows(), m.columns()]);
+                Tensor::<2>::from_data(data, device)
+            };
+            compare_as::<f32, _>(case, scaler(name, config)?, &tensor, checks)
         }
-        other => return Err(format!("dtype {other:?} is not known")),
+        other => Err(format!("dtype {other:?} is not known").into()),
     }
-    Ok(worst)
 }
 
 /// The values of a matrix or a tensor, row after row.
@@ -95,16 +60,15 @@ fn compare_as<T: Real, X: Features + Read>(
     case: &Value,
     mut scaler: Scaler,
     put: &dyn Fn(Matrix<T>) -> X,
-    worst: &mut Worst,
-) -> Outcome<()> {
-    let text = |error: kiln_data::scale::ScaleError| error.to_string();
-    let matrix = |value: &Value| -> Outcome<(Array, X)> {
+    checks: &mut Checks,
+) -> Result<()> {
+    let matrix = |value: &Value| -> Result<(Array, X)> {
         let array = Array::of(value)?;
         let [rows, columns] = array.shape[..] else {
             return Err("a matrix must have two dimensions".into());
         };
         let data = array.data.iter().map(|&v| T::from_f64(v)).collect();
-        let matrix = Matrix::<T>::new(rows, columns, data).map_err(text)?;
+        let matrix = Matrix::<T>::new(rows, columns, data)?;
         Ok((array, put(matrix)))
     };
     let relative = if T::EPSILON > 1e-10 { 1e-5 } else { 1e-9 };
@@ -115,39 +79,43 @@ fn compare_as<T: Real, X: Features + Read>(
     };
     for (i, &(step, partial)) in steps.iter().enumerate() {
         let (array, x) = matrix(&step["x"])?;
-        seen.append(&array);
+        seen.shape = vec![0, columns(&array)];
+        seen.data.extend(&array.data);
         match partial {
             true => scaler.partial_fit(&x),
             false => scaler.fit(&x),
-        }
-        .map_err(text)?;
+        }?;
         let tolerances = Tolerances::of(&seen, relative);
         // Without mean and deviation scikit-learn counts in place, and the reference kept the array itself: it shows
         // the last count at every step.
         let last = i + 1 == steps.len();
         if last || !step["state"]["mean_"].is_null() || name_of(case) != "StandardScaler" {
-            check_state(&scaler, &step["state"], &tolerances, i, worst)?;
+            check_state(&scaler, &step["state"], &tolerances, i, checks)?;
         }
         if let Some(expected) = step.get("transformed").filter(|v| !v.is_null()) {
-            let got = scaler.transform(&x).map_err(text)?.read();
-            tolerances.check(&got, &Array::of(expected)?, "fit.transformed", worst)?;
+            let got = scaler.transform(&x)?.read();
+            tolerances.check(&got, &Array::of(expected)?, "fit.transformed", checks)?;
         }
     }
     // What is saved and read again must give the same.
-    let saved: Scaler = serde_json::from_str(&scaler.to_json()).map_err(|e| e.to_string())?;
+    let saved: Scaler = serde_json::from_str(&scaler.to_json())?;
     let tolerances = Tolerances::of(&seen, relative);
     let (_, x) = matrix(&case["test"]["x"])?;
-    let y = saved.transform(&x).map_err(text)?;
+    let y = saved.transform(&x)?;
     let expected = Array::of(&case["test"]["transformed"])?;
     if let Some(inverse) = case["test"].get("inverse").filter(|v| !v.is_null()) {
-        let got = saved.inverse_transform(&y).map_err(text)?.read();
-        tolerances.check(&got, &Array::of(inverse)?, "test.inverse", worst)?;
+        let got = saved.inverse_transform(&y)?.read();
+        tolerances.check(&got, &Array::of(inverse)?, "test.inverse", checks)?;
     }
-    tolerances.check(&y.read(), &expected, "test.transformed", worst)
+    tolerances.check(&y.read(), &expected, "test.transformed", checks)
 }
 
 fn name_of(case: &Value) -> &str {
     case["scaler"].as_str().unwrap_or_default()
+}
+
+fn columns(array: &Array) -> usize {
+    array.shape.last().copied().unwrap_or(1).max(1)
 }
 
 /// The relative tolerance of each column.
@@ -159,7 +127,7 @@ struct Tolerances {
 
 impl Tolerances {
     fn of(x: &Array, relative: f64) -> Self {
-        let columns = x.columns();
+        let columns = columns(x);
         let column = |c: usize| {
             x.data
                 .iter()
@@ -184,15 +152,12 @@ impl Tolerances {
         }
     }
 
-    fn check(&self, got: &[f64], expected: &Array, place: &str, worst: &mut Worst) -> Outcome<()> {
+    fn check(&self, got: &[f64], expected: &Array, place: &str, checks: &mut Checks) -> Result<()> {
         if got.len() != expected.data.len() {
-            return Err(format!(
-                "{place}: {} values, not {}",
-                got.len(),
-                expected.data.len()
-            ));
+            let want = expected.data.len();
+            return Err(format!("{place}: {} values, not {want}", got.len()).into());
         }
-        let columns = expected.columns();
+        let columns = columns(expected);
         for column in 0..columns {
             let values = || expected.data.iter().skip(column).step_by(columns);
             let finite = values().filter(|v| v.is_finite());
@@ -200,22 +165,12 @@ impl Tolerances {
             let relative = self.relative.get(column).copied().unwrap_or(1e-9);
             for (row, &want) in values().enumerate() {
                 let place = format!("{place}[{row}, {column}]");
-                worst.see(
-                    ratio(got[row * columns + column], want, relative * largest),
-                    &place,
-                );
+                let got = got[row * columns + column];
+                checks.close(place, got, want, relative * largest);
             }
         }
         Ok(())
     }
-}
-
-/// The error over its tolerance; NaN equals NaN and an infinity itself.
-fn ratio(got: f64, want: f64, tolerance: f64) -> f64 {
-    if got == want || got.is_nan() && want.is_nan() {
-        return 0.0;
-    }
-    (got - want).abs() / tolerance
 }
 
 /// Compares every attribute that the reference has with the scaler's of that name.
@@ -224,8 +179,8 @@ fn check_state(
     expected: &Value,
     tolerances: &Tolerances,
     step: usize,
-    worst: &mut Worst,
-) -> Outcome<()> {
+    checks: &mut Checks,
+) -> Result<()> {
     let ours = attributes(scaler);
     let expected = expected.as_object().cloned().unwrap_or_default();
     for (name, value) in expected {
@@ -250,13 +205,14 @@ fn check_state(
                         "n_samples_seen_" => 0.0,
                         _ => want.abs(),
                     };
-                    worst.see(ratio(got, want, tolerances.relative[column] * size), &place);
+                    checks.close(&place, got, want, tolerances.relative[column] * size);
                 }
                 if want.len() > 1 && want.len() != got.len() {
-                    return Err(format!("{place}: {} values, not {}", got.len(), want.len()));
+                    let (got, want) = (got.len(), want.len());
+                    return Err(format!("{place}: {got} values, not {want}").into());
                 }
             }
-            (got, _) => return Err(format!("{place} is {got:?}, but should be {value}")),
+            (got, _) => return Err(format!("{place} is {got:?}, but should be {value}").into()),
         }
     }
     Ok(())
@@ -296,8 +252,7 @@ fn attributes(scaler: &Scaler) -> Vec<(&'static str, Option<Vec<f64>>)> {
 }
 
 /// The scaler with the settings of a case.
-fn scaler(name: &str, config: &Value) -> Outcome<Scaler> {
-    let text = |error: kiln_data::scale::ScaleError| error.to_string();
+fn scaler(name: &str, config: &Value) -> Result<Scaler> {
     let flag = |key: &str, default: bool| config[key].as_bool().unwrap_or(default);
     let pair = |key: &str, default: (f64, f64)| match config[key].as_array().map(|a| &a[..]) {
         Some([a, b]) => (
@@ -310,7 +265,7 @@ fn scaler(name: &str, config: &Value) -> Outcome<Scaler> {
         "MinMaxScaler" => {
             let (low, high) = pair("feature_range", (0.0, 1.0));
             let scaler = MinMaxScaler::new().clip(flag("clip", false));
-            scaler.feature_range(low, high).map_err(text)?.into()
+            scaler.feature_range(low, high)?.into()
         }
         "StandardScaler" => StandardScaler::new()
             .with_mean(flag("with_mean", true))
@@ -322,8 +277,7 @@ fn scaler(name: &str, config: &Value) -> Outcome<Scaler> {
                 .with_centering(flag("with_centering", true))
                 .with_scaling(flag("with_scaling", true))
                 .quantile_range(low, high)
-                .and_then(|scaler| scaler.unit_variance(flag("unit_variance", false)))
-                .map_err(text)?
+                .and_then(|scaler| scaler.unit_variance(flag("unit_variance", false)))?
                 .into()
         }
         "MaxAbsScaler" => MaxAbsScaler::new().clip(flag("clip", false)).into(),
@@ -332,52 +286,10 @@ fn scaler(name: &str, config: &Value) -> Outcome<Scaler> {
                 Some("l1") => Norm::L1,
                 Some("l2") | None => Norm::L2,
                 Some("max") => Norm::Max,
-                Some(other) => return Err(format!("norm {other:?} is not known")),
+                Some(other) => return Err(format!("norm {other:?} is not known").into()),
             };
             Normalizer::new(norm).into()
         }
-        _ => return Err(format!("scaler {name:?} is not known")),
+        _ => return Err(format!("scaler {name:?} is not known").into()),
     })
-}
-
-/// An array of the reference: shape and values, row after row. A bare number has no dimensions.
-#[derive(Default)]
-struct Array {
-    shape: Vec<usize>,
-    data: Vec<f64>,
-}
-
-impl Array {
-    fn of(value: &Value) -> Outcome<Self> {
-        let number = |value: &Value| match (value.as_f64(), value.as_str()) {
-            (Some(number), _) => Ok(number),
-            (_, Some("NaN")) => Ok(f64::NAN),
-            (_, Some("Infinity")) => Ok(f64::INFINITY),
-            (_, Some("-Infinity")) => Ok(f64::NEG_INFINITY),
-            _ => Err(format!("{value} is not a number")),
-        };
-        let (Some(shape), Some(data)) = (value["shape"].as_array(), value["data"].as_array())
-        else {
-            return Ok(Self {
-                shape: Vec::new(),
-                data: vec![number(value)?],
-            });
-        };
-        Ok(Self {
-            shape: shape
-                .iter()
-                .map(|n| n.as_u64().unwrap_or(0) as usize)
-                .collect(),
-            data: data.iter().map(number).collect::<Outcome<_>>()?,
-        })
-    }
-
-    fn columns(&self) -> usize {
-        self.shape.last().copied().unwrap_or(1).max(1)
-    }
-
-    fn append(&mut self, rows: &Self) {
-        self.shape = vec![0, rows.columns()];
-        self.data.extend(&rows.data);
-    }
 }
