@@ -25,6 +25,8 @@ pub enum Json {
     Bool(bool),
     /// An integer.
     Int(i64),
+    /// An integer beyond 64 signed bits, by its digits: Python's integers have no end, and are kept exact.
+    BigInt(String),
     /// A floating point number, which may be non-finite.
     Float(f64),
     /// A string.
@@ -74,18 +76,19 @@ impl Json {
         }
     }
 
-    /// The number as a float, for an integer or a float.
+    /// The number as a float, for an integer or a float; of an integer with many digits the nearest one.
     #[must_use]
     pub fn as_f64(&self) -> Option<f64> {
         match self {
             #[allow(clippy::cast_precision_loss)]
             Self::Int(value) => Some(*value as f64),
+            Self::BigInt(digits) => digits.parse().ok(),
             Self::Float(value) => Some(*value),
             _ => None,
         }
     }
 
-    /// The integer.
+    /// The integer, when it is one of 64 signed bits.
     #[must_use]
     pub fn as_i64(&self) -> Option<i64> {
         match self {
@@ -138,13 +141,18 @@ impl Json {
         out
     }
 
-    /// Strict JSON for other programs: non-finite numbers become the strings `"nan"`, `"inf"`, `"-inf"`.
+    /// Strict JSON for other programs: non-finite numbers become the strings `"nan"`, `"inf"`, `"-inf"`, and integers
+    /// beyond 64 bits the string of their digits.
     #[must_use]
     pub fn to_strict(&self) -> serde_json::Value {
         match self {
             Self::Null => serde_json::Value::Null,
             Self::Bool(value) => (*value).into(),
             Self::Int(value) => (*value).into(),
+            Self::BigInt(digits) => match digits.parse::<u64>() {
+                Ok(value) => value.into(),
+                Err(_) => digits.as_str().into(),
+            },
             Self::Float(value) => match serde_json::Number::from_f64(*value) {
                 Some(number) => serde_json::Value::Number(number),
                 None if value.is_nan() => "nan".into(),
@@ -168,6 +176,7 @@ impl Json {
             Self::Bool(true) => out.push_str("true"),
             Self::Bool(false) => out.push_str("false"),
             Self::Int(value) => write!(out, "{value}").expect("writing to a String cannot fail"),
+            Self::BigInt(digits) => out.push_str(digits),
             Self::Float(value) => write_json_float(out, *value),
             Self::Str(value) => write_json_string(out, value),
             Self::Array(items) => {
@@ -210,9 +219,10 @@ impl From<serde_json::Value> for Json {
         match value {
             serde_json::Value::Null => Self::Null,
             serde_json::Value::Bool(value) => Self::Bool(value),
-            serde_json::Value::Number(number) => match number.as_i64() {
-                Some(value) => Self::Int(value),
-                None => Self::Float(number.as_f64().unwrap_or(f64::NAN)),
+            serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+                (Some(value), _) => Self::Int(value),
+                (None, Some(value)) => Self::BigInt(value.to_string()),
+                (None, None) => Self::Float(number.as_f64().unwrap_or(f64::NAN)),
             },
             serde_json::Value::String(value) => Self::Str(value),
             serde_json::Value::Array(items) => {
@@ -505,8 +515,11 @@ impl Parser<'_> {
         {
             return Err(self.error("no JSON value found"));
         }
+        let digits = token.strip_prefix('-').unwrap_or(token);
+        let whole = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
         let value = match token.parse::<i64>() {
             Ok(value) => Json::Int(value),
+            Err(_) if whole => Json::BigInt(token.to_owned()),
             Err(_) => match token.parse::<f64>() {
                 Ok(value) => Json::Float(value),
                 Err(_) => return Err(self.error("not a number")),
@@ -610,6 +623,23 @@ mod tests {
         let text =
             r#"{"a": [1, 1.0, -Infinity, null, true, {}], "\u00e9\"x\ud83d\ude00": "\n", "b": []}"#;
         assert_eq!(Json::parse(text).unwrap().to_string(), text);
+    }
+
+    #[test]
+    fn integers_beyond_64_bits_are_kept_exact() {
+        let text = r#"[9223372036854775808, -9223372036854775809, 18446744073709551615, 123456789012345678901234567890]"#;
+        let json = Json::parse(text).unwrap();
+        assert_eq!(json.to_string(), text);
+        assert_eq!(json.as_array().unwrap()[0].as_f64(), Some(2f64.powi(63)));
+        assert_eq!(json.as_array().unwrap()[0].as_i64(), None);
+        assert_eq!(
+            json.to_strict().to_string(),
+            r#"[9223372036854775808,"-9223372036854775809",18446744073709551615,"123456789012345678901234567890"]"#
+        );
+        assert_eq!(
+            Json::from_serialize(&u64::MAX).unwrap().to_string(),
+            u64::MAX.to_string()
+        );
     }
 
     #[test]

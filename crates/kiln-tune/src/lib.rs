@@ -40,6 +40,7 @@ pub mod transform;
 pub mod trial;
 
 mod normal;
+mod printable;
 mod sync;
 
 pub use distribution::{
@@ -50,6 +51,7 @@ pub use error::{BoxError, Error, Result, TrialPruned};
 pub use json::Json;
 #[cfg(feature = "derive")]
 pub use kiln_tune_derive::SearchSpace;
+pub use printable::printable;
 pub use pruner::{
     HyperbandPruner, MedianPruner, NopPruner, PatientPruner, PercentilePruner, Pruner,
     SuccessiveHalvingPruner, ThresholdPruner, WilcoxonPruner,

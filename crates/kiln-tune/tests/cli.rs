@@ -1,70 +1,14 @@
 //! The program `kiln-study`, run as a user runs it.
 #![cfg(all(feature = "cli", unix))]
 
+mod place;
+
 use std::io::Write;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use place::{Place, assert_gone};
 use serde_json::Value;
-
-struct Place {
-    directory: tempfile::TempDir,
-}
-
-impl Place {
-    fn new() -> Self {
-        Self {
-            directory: tempfile::tempdir().unwrap(),
-        }
-    }
-
-    fn path(&self) -> &Path {
-        self.directory.path()
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kiln-study"));
-        command
-            .args(arguments)
-            .current_dir(self.path())
-            .env("OPTUNA_STORAGE", "sqlite:///study.db");
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
-    }
-
-    /// The standard output of a command that must succeed.
-    fn ok(&self, arguments: &[&str]) -> String {
-        let output = self.run(arguments);
-        assert!(
-            output.status.success(),
-            "{arguments:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn json(&self, arguments: &[&str]) -> Value {
-        serde_json::from_str(&self.ok(arguments)).unwrap()
-    }
-
-    /// The standard error of a command that must fail with `code` and print nothing.
-    fn fails(&self, code: i32, arguments: &[&str]) -> String {
-        let output = self.run(arguments);
-        let error = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {error}");
-        assert!(
-            output.stdout.is_empty(),
-            "{arguments:?} printed {}",
-            String::from_utf8_lossy(&output.stdout)
-        );
-        assert!(!error.contains("panicked"), "{error}");
-        error
-    }
-}
 
 #[test]
 fn studies_are_created_listed_shown_and_deleted() {
@@ -338,23 +282,6 @@ fn a_pruned_program_is_ended_with_everything_it_started() {
         assert!(id.trim().parse::<u32>().is_ok(), "{id:?}");
         assert_gone(&file);
     }
-}
-
-/// The process whose id is in the file must end soon. A shell that was killed first has written none.
-fn assert_gone(file: &Path) {
-    let id = std::fs::read_to_string(file).unwrap_or_default();
-    if id.trim().is_empty() {
-        return;
-    }
-    let status = format!("/proc/{}/stat", id.trim());
-    for _ in 0..100 {
-        // A zombie has ended, too.
-        if std::fs::read_to_string(&status).map_or(true, |stat| stat.contains(") Z ")) {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    panic!("process {} still runs", id.trim());
 }
 
 #[test]

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use kiln_tune::study::TellOptions;
 use kiln_tune::{
-    Error, FloatDistribution, InMemoryStorage, IntDistribution, Json, Outcome, ParamSpace,
-    ParamValue, RandomSampler, Storage, Study, StudyDirection, TrialBuilder, TrialState, study,
+    Distribution, Error, FloatDistribution, InMemoryStorage, IntDistribution, Json, Outcome,
+    ParamSpace, ParamValue, RandomSampler, Storage, Study, StudyDirection, TrialBuilder,
+    TrialState, study,
 };
 
 fn random_study() -> Study {
@@ -227,6 +228,60 @@ fn skip_if_exists_compares_with_relative_tolerance_and_type() {
             .unwrap(),
         "other names"
     );
+}
+
+#[test]
+fn an_infinite_value_is_close_to_itself_alone() {
+    const INF: f64 = f64::INFINITY;
+    let repeats = |known: ParamValue, value: ParamValue| {
+        let study = random_study();
+        study.enqueue_trial([("c", known)]).unwrap();
+        !study
+            .enqueue(vec![("c".to_owned(), value)], Vec::new(), true)
+            .unwrap()
+    };
+    // What Optuna 5 answers for the same values.
+    for (value, known, expected) in [
+        (1.5, INF, false),
+        (INF, INF, true),
+        (-INF, INF, false),
+        (INF, 1.5, false),
+        (1e308, -1e308, false),
+        (f64::NAN, INF, false),
+        (0.0, -0.0, true),
+        (1.0, 1.00001, true),
+        (0.0, 1e-300, false),
+    ] {
+        assert_eq!(
+            repeats(known.into(), value.into()),
+            expected,
+            "{value} after {known}"
+        );
+    }
+    assert!(repeats(1.into(), true.into()) && !repeats(true.into(), 1.into()));
+}
+
+#[test]
+fn a_space_is_checked_against_what_the_trials_have() {
+    let study = random_study();
+    let space =
+        |distribution: Distribution| -> ParamSpace { [("x", distribution)].into_iter().collect() };
+    let float: Distribution = FloatDistribution::new(0.0, 1.0).unwrap().into();
+    assert!(study.check_space(&space(float.clone())).is_ok());
+    study.ask_space(&space(float)).unwrap();
+    let wider = FloatDistribution::new(-9.0, 9.0).unwrap();
+    assert!(study.check_space(&space(wider.into())).is_ok());
+    for other in [
+        FloatDistribution::with_log(0.1, 1.0).unwrap().into(),
+        IntDistribution::new(0, 1).unwrap().into(),
+    ] {
+        let error = study.check_space(&space(other)).unwrap_err();
+        assert!(
+            matches!(error, Error::IncompatibleDistribution { .. }),
+            "{error}"
+        );
+    }
+    assert_eq!(study.trials().unwrap().len(), 1);
 }
 
 #[test]

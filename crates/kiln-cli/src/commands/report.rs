@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use kiln::train::tune::file_name;
 use kiln::tune::cli::storage_url;
+use kiln::tune::study::file_name;
 use kiln::tune::{Study, storage};
 use serde::Serialize;
 
@@ -59,7 +59,7 @@ pub fn run(args: Report) -> Result<()> {
     Ok(())
 }
 
-/// `NAME.html`
+/// `NAME.html`, and never that of another study.
 pub(super) fn study_file(study: &str) -> PathBuf {
     format!("{}.html", file_name(study)).into()
 }

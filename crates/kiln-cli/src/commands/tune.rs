@@ -5,9 +5,11 @@ use std::process::ExitCode;
 
 use kiln::train::tune::{RUN_ATTR, study_report};
 use kiln::train::{Objective, OnDiverged, RecipeSpace, TuneEnd, Tuner};
-use kiln::tune::cli::storage_url;
+use kiln::tune::cli::{show_warnings, storage_url};
 use kiln::tune::importance::get_param_importances;
-use kiln::tune::{FrozenTrial, ParamValue, Study, StudyBuilder, StudyDirection, TrialState};
+use kiln::tune::{
+    FrozenTrial, ParamValue, Study, StudyBuilder, StudyDirection, TrialState, printable,
+};
 use serde::Serialize;
 
 use super::Result;
@@ -36,6 +38,7 @@ struct Json {
 }
 
 pub fn run(args: Tune) -> Result<ExitCode> {
+    show_warnings();
     if args.trials.is_none() && args.timeout.is_none() {
         return Err("nothing says when to stop; write --trials N or --timeout TIME".into());
     }
@@ -202,6 +205,10 @@ fn text(result: &Json) -> String {
     }
     if let Some(report) = &result.report {
         rows.push(row("report", report.clone()));
+    }
+    // Names and choices may hold anything.
+    for cell in rows.iter_mut().flatten() {
+        *cell = printable(cell).into_owned();
     }
     output::table(&rows)
 }

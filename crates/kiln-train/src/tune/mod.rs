@@ -461,7 +461,8 @@ impl Tuner {
     }
 }
 
-/// A study's name without what no file or folder can be called.
+/// A study's name without what no file or folder can be called, as the folders of its runs begin. Other studies may have
+/// the same; [`kiln_tune::study::file_name`] is each study's own.
 ///
 /// ```
 /// assert_eq!(kiln_train::tune::file_name("../a study"), "_a_study");
@@ -515,11 +516,13 @@ fn line(study: &Study, trial: &FrozenTrial) -> String {
     let best = study.best_trial().map_or(String::new(), |best| {
         format!("; best {} (trial {})", value(best.value()), best.number)
     });
-    format!(
+    let line = format!(
         "trial {}: {outcome}  {}{best}",
         trial.number,
         params.join(" ")
-    )
+    );
+    // Names, choices and reasons may hold anything.
+    kiln_tune::printable(&line).into_owned()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

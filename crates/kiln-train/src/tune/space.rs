@@ -26,7 +26,7 @@ use crate::recipe::{FIELDS, Recipe, RecipeError};
 /// | further key | meaning |
 /// |---|---|
 /// | `sets = "optimizer.lr"` | the field of the recipe; default: the parameter's name, if a field has it |
-/// | `repeat = "n_layers"` | as many values as the parameter `n_layers` says, named `NAME0`, `NAME1`, ...; they set a list |
+/// | `repeat = "n_layers"` | as many values as the parameter `n_layers` says (1000 at most), named `NAME0`, `NAME1`, ...; they set a list |
 /// | `when = { optimizer = "sgd" }` | asked only in trials where another parameter has this value, or one of a list |
 ///
 /// ```
@@ -106,6 +106,9 @@ pub enum SpaceError {
         source: RecipeError,
     },
 }
+
+/// The most values of one parameter with `repeat`: each is a parameter of the study, and no list of a recipe is that long.
+const MAX_REPEATS: i64 = 1000;
 
 fn refuse<T>(name: &str, problem: impl Into<String>) -> Result<T, SpaceError> {
     Err(SpaceError::Param {
@@ -259,8 +262,17 @@ impl RecipeSpace {
                 }
                 // A parameter that was not asked counts as none.
                 Some(count) => {
-                    let count = values.get(count.as_str()).and_then(ParamValue::as_i64);
-                    let each = (0..count.unwrap_or(0)).map(|i| {
+                    let times = values.get(count.as_str()).and_then(ParamValue::as_i64);
+                    let times = times.unwrap_or(0);
+                    // An enqueued value may lie outside of its range.
+                    if times > MAX_REPEATS {
+                        return Err(kiln_tune::Error::invalid(format!(
+                            "{count} = {times}, but {} is repeated {MAX_REPEATS} times at most",
+                            param.name
+                        ))
+                        .into());
+                    }
+                    let each = (0..times).map(|i| {
                         let name = format!("{}{i}", param.name);
                         let value = trial.suggest(&name, param.distribution.clone())?;
                         Ok(param.to_toml(&value))
@@ -457,6 +469,17 @@ fn ordered(mut rest: Vec<Param>) -> Result<Vec<Param>, SpaceError> {
                     ),
                 );
             }
+            let ends = counts.map_or(Vec::new(), Param::ends);
+            let most = ends.iter().filter_map(Value::as_integer).max();
+            if let Some(most) = most.filter(|most| *most > MAX_REPEATS) {
+                return refuse(
+                    &param.name,
+                    format!(
+                        "repeat = \"{count}\" may be {most}, but a parameter is repeated {MAX_REPEATS} times at most; \
+                         lower the upper end of '{count}'"
+                    ),
+                );
+            }
         }
     }
     let mut done: Vec<Param> = Vec::new();
@@ -565,6 +588,13 @@ mod tests {
     }
 
     #[test]
+    fn a_trial_with_too_many_repeats_is_refused() {
+        let values = [("lr", 0.01.into()), ("n_layers", 1_000_000_000.into())];
+        let error = suggest(CLASSIC, &values).unwrap_err().to_string();
+        assert!(error.contains("1000 times at most"), "{error}");
+    }
+
+    #[test]
     fn a_combination_that_the_recipe_refuses_says_so() {
         let space = "\"optimizer.momentum\" = { float = [0.0, 0.9] }";
         let error = suggest(space, &[("optimizer.momentum", 0.5.into())]).unwrap_err();
@@ -601,6 +631,14 @@ mod tests {
             (
                 "a = { int = [1, 2], repeat = \"b\", sets = \"model.hidden\" }\nb = { float = [1, 2] }",
                 "make 'b' an int",
+            ),
+            (
+                "a = { int = [1, 2], repeat = \"b\", sets = \"model.hidden\" }\nb = { int = [1, 4294967296] }",
+                "4294967296, but a parameter is repeated 1000 times at most",
+            ),
+            (
+                "a = { int = [1, 2], repeat = \"b\", sets = \"model.hidden\" }\nb = { choice = [1, 1001] }",
+                "lower the upper end of 'b'",
             ),
             (
                 "epochs = { int = [1, 2], when = { seed = 1 } }\nseed = { int = [1, 2], when = { epochs = 1 } }",

@@ -7,11 +7,11 @@ use serde_json::json;
 
 use super::output::{params_json, print_json, trial_json};
 use super::search::SearchArgs;
-use super::space::{ParamSpec, parse_param, parse_value, space};
+use super::space::{ParamSpec, parse_param, parse_value, parse_value_of, space};
 use super::{CliResult, Failure, StudyArgs, parse_pair};
 use crate::distribution::{Distribution, ParamValue};
 use crate::json::Json;
-use crate::study::{StudyBuilder, TellOptions};
+use crate::study::{Outcome, Study, StudyBuilder, TellOptions};
 use crate::trial::{ParamSpace, TrialState};
 
 /// Settings of `enqueue`.
@@ -38,11 +38,10 @@ pub struct Enqueue {
 
 impl Enqueue {
     pub(super) fn execute(self, out: &mut dyn Write) -> CliResult {
-        let mut params: Vec<(String, ParamValue)> = self
-            .set
-            .iter()
-            .map(|(name, value)| (name.clone(), parse_value(value)))
-            .collect();
+        let mut given: Vec<(String, Given)> = Vec::new();
+        for (name, text) in self.set {
+            given.push((name, Given::Text(text)));
+        }
         if let Some(text) = &self.params {
             let json =
                 Json::parse(text).map_err(|error| Failure::Usage(format!("--params: {error}")))?;
@@ -52,10 +51,10 @@ impl Enqueue {
             for (name, value) in object {
                 let value = ParamValue::from_json(value)
                     .map_err(|error| Failure::Usage(format!("--params: {name}: {error}")))?;
-                params.push((name.clone(), value));
+                given.push((name.clone(), Given::Value(value)));
             }
         }
-        if params.is_empty() {
+        if given.is_empty() {
             return Err(Failure::Usage(
                 "no parameter is given; write --set NAME=VALUE".to_owned(),
             ));
@@ -66,10 +65,12 @@ impl Enqueue {
             .iter()
             .map(|(name, value)| (name.clone(), attr(value)))
             .collect();
-        let enqueued = self
-            .study
-            .load()?
-            .enqueue(params, attrs, self.skip_if_exists)?;
+        let study = self.study.load()?;
+        let params = given
+            .into_iter()
+            .map(|(name, given)| Ok((name.clone(), checked(&study, &name, given)?)))
+            .collect::<CliResult<Vec<_>>>()?;
+        let enqueued = study.enqueue(params, attrs, self.skip_if_exists)?;
         if self.json {
             print_json(out, &json!({ "enqueued": enqueued }))?;
         } else if !enqueued {
@@ -77,6 +78,34 @@ impl Enqueue {
         }
         Ok(())
     }
+}
+
+/// A value as it was given.
+enum Given {
+    Text(String),
+    Value(ParamValue),
+}
+
+/// The value for a parameter of the study. What earlier trials suggested it from says how text is read, and what is
+/// refused; a value outside of the range is used nevertheless, as Optuna does.
+fn checked(study: &Study, name: &str, given: Given) -> CliResult<ParamValue> {
+    let Some(distribution) = study.known_distribution(name)? else {
+        return Ok(match given {
+            Given::Text(text) => parse_value(&text),
+            Given::Value(value) => value,
+        });
+    };
+    let value = match given {
+        Given::Text(text) => parse_value_of(&text, &distribution),
+        Given::Value(value) => value,
+    };
+    let internal = distribution
+        .to_internal(&value)
+        .map_err(|error| Failure::Usage(format!("{name}: {error}")))?;
+    if !distribution.contains(internal) {
+        log::warn!("the value {value} of parameter {name:?} is outside of {distribution}");
+    }
+    Ok(value)
 }
 
 /// Settings of `ask`.
@@ -106,7 +135,15 @@ impl Ask {
         let study = self
             .study
             .load_with(self.search.apply(StudyBuilder::new(), &space)?)?;
-        let trial = study.ask_space(&space)?;
+        study.check_space(&space)?;
+        let mut trial = study.ask()?;
+        for (name, distribution) in space.iter() {
+            if let Err(error) = trial.suggest(name, (**distribution).clone()) {
+                // Nobody is told the number of this trial, so that it would run for ever.
+                study.tell(trial, Outcome::Fail)?;
+                return Err(error.into());
+            }
+        }
         Ok(print_json(
             out,
             &json!({ "number": trial.number(), "params": params_json(trial.record()) }),

@@ -5,12 +5,13 @@ use std::io::Write;
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
-use super::output::{number, print_json, print_table};
+use super::output::{number, print_json, print_table, share_text};
 use super::{CliResult, Failure, StudyArgs};
 use crate::importance::{
     FanovaEvaluator, ImportanceEvaluator, MeanDecreaseImpurityEvaluator, PedAnovaEvaluator,
     for_objective,
 };
+use crate::study::StudyDirection;
 
 /// Settings of `importance`.
 #[derive(Debug, Args)]
@@ -20,7 +21,7 @@ pub struct Importance {
     /// How importance is assessed
     #[arg(long, value_enum, default_value_t = Evaluator::PedAnova)]
     evaluator: Evaluator,
-    /// Which objective of several, from 0
+    /// Which objective of several, from 0. As in Optuna, PED-ANOVA then tells what matters for low values of it
     #[arg(long, value_name = "N")]
     objective: Option<usize>,
     /// Only these parameters
@@ -57,6 +58,16 @@ impl Importance {
             Evaluator::Fanova => Box::new(FanovaEvaluator::new(0)),
             Evaluator::Mdi => Box::new(MeanDecreaseImpurityEvaluator::new(0)),
         };
+        if let Some(objective) = self.objective
+            && n > 1
+            && study.directions()[objective] == StudyDirection::Maximize
+            && matches!(self.evaluator, Evaluator::PedAnova)
+        {
+            log::warn!(
+                "objective {objective} is maximized, but PED-ANOVA tells, as in Optuna, what matters for low values of it; \
+                 --evaluator fanova knows no direction"
+            );
+        }
         let params = (!self.params.is_empty()).then_some(&self.params[..]);
         let importances = for_objective(&study, &*evaluator, params, self.objective)?;
         if importances.is_empty() {
@@ -73,7 +84,7 @@ impl Importance {
         }
         let rows: Vec<Vec<String>> = importances
             .into_iter()
-            .map(|(name, share)| vec![name, format!("{share:.4}")])
+            .map(|(name, share)| vec![name, share_text(share)])
             .collect();
         Ok(print_table(
             out,

@@ -7,6 +7,9 @@ mod ask_tell;
 mod heartbeat;
 mod importance;
 mod lines;
+mod logs;
+mod metric;
+mod object;
 mod output;
 mod plot;
 mod process;
@@ -14,11 +17,14 @@ mod run;
 mod search;
 mod space;
 mod studies;
+mod transcript;
 mod trials;
+mod warnings;
 
 pub use heartbeat::HeartbeatArgs;
 pub use run::parse_time;
 pub use search::SearchArgs;
+pub use warnings::show_warnings;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -27,6 +33,7 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 
 use crate::error::{Error, Result};
+use crate::printable::printable;
 use crate::storage::{self, Storage};
 use crate::study::{Study, StudyBuilder};
 
@@ -95,6 +102,7 @@ pub enum Command {
 impl Command {
     /// Runs the command, and prints its error if it has one.
     pub fn run(self) -> ExitCode {
+        show_warnings();
         let mut out = io::BufWriter::new(io::stdout().lock());
         let result = self.execute(&mut out).and_then(|()| Ok(out.flush()?));
         match result {
@@ -104,7 +112,7 @@ impl Command {
                 ExitCode::SUCCESS
             }
             Err(failure) => {
-                let _ = writeln!(io::stderr(), "error: {failure}");
+                let _ = writeln!(io::stderr(), "error: {}", printable(&failure.to_string()));
                 ExitCode::from(if matches!(failure, Failure::Usage(_)) {
                     2
                 } else {

@@ -1,12 +1,14 @@
 //! Tables, CSV and JSON.
 
-use std::io::{self, Write};
+use std::borrow::Cow;
+use std::io::{self, IsTerminal, Write};
 
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use crate::error::Result;
-use crate::json::Json;
+use crate::json::{Json, python_float};
+use crate::printable::{is_unsafe, printable};
 use crate::study::Study;
 use crate::trial::{Attrs, FrozenTrial, Timestamp};
 
@@ -21,17 +23,34 @@ pub(super) enum Format {
     Json,
 }
 
-/// Prints JSON on lines of its own.
+/// Prints JSON on lines of its own. What a terminal may act upon is escaped, also where JSON need not do so.
 pub(super) fn print_json(out: &mut dyn Write, value: &Value) -> io::Result<()> {
-    writeln!(out, "{value:#}")
+    let text = format!("{value:#}");
+    let mut rest = text.as_str();
+    // Outside of its strings JSON has line feeds alone.
+    while let Some(at) = rest.find(|c| c != '\n' && is_unsafe(c)) {
+        let (before, after) = rest.split_at(at);
+        let mut chars = after.chars();
+        let code = chars.next().map_or(0, u32::from);
+        write!(out, "{before}\\u{code:04x}")?;
+        rest = chars.as_str();
+    }
+    writeln!(out, "{rest}")
 }
 
-/// Rows under a header, in columns that are as wide as they need to be.
+/// Rows under a header, in columns that are as wide as they need to be. A cell is one line, whatever it holds.
 pub(super) fn print_table(
     out: &mut dyn Write,
     header: &[String],
     rows: &[Vec<String>],
 ) -> io::Result<()> {
+    let safe = |row: &[String]| -> Vec<String> {
+        row.iter()
+            .map(|cell| printable(cell).into_owned())
+            .collect()
+    };
+    let header = safe(header);
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| safe(row)).collect();
     let width = |text: &str| text.chars().count();
     let widths: Vec<usize> = header
         .iter()
@@ -51,7 +70,7 @@ pub(super) fn print_table(
                 .all(|row| row[i].is_empty() || row[i].parse::<f64>().is_ok())
         })
         .collect();
-    for row in std::iter::once(header).chain(rows.iter().map(Vec::as_slice)) {
+    for row in std::iter::once(&header).chain(&rows) {
         let mut line = String::new();
         for ((cell, &columns), &right) in row.iter().zip(&widths).zip(&right) {
             let padding = " ".repeat(columns - width(cell));
@@ -66,17 +85,23 @@ pub(super) fn print_table(
     Ok(())
 }
 
-/// Rows under a header as CSV.
+/// Rows under a header as CSV. In a file every cell is as it is; on a terminal control characters are escaped.
 pub(super) fn print_csv(
     out: &mut dyn Write,
     header: &[String],
     rows: &[Vec<String>],
 ) -> io::Result<()> {
+    let on_terminal = io::stdout().is_terminal();
     let quote = |cell: &String| {
+        let cell = if on_terminal {
+            printable(cell)
+        } else {
+            Cow::Borrowed(cell.as_str())
+        };
         if cell.contains([',', '"', '\n', '\r']) {
             format!("\"{}\"", cell.replace('"', "\"\""))
         } else {
-            cell.clone()
+            cell.into_owned()
         }
     };
     for row in std::iter::once(header).chain(rows.iter().map(Vec::as_slice)) {
@@ -87,6 +112,25 @@ pub(super) fn print_csv(
         )?;
     }
     Ok(())
+}
+
+/// A number for reading: with all its digits, as Python writes very large and very small ones (`1e+300`).
+pub(super) fn number_text(value: f64) -> String {
+    let size = value.abs();
+    if value.is_finite() && size != 0.0 && !(1e-4..1e16).contains(&size) {
+        python_float(value)
+    } else {
+        value.to_string()
+    }
+}
+
+/// A share of something with four decimals, never `-0.0000`.
+pub(super) fn share_text(share: f64) -> String {
+    let text = format!("{share:.4}");
+    match text.strip_prefix('-') {
+        Some(zero) if zero.bytes().all(|b| matches!(b, b'0' | b'.')) => zero.to_owned(),
+        _ => text,
+    }
 }
 
 /// A float with all its digits, as in JSON but for non-finite values.
@@ -183,22 +227,25 @@ pub(super) fn trial_json(trial: &FrozenTrial) -> Value {
     object
 }
 
-/// `lr=0.01, optimizer=adam`.
+/// `lr=0.01, optimizer=adam`, on one line.
 pub(super) fn params_text(trial: &FrozenTrial) -> String {
     let params: Vec<String> = trial
         .params
         .iter()
         .map(|param| format!("{}={}", param.name, param.value()))
         .collect();
-    params.join(", ")
+    printable(&params.join(", ")).into_owned()
 }
 
 /// `0.25`, or `[0.25, 3.0]` for several objectives.
 pub(super) fn values_text(values: Option<&[f64]>) -> String {
     match values {
         None => "none".to_owned(),
-        Some([value]) => value.to_string(),
-        Some(values) => format!("{values:?}"),
+        Some([value]) => number_text(*value),
+        Some(values) => {
+            let values: Vec<String> = values.iter().map(|value| python_float(*value)).collect();
+            format!("[{}]", values.join(", "))
+        }
     }
 }
 
@@ -252,7 +299,7 @@ pub(super) fn trial_table(
                 .values
                 .as_ref()
                 .and_then(|values| values.get(i))
-                .map_or_else(String::new, f64::to_string)
+                .map_or_else(String::new, |value| number_text(*value))
         };
         row.extend((0..n_values).map(value));
         row.extend([
@@ -308,6 +355,59 @@ mod tests {
             String::from_utf8(out).unwrap(),
             " n  name\n 1  ä\n10  long\n"
         );
+    }
+
+    #[test]
+    fn a_cell_is_one_line_and_moves_no_cursor() {
+        let mut out = Vec::new();
+        print_table(
+            &mut out,
+            &cells(&["n\n", "note"]),
+            &[cells(&["1", "a\nb\u{1b}[2J"]), cells(&["2", "c\t"])],
+        )
+        .unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "n\\n  note\n  1  a\\nb\\x1b[2J\n  2  c\\t\n"
+        );
+    }
+
+    #[test]
+    fn json_has_no_raw_control_character_and_keeps_its_meaning() {
+        let value = json!({ "a\u{1b}": "\u{7f}\u{9b}2J\n\u{202e}é" });
+        let mut out = Vec::new();
+        print_json(&mut out, &value).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(!text.contains(|c| c != '\n' && is_unsafe(c)), "{text}");
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
+    }
+
+    #[test]
+    fn numbers_are_short_whatever_their_size() {
+        for (value, text) in [
+            (1e300, "1e+300"),
+            (-1e300, "-1e+300"),
+            (1e-300, "1e-300"),
+            (1e16, "1e+16"),
+            (123456.0, "123456"),
+            (0.25, "0.25"),
+            (0.0001, "0.0001"),
+            (0.0, "0"),
+            (f64::INFINITY, "inf"),
+        ] {
+            assert_eq!(number_text(value), text);
+            assert_eq!(values_text(Some(&[value])), text);
+        }
+        assert_eq!(values_text(Some(&[1e300, 3.0])), "[1e+300, 3.0]");
+        assert_eq!(values_text(None), "none");
+        for (share, text) in [
+            (-0.0, "0.0000"),
+            (-1e-9, "0.0000"),
+            (-0.5, "-0.5000"),
+            (0.25, "0.2500"),
+        ] {
+            assert_eq!(share_text(share), text);
+        }
     }
 
     #[test]

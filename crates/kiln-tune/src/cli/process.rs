@@ -1,13 +1,19 @@
 //! A child process with everything it starts.
 
-use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 /// How long a program has to end after it was asked to, before it is killed.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// Lines that wait to be read; a program that prints more waits, too.
+const WAITING_LINES: usize = 1024;
+
+/// A longer line says nothing of the objective, and is not kept in memory.
+const LONGEST_LINE: usize = 1 << 20;
 
 /// A program of a trial, in a process group of its own. Dropped, it is killed with all of its group.
 pub(super) struct Process {
@@ -31,40 +37,27 @@ impl Process {
     pub(super) fn start(
         command: &[String],
         environment: &[(String, String)],
-        log: Option<&Path>,
-    ) -> std::io::Result<Self> {
+        log: Option<File>,
+    ) -> io::Result<Self> {
         let mut program = Command::new(&command[0]);
         program
             .args(&command[1..])
             .envs(environment.iter().map(|(key, value)| (key, value)));
         program.stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut log = log.map(std::fs::File::create).transpose()?;
         if let Some(log) = &log {
             program.stderr(log.try_clone()?);
         }
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut program, 0);
         let mut child = program.spawn()?;
-        let (sender, lines) = channel();
+        let (sender, lines) = sync_channel(WAITING_LINES);
         let output = child
             .stdout
             .take()
-            .ok_or_else(|| std::io::Error::other("the output is not a pipe"))?;
+            .ok_or_else(|| io::Error::other("the output is not a pipe"))?;
         std::thread::spawn(move || {
-            let mut output = BufReader::new(output);
-            let mut bytes = Vec::new();
-            while matches!(output.read_until(b'\n', &mut bytes), Ok(n) if n > 0) {
-                if let Some(log) = &mut log {
-                    let _ = std::io::Write::write_all(log, &bytes);
-                }
-                // A progress bar rewrites its line with carriage returns.
-                for line in String::from_utf8_lossy(&bytes).split('\r') {
-                    if sender.send(line.to_owned()).is_err() {
-                        return;
-                    }
-                }
-                bytes.clear();
-            }
+            // An error ends the output as its end does.
+            let _ = read_lines(BufReader::new(output), log, &sender);
         });
         Ok(Self {
             child,
@@ -74,7 +67,7 @@ impl Process {
     }
 
     /// Waits a moment for the next event.
-    pub(super) fn next(&mut self) -> std::io::Result<Event> {
+    pub(super) fn next(&mut self) -> io::Result<Event> {
         match self.lines.recv_timeout(Duration::from_millis(20)) {
             Ok(line) => Ok(Event::Line(line)),
             // Its end of the pipe is closed, so it is mostly about to end.
@@ -114,6 +107,8 @@ impl Process {
             if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
                 break;
             }
+            // What it still has to say must not keep it from ending.
+            self.lines.try_iter().take(WAITING_LINES).for_each(drop);
             std::thread::sleep(Duration::from_millis(10));
         }
         self.kill_group(Signal::Kill);
@@ -153,7 +148,68 @@ impl Drop for Process {
     }
 }
 
+/// Sends each line, and keeps all of the output in `log`. A progress bar ends its lines with a carriage return.
+fn read_lines(
+    mut output: impl BufRead,
+    mut log: Option<File>,
+    sender: &SyncSender<String>,
+) -> io::Result<()> {
+    let mut line = Vec::new();
+    let mut too_long = false;
+    loop {
+        let bytes = match output.fill_buf() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            bytes => bytes?,
+        };
+        let ended = bytes.is_empty();
+        if let Some(log) = &mut log {
+            // A full disk is no reason to lose the trial.
+            let _ = log.write_all(bytes);
+        }
+        let n = bytes.len();
+        let mut pieces = bytes.split(|b| matches!(b, b'\n' | b'\r')).peekable();
+        while let Some(piece) = pieces.next() {
+            too_long |= line.len() + piece.len() > LONGEST_LINE;
+            if !too_long {
+                line.extend_from_slice(piece);
+            }
+            if pieces.peek().is_some() || ended {
+                let whole = !too_long && !line.is_empty();
+                if whole
+                    && sender
+                        .send(String::from_utf8_lossy(&line).into_owned())
+                        .is_err()
+                {
+                    return Ok(());
+                }
+                line.clear();
+                too_long = false;
+            }
+        }
+        if ended {
+            return Ok(());
+        }
+        output.consume(n);
+    }
+}
+
 enum Signal {
     Terminate,
     Kill,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_end_with_a_line_feed_or_a_carriage_return_and_have_a_longest_length() {
+        let long = "x".repeat(LONGEST_LINE + 1);
+        let output = format!("a\r\nb\rc\n\n{long}\nd");
+        let (sender, lines) = sync_channel(WAITING_LINES);
+        let small = BufReader::with_capacity(7, output.as_bytes());
+        read_lines(small, None, &sender).unwrap();
+        drop(sender);
+        assert_eq!(lines.iter().collect::<Vec<_>>(), ["a", "b", "c", "d"]);
+    }
 }

@@ -9,13 +9,15 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::heartbeat::HeartbeatArgs;
-use super::lines::{Line, parse_line};
+use super::logs::Logs;
 use super::output::{params_text, values_text};
 use super::process::{Event, Process};
 use super::search::SearchArgs;
 use super::space::{ParamSpec, parse_param, space};
+use super::transcript::Transcript;
 use super::{CliResult, Failure, StudyArgs, trials};
 use crate::error::{BoxError, Error, TrialPruned};
+use crate::printable::printable;
 use crate::study::{Budget, Study, StudyBuilder, StudyDirection};
 use crate::sync::lock;
 use crate::trial::{FrozenTrial, ParamSpace, Trial, TrialState};
@@ -30,10 +32,14 @@ The command:
   environment: KILN_PARAM_NAME, KILN_TRIAL, KILN_STUDY. It runs without a shell; write `-- sh -c '...'` to have one.
 
 Its output:
-  The value is that of the last line {\"value\": 0.25} (or {\"values\": [0.25, 3]}), otherwise the last number printed.
-  Lines like {\"step\": 3, \"value\": 0.5}, `step 3: 0.5` or `Epoch 3/10 loss 0.5` report intermediate values; when the pruner
-  finds them too bad, the program is ended with everything it started. A line with a value may hold \"constraints\" and
-  \"user_attrs\" objects, too. An exit code other than 0 fails the trial.";
+  The value is that of the last line {\"value\": 0.25} (or {\"values\": [0.25, 3]}); otherwise, with --metric loss, that of
+  the last `loss: 0.25`, `loss=0.25`, `'loss': 0.25`, {\"loss\": 0.25} or column `loss` of a table; otherwise the last number
+  printed. Counters (`25/25`), percentages, times and rates are no values, nor are other JSON objects; null and NaN fail
+  the trial.
+  Lines like {\"step\": 3, \"value\": 0.5}, `step 3: 0.5` or `Epoch 3/10 loss 0.5` report intermediate values, and so do the
+  lines below `Epoch 3/10` that have the metric or end a progress bar; when the pruner finds them too bad, the program
+  is ended with everything it started. A JSON line with a value may hold \"constraints\" and \"user_attrs\" objects, too;
+  those of the last one count. An exit code other than 0 fails the trial.";
 
 /// Settings of `run`.
 #[derive(Debug, Args)]
@@ -46,6 +52,9 @@ pub struct Run {
     /// What becomes of the value: minimize or maximize; once per objective [default: that of the study, or minimize]
     #[arg(long, alias = "directions", value_name = "DIRECTION")]
     direction: Vec<StudyDirection>,
+    /// Name of the value in the output, as in `loss: 0.25`; once per objective [default: the last number counts]
+    #[arg(long, value_name = "NAME")]
+    metric: Vec<String>,
     /// Number of trials of this run
     #[arg(long, short = 'n', value_name = "N")]
     trials: Option<u64>,
@@ -60,7 +69,7 @@ pub struct Run {
     jobs: usize,
     #[command(flatten)]
     search: SearchArgs,
-    /// Write the output of each trial to DIR/trial-NUMBER.log
+    /// Write the output of each trial to DIR/trial-NUMBER.log (in DIR/STUDY/ if another study has its logs in DIR)
     #[arg(long, value_name = "DIR")]
     log_dir: Option<PathBuf>,
     #[command(flatten)]
@@ -86,13 +95,29 @@ impl Run {
             ));
         }
         let study = self.open_study(&space)?;
-        if let Some(directory) = &self.log_dir {
-            std::fs::create_dir_all(directory).map_err(|error| {
-                Failure::message(format!("cannot make {}: {error}", directory.display()))
-            })?;
+        let n_objectives = study.directions().len();
+        if !self.metric.is_empty() && self.metric.len() != n_objectives {
+            return Err(Failure::Usage(format!(
+                "{} metrics are named for {n_objectives} objectives; write --metric NAME once per objective",
+                self.metric.len()
+            )));
         }
+        if self.metric.iter().any(String::is_empty) {
+            return Err(Failure::Usage("--metric needs a name".to_owned()));
+        }
+        // Otherwise every trial would fail for the same reason.
+        study.check_space(&space).map_err(|error| {
+            Failure::message(format!(
+                "{error}; give the parameters that study {:?} has, or another name with --study",
+                study.name()
+            ))
+        })?;
+        let logs = match &self.log_dir {
+            Some(directory) => Some(Logs::new(directory, study.name())?),
+            None => None,
+        };
         let interrupted = Arc::new(AtomicBool::new(false));
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        for signal in signals() {
             // The second one ends this program at once.
             signal_hook::flag::register_conditional_shutdown(signal, 130, interrupted.clone())
                 .and_then(|_| signal_hook::flag::register(signal, interrupted.clone()))
@@ -103,10 +128,12 @@ impl Run {
         let worker = Worker {
             space: &space,
             template: &template,
-            n_objectives: study.directions().len(),
+            metrics: &self.metric,
+            n_objectives,
             interrupted: &interrupted,
+            any_ended: AtomicBool::new(false),
             trial_timeout: self.trial_timeout,
-            log_dir: self.log_dir.as_deref(),
+            logs: logs.as_ref(),
         };
         let mut budget = self
             .trials
@@ -161,7 +188,7 @@ impl Run {
         match trials::print_best(&study, self.json, out) {
             // The run has done its work; there is just nothing to be proud of.
             Err(Failure::Work(Error::NoTrials(reason))) => {
-                let _ = writeln!(std::io::stderr(), "{reason}");
+                let _ = writeln!(std::io::stderr(), "{}", printable(&reason));
                 if self.json {
                     writeln!(out, "null")?;
                 }
@@ -201,35 +228,99 @@ impl Run {
     }
 }
 
-/// An error that ends the whole run.
+/// The signals that end a run with everything it started. Ctrl-C, `kill`, a closed terminal and Ctrl-\ are signals to
+/// this program alone, since each program of a trial has a group of its own.
+#[cfg(unix)]
+fn signals() -> Vec<std::ffi::c_int> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+    let mut signals = vec![SIGINT, SIGTERM, SIGQUIT];
+    // `nohup` lets a run outlive its terminal by having this signal ignored.
+    if !is_ignored(SIGHUP) {
+        signals.push(SIGHUP);
+    }
+    signals
+}
+
+#[cfg(not(unix))]
+fn signals() -> Vec<std::ffi::c_int> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    vec![SIGINT, SIGTERM]
+}
+
+/// Whether this program was started with a signal ignored, as far as the system says so.
+#[cfg(unix)]
+fn is_ignored(signal: std::ffi::c_int) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
+/// An error that ends the whole run, because every other trial would have it, too.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Fatal(String);
 
+/// An error of the study: fatal if it lies in the space or the settings, which all trials share.
+fn fatal_if_shared(error: Error) -> BoxError {
+    match error {
+        Error::IncompatibleDistribution { .. }
+        | Error::InvalidDistribution(_)
+        | Error::InvalidArgument(_)
+        | Error::MultiObjective { .. } => Fatal(error.to_string()).into(),
+        error => error.into(),
+    }
+}
+
 struct Worker<'a> {
     space: &'a ParamSpace,
     template: &'a Template,
+    metrics: &'a [String],
     n_objectives: usize,
     interrupted: &'a AtomicBool,
+    /// Whether a program of this run has ended as it should.
+    any_ended: AtomicBool,
     trial_timeout: Option<Duration>,
-    log_dir: Option<&'a std::path::Path>,
+    logs: Option<&'a Logs>,
 }
 
 impl Worker<'_> {
     /// Runs the program with the parameters of the trial.
     fn evaluate(&self, trial: &mut Trial) -> Result<Vec<f64>, BoxError> {
         for (name, distribution) in self.space.iter() {
-            trial.suggest(name, (**distribution).clone())?;
+            trial
+                .suggest(name, (**distribution).clone())
+                .map_err(fatal_if_shared)?;
         }
         let command = self.template.fill(trial.record());
-        let log = self
-            .log_dir
-            .map(|directory| directory.join(format!("trial-{}.log", trial.number())));
-        let mut process = Process::start(&command, &environment(trial), log.as_deref())
+        let log = self.logs.map(|logs| logs.create(trial.number()));
+        let log = log.transpose().map_err(Fatal)?;
+        let mut process = Process::start(&command, &environment(trial), log)
             .map_err(|error| Fatal(format!("cannot start {:?}: {error}", command[0])))?;
+        let mut transcript = Transcript::new(self.metrics, self.n_objectives);
+        let ended = self.watch(trial, &mut process, &mut transcript);
+        // Also with a trial that fails or is pruned: it is then that they are read.
+        let notes = transcript.notes();
+        for (key, value) in notes.attrs {
+            trial.set_user_attr(key, value)?;
+        }
+        for (key, value) in notes.constraints {
+            trial.set_constraint(&key, value)?;
+        }
+        ended?;
+        Ok(transcript.values()?)
+    }
+
+    /// Follows a program to its end.
+    fn watch(
+        &self,
+        trial: &mut Trial,
+        process: &mut Process,
+        transcript: &mut Transcript<'_>,
+    ) -> Result<(), BoxError> {
         let start = Instant::now();
-        let mut last_number_line: Vec<f64> = Vec::new();
-        let mut result = None;
         let status = loop {
             if self.interrupted.load(Ordering::SeqCst) {
                 process.stop();
@@ -246,50 +337,43 @@ impl Worker<'_> {
             match process.next()? {
                 Event::Ended(status) => break status,
                 Event::Nothing => {}
-                Event::Line(line) => match parse_line(&line) {
-                    Line::Report { step, value } => {
-                        last_number_line = vec![value];
-                        if self.n_objectives == 1 {
-                            trial.report(value, step)?;
-                            if trial.should_prune()? {
-                                process.stop();
-                                return Err(TrialPruned.into());
-                            }
+                Event::Line(line) => {
+                    let reports = transcript.read(&line).inspect_err(|_| process.stop())?;
+                    for report in reports {
+                        trial.report(report.value, report.step)?;
+                        if trial.should_prune().map_err(fatal_if_shared)? {
+                            process.stop();
+                            self.any_ended.store(true, Ordering::SeqCst);
+                            return Err(TrialPruned.into());
                         }
                     }
-                    Line::Result {
-                        values,
-                        constraints,
-                        attrs,
-                    } => {
-                        for (key, value) in attrs {
-                            trial.set_user_attr(key, value)?;
-                        }
-                        for (key, value) in constraints {
-                            trial.set_constraint(&key, value)?;
-                        }
-                        result = Some(values);
-                    }
-                    Line::Numbers(numbers) if numbers.len() >= self.n_objectives => {
-                        last_number_line = numbers
-                    }
-                    Line::Numbers(_) => {}
-                },
+                }
             }
         };
         if !status.success() {
-            return Err(format!("the program ended with {status}").into());
+            let reason = format!("the program ended with {status}");
+            return Err(match status.code().and_then(not_run) {
+                Some(why) if !self.any_ended.load(Ordering::SeqCst) => {
+                    Fatal(format!("{reason}: {why}")).into()
+                }
+                _ => reason.into(),
+            });
         }
-        let values = result.unwrap_or_else(|| {
-            last_number_line[last_number_line.len().saturating_sub(self.n_objectives)..].to_vec()
-        });
-        if values.len() != self.n_objectives {
-            return Err(format!("the program printed {} of {} values; its last line of numbers is taken, or {{\"values\": [...]}}", values.len(), self.n_objectives).into());
+        self.any_ended.store(true, Ordering::SeqCst);
+        // Its last epoch needs no judgement any more, but other trials are compared with it.
+        if let Some(report) = transcript.end() {
+            trial.report(report.value, report.step)?;
         }
-        if values.iter().any(|value| value.is_nan()) {
-            return Err("the program printed NaN as its value".into());
-        }
-        Ok(values)
+        Ok(())
+    }
+}
+
+/// What a shell says by its exit code about a command that it could not run.
+fn not_run(code: i32) -> Option<&'static str> {
+    match code {
+        126 => Some("a shell says so of a command that it may not execute"),
+        127 => Some("a shell says so of a command that it does not find"),
+        _ => None,
     }
 }
 
@@ -325,12 +409,12 @@ fn say(study: &Study, trial: &FrozenTrial) {
         ),
         _ => String::new(),
     };
-    let _ = writeln!(
-        std::io::stderr(),
+    let line = format!(
         "trial {}: {outcome} with {}{best}",
         trial.number,
         params_text(trial)
     );
+    let _ = writeln!(std::io::stderr(), "{}", printable(&line));
 }
 
 /// The command with its placeholders.
@@ -414,7 +498,6 @@ fn pieces(argument: &str, space: &ParamSpace) -> Result<Vec<Piece>, String> {
     Ok(pieces)
 }
 
-/// `90`, `90s`, `15m`, `2h`, `1.5h`.
 /// Reads `90s`, `15m`, `2h`; a number alone is seconds.
 ///
 /// # Errors

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::space::parse_value;
+use super::space::{parse_value, parse_value_of};
 use super::{CliResult, Failure, parse_pair};
 use crate::distribution::ParamValue;
 use crate::error::{Error, Result};
@@ -139,7 +139,7 @@ impl SearchArgs {
             let fixed = self
                 .fix
                 .iter()
-                .map(|(name, value)| (name, parse_value(value)));
+                .map(|(name, value)| (name, value_in(space, name, value)));
             sampler = Arc::new(PartialFixedSampler::new(fixed, sampler));
         }
         Ok(builder.sampler(sampler).pruner(self.pruner()?))
@@ -250,7 +250,9 @@ impl SearchArgs {
             }
         }
         for (name, values) in &self.grid {
-            let values = values.split(',').map(|value| parse_value(value.trim()));
+            let values = values
+                .split(',')
+                .map(|value| value_in(space, name, value.trim()));
             grid.push((name.clone(), values.collect()));
         }
         for (name, values) in &grid {
@@ -403,6 +405,14 @@ fn crossover(s: &mut Settings) -> CliResult<Option<Box<dyn Crossover>>> {
 fn name_of(value: impl ValueEnum) -> String {
     let value = value.to_possible_value();
     value.map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+/// A value of `--fix` or `--grid`, read as its parameter needs it.
+fn value_in(space: &ParamSpace, name: &str, text: &str) -> ParamValue {
+    match space.get(name) {
+        Some(distribution) => parse_value_of(text, distribution),
+        None => parse_value(text),
+    }
 }
 
 fn known(what: &str, name: &str, space: &ParamSpace) -> CliResult {

@@ -15,6 +15,8 @@ pub(super) const FORM: &str =
 pub(super) struct ParamSpec {
     pub(super) name: String,
     pub(super) distribution: Distribution,
+    /// As it was typed.
+    text: String,
 }
 
 /// Reads `lr=float:1e-5..1e-1:log`, `n=int:1..9:step=2`, `opt=choice:adam,sgd`.
@@ -56,6 +58,7 @@ pub(super) fn parse_param(text: &str) -> Result<ParamSpec, String> {
     Ok(ParamSpec {
         name: name.to_owned(),
         distribution,
+        text: text.to_owned(),
     })
 }
 
@@ -83,25 +86,73 @@ fn range<T: std::str::FromStr>(text: &str) -> Result<(T, T, bool, Option<T>), St
 }
 
 /// A value as a person writes it: `0.1`, `3`, `true`, `null`, `"1"` for a string that looks like a number, `adam`.
+///
+/// What a number would change stays the text that it is: `007`, `1.10`, and more digits than a number keeps.
 pub(super) fn parse_value(text: &str) -> ParamValue {
     match Json::parse(text) {
-        Ok(json @ (Json::Null | Json::Bool(_) | Json::Int(_) | Json::Float(_) | Json::Str(_))) => {
+        Ok(json @ (Json::Null | Json::Bool(_) | Json::Str(_))) => {
             ParamValue::from_json(&json).unwrap_or_else(|_| text.into())
         }
-        _ => text
-            .parse::<f64>()
-            .map_or_else(|_| text.into(), ParamValue::from),
+        Ok(Json::Int(value)) if keeps_digits(text, &value.to_string()) => value.into(),
+        _ => match text.parse::<f64>() {
+            Ok(value) if !value.is_finite() => value.into(),
+            Ok(value) if keeps_digits(text, &format!("{value:e}")) && !is_too_long(text) => {
+                value.into()
+            }
+            _ => text.into(),
+        },
     }
 }
 
-/// The parameters as a space, each name once.
+/// A value for a parameter whose distribution is known: a number wherever only a number fits, and otherwise the choice
+/// that is written like this.
+pub(super) fn parse_value_of(text: &str, distribution: &Distribution) -> ParamValue {
+    let typed = parse_value(text);
+    match distribution {
+        Distribution::Categorical(categorical) => {
+            let as_text = ParamValue::from(text);
+            if categorical.index_of(&typed).is_none() && categorical.index_of(&as_text).is_some() {
+                as_text
+            } else {
+                typed
+            }
+        }
+        Distribution::Int(_) => text.parse::<i64>().map_or(typed, ParamValue::from),
+        Distribution::Float(_) => text.parse::<f64>().map_or(typed, ParamValue::from),
+    }
+}
+
+/// Whether this is an integer of more than 64 bits.
+fn is_too_long(text: &str) -> bool {
+    let digits = text.trim_start_matches(['-', '+']);
+    digits.bytes().all(|b| b.is_ascii_digit()) && text.parse::<i64>().is_err()
+}
+
+/// Whether a number has the digits that were typed: none lost, and no zero that only text has, neither in front nor at the
+/// end. With an exponent, as in `1.0e-3`, it is a number and no name of something.
+fn keeps_digits(typed: &str, number: &str) -> bool {
+    let (mantissa, exponent) = typed.split_once(['e', 'E']).unwrap_or((typed, ""));
+    let unsigned = mantissa.trim_start_matches(['-', '+']);
+    let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
+    let zeros = (whole.len() > 1 && whole.starts_with('0'))
+        || (fraction.len() > 1 && fraction.ends_with('0'));
+    let digits = |text: &str| {
+        let text = text.split(['e', 'E']).next().unwrap_or_default();
+        let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+        digits.trim_matches('0').to_owned()
+    };
+    (!zeros || !exponent.is_empty()) && digits(typed) == digits(number)
+}
+
+/// The parameters as a space, each name once. What the distributions warn of is said here.
 pub(super) fn space(params: &[ParamSpec]) -> Result<ParamSpace, String> {
     let mut space = ParamSpace::new();
     for param in params {
         if space.contains(&param.name) {
             return Err(format!("parameter {:?} is given twice", param.name));
         }
-        space.insert(param.name.as_str(), param.distribution.clone());
+        // Read again: the command line was read before warnings could be shown.
+        space.insert(param.name.as_str(), parse_param(&param.text)?.distribution);
     }
     Ok(space)
 }
@@ -144,6 +195,75 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn what_a_number_would_change_stays_as_typed() {
+        for text in [
+            "007",
+            "-007",
+            "00",
+            "1.10",
+            "3.10",
+            "0.50",
+            "1.00",
+            "00.5",
+            "12345678901234567890",
+            "-9223372036854775809",
+            "0.1234567890123456789",
+            "2.0.1",
+            "1_000",
+            "0x10",
+            "1,5",
+            "v1",
+            "",
+        ] {
+            assert!(
+                matches!(parse_value(text), ParamValue::Str(kept) if kept == text),
+                "{text}"
+            );
+        }
+        for (text, shown) in [
+            ("7", "7"),
+            ("-7", "-7"),
+            ("0", "0"),
+            ("10", "10"),
+            ("1.0", "1.0"),
+            ("0.1", "0.1"),
+            ("-0.25", "-0.25"),
+            ("100.0", "100.0"),
+            (".5", "0.5"),
+            ("+1.5", "1.5"),
+            ("1e-3", "0.001"),
+            ("1.0e-3", "0.001"),
+            ("1E5", "100000.0"),
+            ("0.30000000000000004", "0.30000000000000004"),
+            ("9223372036854775807", "9223372036854775807"),
+            ("-9223372036854775808", "-9223372036854775808"),
+            ("inf", "inf"),
+            ("-inf", "-inf"),
+        ] {
+            let value = parse_value(text);
+            assert!(
+                matches!(value, ParamValue::Int(_) | ParamValue::Float(_)),
+                "{text}"
+            );
+            assert_eq!(value.to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn a_known_parameter_says_how_its_value_is_read() {
+        let value = |text: &str, param: &str| {
+            parse_value_of(text, &parse_param(param).unwrap().distribution).to_json()
+        };
+        assert_eq!(value("0.50", "x=float:0..1"), Json::Float(0.5));
+        assert_eq!(value("1", "x=float:0..1"), Json::Float(1.0));
+        assert_eq!(value("007", "n=int:0..9"), Json::Int(7));
+        assert_eq!(value("007", "c=choice:007,008"), "007".into());
+        assert_eq!(value("1", "c=choice:\"1\",2"), "1".into());
+        assert_eq!(value("2", "c=choice:\"1\",2"), Json::Int(2));
+        assert_eq!(value("null", "c=choice:a,null"), Json::Null);
     }
 
     #[test]

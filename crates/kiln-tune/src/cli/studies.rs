@@ -10,6 +10,7 @@ use super::output::{
 };
 use super::{CliResult, Failure, StorageArgs, StudyArgs, hint_of_names};
 use crate::error::Error;
+use crate::printable::printable;
 use crate::storage;
 use crate::study::{StudyBuilder, StudyDirection, get_all_study_summaries};
 use crate::trial::TrialState;
@@ -69,7 +70,7 @@ impl Create {
                 &json!({ "name": study.name(), "id": study.id(), "directions": directions }),
             )?;
         } else {
-            writeln!(out, "{}", study.name())?;
+            writeln!(out, "{}", printable(study.name()))?;
         }
         Ok(())
     }
@@ -175,10 +176,10 @@ impl Show {
             });
             return Ok(print_json(out, &value)?);
         }
-        writeln!(out, "study      {}", study.name())?;
+        writeln!(out, "study      {}", printable(study.name()))?;
         writeln!(out, "direction  {}", directions.join(", "))?;
         if let Some(names) = study.metric_names()? {
-            writeln!(out, "metrics    {}", names.join(", "))?;
+            writeln!(out, "metrics    {}", printable(&names.join(", ")))?;
         }
         let states: Vec<String> = TrialState::ALL
             .iter()
@@ -201,7 +202,8 @@ impl Show {
             )?;
         }
         for (key, value) in study.user_attrs()? {
-            writeln!(out, "attribute  {key} = {value}")?;
+            let line = format!("{key} = {value}");
+            writeln!(out, "attribute  {}", printable(&line))?;
         }
         match (study.is_multi_objective(), study.best_trial()) {
             (true, _) => writeln!(out, "front      {} trials; see `best`", best.len())?,
@@ -214,7 +216,9 @@ impl Show {
                 )?;
                 writeln!(out, "           {}", params_text(&trial))?;
             }
-            (false, Err(error)) => writeln!(out, "best       {error}")?,
+            (false, Err(error)) => {
+                writeln!(out, "best       {}", printable(&error.to_string()))?;
+            }
         }
         Ok(())
     }

@@ -91,7 +91,8 @@ impl CategoricalChoice {
     /// From JSON.
     ///
     /// # Errors
-    /// [`Error::InvalidDistribution`] for an array or an object.
+    /// [`Error::InvalidDistribution`] for an array or an object, and for an integer beyond 64 signed bits, which would be
+    /// rounded.
     pub fn from_json(json: &Json) -> Result<Self> {
         match json {
             Json::Null => Ok(Self::Null),
@@ -99,9 +100,11 @@ impl CategoricalChoice {
             Json::Int(value) => Ok(Self::Int(*value)),
             Json::Float(value) => Ok(Self::Float(*value)),
             Json::Str(value) => Ok(Self::Str(value.clone())),
-            Json::Array(_) | Json::Object(_) => Err(Error::InvalidDistribution(format!(
-                "a choice must be null, a bool, a number or a string, but got {json}"
-            ))),
+            Json::BigInt(_) | Json::Array(_) | Json::Object(_) => {
+                Err(Error::InvalidDistribution(format!(
+                    "a choice must be null, a bool, a number of at most 64 bits or a string, but got {json}"
+                )))
+            }
         }
     }
 

@@ -1,3 +1,4 @@
+use super::ParamValue;
 use crate::error::{Error, Result};
 
 /// An integer of `[low, high]`, on a linear scale with steps, or on a log scale.
@@ -8,7 +9,7 @@ use crate::error::{Error, Result};
 /// | `log` | `false` | needs `step == 1` |
 /// | `step` | `1` | `> 0`; `high` is lowered to the last point of the grid |
 ///
-/// Values are stored as floats, so integers beyond 2^53 lose precision.
+/// Values are stored as floats. Beyond 2^53 not every integer is one; an integer that would be rounded is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IntDistribution {
     low: i64,
@@ -111,5 +112,68 @@ impl IntDistribution {
         self.low as f64 <= value
             && value <= self.high as f64
             && (value - self.low as f64) % self.step as f64 == 0.0
+    }
+}
+
+/// The float that stores an integer: none for what is not finite, and for an integer that a float would round.
+pub(super) fn exact(value: &ParamValue) -> Option<f64> {
+    // Where i64 ends; this float is the first one that is too large.
+    const END: f64 = 9_223_372_036_854_775_808.0;
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
+    let unrounded = |value: i64| Some(value as f64).filter(|x| *x as i128 == i128::from(value));
+    match value {
+        ParamValue::Int(value) => unrounded(*value),
+        ParamValue::Str(text) => {
+            let text = text.trim();
+            let whole = text
+                .trim_start_matches(['-', '+'])
+                .bytes()
+                .all(|b| b.is_ascii_digit());
+            match text.parse::<i64>() {
+                Ok(value) => unrounded(value),
+                Err(_) if whole => None,
+                Err(_) => exact(&ParamValue::Float(text.parse().ok()?)),
+            }
+        }
+        other => other.as_f64().filter(|x| -END <= *x && *x < END),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::distribution::Distribution;
+
+    #[test]
+    fn an_integer_is_kept_exact_or_refused() {
+        let n: Distribution = IntDistribution::new(0, i64::MAX).unwrap().into();
+        for (value, internal) in [
+            (ParamValue::Int(7), 7.0),
+            ("007".into(), 7.0),
+            (ParamValue::Int(1 << 62), 2f64.powi(62)),
+            ("9007199254740992".into(), 2f64.powi(53)),
+            ("1e3".into(), 1000.0),
+            (true.into(), 1.0),
+        ] {
+            assert_eq!(n.to_internal(&value).unwrap(), internal, "{value}");
+        }
+        for value in [
+            ParamValue::Float(f64::INFINITY),
+            ParamValue::Float(f64::NEG_INFINITY),
+            ParamValue::Float(f64::NAN),
+            ParamValue::Float(1e30),
+            ParamValue::Int((1 << 53) + 1),
+            ParamValue::Int(i64::MAX),
+            "inf".into(),
+            "9007199254740993".into(),
+            "9223372036854775808".into(),
+            "12345678901234567890".into(),
+            "1e19".into(),
+            "".into(),
+            "many".into(),
+            ParamValue::Null,
+        ] {
+            assert!(n.to_internal(&value).is_err(), "{value}");
+        }
     }
 }

@@ -91,8 +91,8 @@ impl Distribution {
     /// The internal value of an external one. It may lie outside of the range; see [`contains`](Self::contains).
     ///
     /// # Errors
-    /// [`Error::ValueNotInDistribution`] when the value is not a number (or NaN, or not positive on a log scale), or
-    /// not one of the choices.
+    /// [`Error::ValueNotInDistribution`] when the value is not a number (or NaN, or not positive on a log scale), not one
+    /// of the choices, or, for an integer, infinite or one that a float would round (see [`IntDistribution`]).
     pub fn to_internal(&self, external: &ParamValue) -> Result<f64> {
         let refused = || Error::ValueNotInDistribution {
             value: external.to_python(),
@@ -100,10 +100,11 @@ impl Distribution {
         };
         match self {
             Self::Float(_) | Self::Int(_) => {
-                let number = match external {
+                let number = match (self, external) {
+                    (Self::Int(_), external) => int::exact(external),
                     // Python's float() reads text, and values that came through a command line are text.
-                    ParamValue::Str(text) => text.trim().parse().ok(),
-                    other => other.as_f64(),
+                    (_, ParamValue::Str(text)) => text.trim().parse().ok(),
+                    (_, other) => other.as_f64(),
                 };
                 number
                     .filter(|x: &f64| !x.is_nan() && (*x > 0.0 || !self.is_log()))

@@ -161,6 +161,9 @@ fn categorical(fields: &Fields) -> Result<Distribution> {
     Ok(CategoricalDistribution::new(choices)?.into())
 }
 
+/// Up to this number, 2^53, every integer is a float.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
 /// Typed access to the fields of a JSON object.
 struct Fields<'a>(&'a Json);
 
@@ -202,11 +205,12 @@ impl<'a> Fields<'a> {
     }
 
     fn integer(&self, key: &str) -> Result<i64> {
-        let value = self.required(key)?;
-        match value.as_f64() {
+        match self.required(key)? {
+            Json::Int(value) => Ok(*value),
+            // Other programs may write 3 as 3.0. Beyond 2^53 a float stands for several integers.
             #[allow(clippy::cast_possible_truncation)]
-            Some(number) if number.fract() == 0.0 => Ok(value.as_i64().unwrap_or(number as i64)),
-            _ => Err(self.wrong(key, "an integer")),
+            Json::Float(value) if value.fract() == 0.0 && value.abs() <= EXACT => Ok(*value as i64),
+            _ => Err(self.wrong(key, "an integer of at most 64 bits")),
         }
     }
 

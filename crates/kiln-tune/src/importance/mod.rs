@@ -82,10 +82,13 @@ pub fn get_param_importances_with(
             *value = if sum == 0.0 { equal } else { *value / sum };
         }
     }
+    // Nothing is nothing: -0.0 becomes 0.0.
+    importances.iter_mut().for_each(|(_, value)| *value += 0.0);
     Ok(importances)
 }
 
-/// Normalized importances for the only objective, or for one of several.
+/// Normalized importances for the only objective, or for one of several, whose values are the target as they are: what
+/// Optuna gives for `target=lambda trial: trial.values[objective]`.
 #[cfg(any(feature = "cli", feature = "plot"))]
 pub(crate) fn for_objective(
     study: &Study,
@@ -96,14 +99,12 @@ pub(crate) fn for_objective(
     match objective.filter(|_| study.is_multi_objective()) {
         None => get_param_importances_with(study, evaluator, params, None, true),
         Some(objective) => {
-            // A target is minimized.
-            let direction = study.directions()[objective];
             let target = |trial: &FrozenTrial| {
-                trial
-                    .values
-                    .as_ref()
+                let values = trial.values.as_ref();
+                values
                     .and_then(|values| values.get(objective))
-                    .map_or(f64::NAN, |value| direction.loss(*value))
+                    .copied()
+                    .unwrap_or(f64::NAN)
             };
             get_param_importances_with(study, evaluator, params, Some(&target), true)
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{ImportanceEvaluator, Importances, Target, sorted};
 use crate::distribution::Distribution;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SAID_BY_COMMANDS};
 use crate::multi_objective::{compare, losses_of_trial, select_best};
 use crate::normal;
 use crate::study::{Study, StudyDirection};
@@ -171,6 +171,7 @@ impl ImportanceEvaluator for PedAnovaEvaluator {
     ) -> Result<Importances> {
         if target.is_some() {
             log::warn!(
+                target: SAID_BY_COMMANDS,
                 "PED-ANOVA assesses importance for low targets; negate a target to maximise it"
             );
         }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::{Outcome, Study};
-use crate::distribution::ParamValue;
+use crate::distribution::{Distribution, ParamValue};
 use crate::error::{Error, Result};
 use crate::json::Json;
 use crate::trial::{
@@ -82,6 +82,43 @@ impl Study {
             trial.suggest_internal(name, (**distribution).clone())?;
         }
         Ok(trial)
+    }
+
+    /// Checks that trials of this study may suggest these parameters: each as the study's trials suggested it before,
+    /// with another range at most.
+    ///
+    /// Without this check such a parameter is refused in every trial, after the trial was started.
+    ///
+    /// ```
+    /// # use kiln_tune::{Distribution, IntDistribution, ParamSpace, Study};
+    /// let study = Study::builder().create()?;
+    /// study.optimize(|trial| trial.suggest_float("x", 0.0, 1.0), 1)?;
+    /// let mut space = ParamSpace::new();
+    /// space.insert("x", Distribution::from(IntDistribution::new(0, 1)?));
+    /// assert!(study.check_space(&space).is_err());
+    /// # Ok::<(), kiln_tune::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::IncompatibleDistribution`] with the first parameter that changes, and errors of the storage.
+    pub fn check_space(&self, space: &ParamSpace) -> Result<()> {
+        for (name, distribution) in space.iter() {
+            if let Some(known) = self.known_distribution(name)? {
+                known.check_compatible(name, distribution)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the latest trial that has a parameter suggested it from.
+    pub(crate) fn known_distribution(&self, name: &str) -> Result<Option<Arc<Distribution>>> {
+        self.with_trials(|trials| {
+            let params = trials.iter().rev().map(|trial| trial.params.get(name));
+            params
+                .flatten()
+                .next()
+                .map(|param| param.distribution.clone())
+        })
     }
 
     fn pop_waiting(&self) -> Result<Option<Arc<FrozenTrial>>> {
@@ -348,19 +385,22 @@ impl Study {
     }
 }
 
-/// Same type, and numbers equal within a relative 1e-5 of the known one.
+/// Same type, and numbers equal within a relative 1e-5 of the known one, as Optuna's `numpy.isclose` has it: an infinite
+/// number is close to itself alone, and NaN to NaN.
+#[allow(clippy::cast_precision_loss)]
 fn is_close(value: &ParamValue, known: &ParamValue) -> bool {
-    if std::mem::discriminant(value) != std::mem::discriminant(known) {
-        return false;
-    }
+    let close = |a: f64, b: f64| {
+        if a.is_finite() && b.is_finite() {
+            (a - b).abs() <= 1e-5 * b.abs()
+        } else {
+            a == b || (a.is_nan() && b.is_nan())
+        }
+    };
     match (value, known) {
-        (ParamValue::Float(a), ParamValue::Float(b)) => {
-            (a.is_nan() && b.is_nan()) || a == b || (a - b).abs() <= 1e-5 * b.abs()
-        }
-        #[allow(clippy::cast_precision_loss)]
-        (ParamValue::Int(a), ParamValue::Int(b)) => {
-            ((*a as f64) - (*b as f64)).abs() <= 1e-5 * (*b as f64).abs()
-        }
-        _ => value == known,
+        (ParamValue::Float(a), ParamValue::Float(b)) => close(*a, *b),
+        (ParamValue::Int(a), ParamValue::Int(b)) => close(*a as f64, *b as f64),
+        // Python's truth values are integers, but its integers no truth values.
+        (ParamValue::Bool(a), ParamValue::Int(b)) => i64::from(*a) == *b,
+        _ => std::mem::discriminant(value) == std::mem::discriminant(known) && value == known,
     }
 }

@@ -376,6 +376,35 @@ impl Study {
     }
 }
 
+/// A file or folder name for a study, which no other study shares: the name itself if every file system can have it,
+/// otherwise without what it cannot have, and with some digits of the name's hash.
+///
+/// Letters, digits, `-`, `_` and `.` are kept; a name does not begin with a dot, and has 80 characters at most before the
+/// digits.
+///
+/// ```
+/// use kiln_tune::study::file_name;
+///
+/// assert_eq!(file_name("first"), "first");
+/// assert_eq!(file_name("a/b"), "a_b-c14cddc033f6");
+/// assert_ne!(file_name("a/b"), file_name("a\\b"));
+/// ```
+#[must_use]
+pub fn file_name(study: &str) -> String {
+    use sha2::{Digest, Sha256};
+    use std::fmt::Write as _;
+    let cut: String = study.chars().take(80).collect();
+    let mut name = cut.replace(|c: char| !(c.is_alphanumeric() || "-_.".contains(c)), "_");
+    name = name.trim_start_matches('.').to_owned();
+    if name != study || name.is_empty() {
+        name.push('-');
+        for byte in &Sha256::digest(study.as_bytes())[..6] {
+            write!(name, "{byte:02x}").expect("writing to a String cannot fail");
+        }
+    }
+    name
+}
+
 /// `no-name-` and a random UUID, the name of a study that was given none.
 #[must_use]
 pub fn unused_study_name() -> String {

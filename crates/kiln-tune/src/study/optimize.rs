@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Outcome, Study};
-use crate::error::{BoxError, Error, Result, TrialPruned};
+use crate::error::{BoxError, Error, Result, SAID_BY_COMMANDS, TrialPruned};
 use crate::json::Json;
 use crate::storage::Heartbeat;
 use crate::sync::lock;
@@ -399,7 +399,10 @@ impl<'a> Run<'a> {
                 let (state, refusal) = told?;
                 if let Some(reason) = refusal {
                     // The trial is finished, so that only the log can tell why.
-                    log::warn!("Trial {number} ended as {state}: {reason}");
+                    log::warn!(
+                        target: SAID_BY_COMMANDS,
+                        "Trial {number} ended as {state}: {reason}"
+                    );
                 }
             }
         }
@@ -421,6 +424,7 @@ impl<'a> Run<'a> {
     /// Keeps the reason of a failure with the trial. It is only a note: losing it is no reason to lose the study.
     fn fail_reason(&self, trial: &Trial, reason: &str) {
         log::warn!(
+            target: SAID_BY_COMMANDS,
             "Trial {} failed with parameters: {} because of the following error: {reason}.",
             trial.number(),
             params_text(trial.record())
