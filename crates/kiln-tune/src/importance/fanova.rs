@@ -64,9 +64,13 @@ impl ImportanceEvaluator for FanovaEvaluator {
     ) -> Result<Importances> {
         let mut samples = Samples::collect(study, params, target)?;
         let n_columns = BoxTransform::new(&samples.space, raw_scale()).n_columns();
-        let is_long = |d: &Distribution| matches!(d, Distribution::Categorical(d) if d.choices().len() > 12);
+        let is_long =
+            |d: &Distribution| matches!(d, Distribution::Categorical(d) if d.choices().len() > 12);
         let pairs = samples.space.iter().any(|(_, d)| is_long(d));
-        samples.limit(n_columns, if pairs { MAX_ROWS_OF_PAIRS } else { usize::MAX });
+        samples.limit(
+            n_columns,
+            if pairs { MAX_ROWS_OF_PAIRS } else { usize::MAX },
+        );
         let all_zero = || {
             samples
                 .space
@@ -141,7 +145,11 @@ pub(super) fn raw_scale() -> BoxOptions {
 
 /// The share of `whole` that `part` covers; a range without width is covered.
 fn share([low, high]: [f64; 2], [from, to]: [f64; 2]) -> f64 {
-    if to > from { (high - low) / (to - from) } else { 1.0 }
+    if to > from {
+        (high - low) / (to - from)
+    } else {
+        1.0
+    }
 }
 
 /// A tree as a piecewise constant function over a box, whose variance can be decomposed.
@@ -172,6 +180,32 @@ pub struct FanovaTree {
 struct Leaf {
     cell: Vec<[f64; 2]>,
     value: f64,
+    /// The share of the box that the leaf covers, in each column where that is not all of it.
+    shares: Vec<(usize, f64)>,
+}
+
+impl Leaf {
+    fn new(cell: Vec<[f64; 2]>, value: f64, bounds: &[[f64; 2]]) -> Self {
+        let shares = cell
+            .iter()
+            .zip(bounds)
+            .map(|(own, whole)| share(*own, *whole));
+        let shares = shares
+            .enumerate()
+            .filter(|(_, share)| *share != 1.0)
+            .collect();
+        Self {
+            cell,
+            value,
+            shares,
+        }
+    }
+
+    /// The share of the box that is covered in all columns but some.
+    fn covered_without(&self, columns: &[usize]) -> f64 {
+        let others = self.shares.iter().filter(|(j, _)| !columns.contains(j));
+        others.map(|(_, share)| share).product()
+    }
 }
 
 impl FanovaTree {
@@ -182,10 +216,7 @@ impl FanovaTree {
         let mut pending = vec![(0, bounds.to_vec())];
         while let Some((node, cell)) = pending.pop() {
             let Ok(feature) = usize::try_from(tree.feature[node]) else {
-                leaves.push(Leaf {
-                    value: tree.value[node],
-                    cell,
-                });
+                leaves.push(Leaf::new(cell, tree.value[node], bounds));
                 continue;
             };
             let (mut left, mut right) = (cell.clone(), cell);
@@ -197,10 +228,10 @@ impl FanovaTree {
             pending.push((tree.left[node], left));
         }
         // Shares of the box, as the product of a thousand widths overflows.
-        let volume = |cell: &[[f64; 2]]| -> f64 {
-            cell.iter().zip(bounds).map(|(own, whole)| share(*own, *whole)).product()
-        };
-        let cells: Vec<(f64, f64)> = leaves.iter().map(|l| (l.value, volume(&l.cell))).collect();
+        let cells: Vec<(f64, f64)> = leaves
+            .iter()
+            .map(|leaf| (leaf.value, leaf.covered_without(&[])))
+            .collect();
         Self {
             bounds: bounds.to_vec(),
             variance: weighted_variance(&cells),
@@ -218,14 +249,19 @@ impl FanovaTree {
     /// # Panics
     /// When a column does not exist.
     pub fn marginal_variance(&self, columns: &[usize]) -> f64 {
+        // Nothing varies along a column without width.
+        let has_width = |j: &usize| self.bounds[*j][1] > self.bounds[*j][0];
+        let columns: Vec<usize> = columns.iter().copied().filter(has_width).collect();
+        if columns.is_empty() {
+            return 0.0;
+        }
+        let columns = columns.as_slice();
         // A leaf counts with its value times the share of the averaged columns that it covers.
-        let covered = |leaf: &Leaf| -> f64 {
-            (0..self.bounds.len())
-                .filter(|j| !columns.contains(j))
-                .map(|j| share(leaf.cell[j], self.bounds[j]))
-                .product()
-        };
-        let shares: Vec<f64> = self.leaves.iter().map(|l| l.value * covered(l)).collect();
+        let shares: Vec<f64> = self
+            .leaves
+            .iter()
+            .map(|leaf| leaf.value * leaf.covered_without(columns))
+            .collect();
         let edges: Vec<Vec<f64>> = columns.iter().map(|&j| self.edges(j)).collect();
         let n_cells = edges
             .iter()

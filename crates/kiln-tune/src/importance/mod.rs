@@ -83,7 +83,11 @@ pub fn get_param_importances_with(
         let equal = 1.0 / importances.len() as f64;
         for (_, value) in &mut importances {
             // Adding zero turns a negative zero into a positive one.
-            *value = if sum == 0.0 { equal } else { *value / sum + 0.0 };
+            *value = if sum == 0.0 {
+                equal
+            } else {
+                *value / sum + 0.0
+            };
         }
     }
     Ok(importances)
@@ -174,7 +178,9 @@ impl Samples {
                 y.push(value);
             }
         }
-        let largest = y.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
+        let largest = y
+            .iter()
+            .fold(0.0, |largest: f64, value| largest.max(value.abs()));
         let unit = unit_of(0.0, largest).min(1.0);
         y.iter_mut().for_each(|value| *value *= unit);
         Ok(Self { space, x, y })
@@ -187,9 +193,13 @@ impl Samples {
         if n <= limit {
             return;
         }
-        log::warn!("of {n} trials a random forest sees {limit}, evenly spread, as it would take too long");
+        log::warn!(
+            "of {n} trials a random forest sees {limit}, evenly spread, as it would take too long"
+        );
         let kept = |i: usize| i * n / limit;
-        self.x = (0..limit).map(|i| std::mem::take(&mut self.x[kept(i)])).collect();
+        self.x = (0..limit)
+            .map(|i| std::mem::take(&mut self.x[kept(i)]))
+            .collect();
         self.y = (0..limit).map(|i| self.y[kept(i)]).collect();
     }
 }
@@ -260,5 +270,47 @@ fn space_of(complete: &[Arc<FrozenTrial>], names: &[String]) -> Result<ParamSpac
         None => Err(Error::invalid(format!(
             "no complete trial has all of the parameters {names:?}"
         ))),
+    }
+}
+
+#[cfg(all(test, feature = "plot"))]
+mod tests {
+    use super::*;
+    use crate::sampler::RandomSampler;
+    use crate::study::StudyDirection;
+
+    // Numbers of Optuna 5.0.0: `RandomSampler(seed=1)`, then
+    // `get_param_importances(study, target=lambda t: t.values[i])`.
+    #[test]
+    fn the_importance_for_one_of_several_objectives_is_that_of_optuna() -> Result<()> {
+        let study = Study::builder()
+            .directions([StudyDirection::Minimize, StudyDirection::Maximize])
+            .sampler(RandomSampler::new(1))
+            .create()?;
+        let objective = |trial: &mut crate::Trial| {
+            let x = trial.suggest_float("x", 0.0, 1.0)?;
+            let y = trial.suggest_float_log("y", 1e-3, 1.0)?;
+            let n = trial.suggest_int("n", 1, 9)?;
+            let c = trial.suggest_categorical("c", &["a", "b"])?;
+            let own = if c == "a" { y } else { 0.0 };
+            Ok::<_, Error>([x * x + y, (1.0 - x) * n as f64 + own])
+        };
+        study.optimize(objective, 60)?;
+        let evaluator = PedAnovaEvaluator::default();
+        let found = for_objective(&study, &evaluator, None, Some(1))?;
+        let expected = [
+            ("x", 0.5942940145219169),
+            ("n", 0.31665242805435856),
+            ("y", 0.08767264659314425),
+            ("c", 0.0013809108305803351),
+        ];
+        for ((name, share), (wanted, value)) in found.iter().zip(expected) {
+            assert_eq!(name, wanted);
+            assert!(
+                (share - value).abs() < 1e-10,
+                "{name}: {share} is not {value}"
+            );
+        }
+        Ok(())
     }
 }

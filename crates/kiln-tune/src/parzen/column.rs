@@ -3,6 +3,7 @@
 use std::f64::consts::FRAC_1_SQRT_2;
 
 use super::ParzenOptions;
+use super::argsort::argsort;
 use super::truncnorm::{log_gauss_mass, log_normalization, ppf};
 use crate::distribution::Distribution;
 use crate::transform::{on_grid, unit_of};
@@ -24,8 +25,7 @@ impl Column {
             _ => {
                 let range = NumericRange::of(distribution);
                 let mus: Vec<f64> = observed.iter().map(|x| range.scale(*x)).collect();
-                let mut order: Vec<usize> = (0..mus.len()).collect();
-                order.sort_by(|a, b| mus[*a].total_cmp(&mus[*b]));
+                let order = argsort(&mus);
                 let sorted: Vec<f64> = order.iter().map(|i| mus[*i]).collect();
                 let mut kernels = NumericKernels::empty(range);
                 kernels.reset(range, order.len() + 1);
