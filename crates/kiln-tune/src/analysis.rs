@@ -38,8 +38,18 @@ pub fn empirical_distribution(values: &[Vec<f64>]) -> EmpiricalDistribution {
             y: vec![Vec::new(); values.len()],
         };
     }
-    let step = (high - low) / (N_POINTS - 1) as f64;
-    let mut x: Vec<f64> = (0..N_POINTS).map(|i| low + i as f64 * step).collect();
+    let last = (N_POINTS - 1) as f64;
+    let step = (high - low) / last;
+    let mut x: Vec<f64> = (0..N_POINTS)
+        .map(|i| {
+            if step.is_finite() {
+                low + i as f64 * step
+            } else {
+                // The difference of the largest floats overflows.
+                low * (1.0 - i as f64 / last) + high * (i as f64 / last)
+            }
+        })
+        .collect();
     x[N_POINTS - 1] = high;
     let y = finite
         .iter()
@@ -94,11 +104,9 @@ pub fn hypervolume_history(
                 .collect();
             // Every shared row is within the reference, because both of its parents are.
             let shared = hypervolume(&shared, &reference).unwrap_or(f64::INFINITY);
-            volume = if volume.is_infinite() || own.is_infinite() {
-                f64::INFINITY
-            } else {
-                volume + own - shared
-            };
+            let sum = volume + own - shared;
+            // Infinity minus infinity gives NaN, but a volume never falls.
+            volume = if sum.is_finite() { sum } else { f64::INFINITY };
             front.retain(|p| p.iter().zip(&point).any(|(a, b)| a < b));
             front.push(point);
         }

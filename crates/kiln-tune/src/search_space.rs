@@ -249,7 +249,7 @@ pub fn int_field<T: TryFrom<i64>, S: Suggest>(
     name: &str,
     distribution: IntDistribution,
 ) -> Result<T> {
-    let value = crate::trial::to_int(source.suggest_internal(name, distribution.into())?);
+    let value = crate::trial::suggest_integer(source, name, distribution)?;
     T::try_from(value).map_err(|_| {
         Error::invalid(format!(
             "the value {value} of parameter {name:?} does not fit into its field"

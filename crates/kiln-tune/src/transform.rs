@@ -30,7 +30,8 @@ impl Default for BoxOptions {
 }
 
 /// Maps the internal values of a search space to a box and back. A numeric parameter is one column, a categorical one
-/// has a column per choice (one-hot).
+/// has a column per choice (one-hot). The column of a float range that reaches beyond 3e150, or lies within 3e-151 of 0,
+/// is multiplied by a power of two, so that one can calculate with it.
 ///
 /// ```
 /// use kiln_tune::{FloatDistribution, ParamSpace, transform::BoxTransform, Distribution};
@@ -47,6 +48,8 @@ pub struct BoxTransform {
     raw: Vec<[f64; 2]>,
     /// The first column of each parameter.
     starts: Vec<usize>,
+    /// What the values of each parameter are multiplied by; see [`unit_of`].
+    units: Vec<f64>,
 }
 
 impl BoxTransform {
@@ -70,10 +73,17 @@ impl BoxTransform {
     fn build(distributions: Vec<Arc<Distribution>>, options: BoxOptions) -> Self {
         let mut raw = Vec::new();
         let mut starts = Vec::with_capacity(distributions.len());
+        let mut units = Vec::with_capacity(distributions.len());
         for distribution in &distributions {
             starts.push(raw.len());
+            units.push(match &**distribution {
+                Distribution::Float(d) if !(d.log() && options.log) => unit_of(d.low(), d.high()),
+                _ => 1.0,
+            });
             match &**distribution {
-                Distribution::Float(d) => raw.push(float_bounds(d, options)),
+                Distribution::Float(d) => {
+                    raw.push(float_bounds(d, options, units[units.len() - 1]));
+                }
                 Distribution::Int(d) => raw.push(int_bounds(d, options)),
                 Distribution::Categorical(d) => raw.extend(d.choices().iter().map(|_| [0.0, 1.0])),
             }
@@ -83,6 +93,7 @@ impl BoxTransform {
             options,
             raw,
             starts,
+            units,
         }
     }
 
@@ -139,7 +150,7 @@ impl BoxTransform {
                 other => point.push(if other.is_log() && self.options.log {
                     value.ln()
                 } else {
-                    value
+                    value * self.units[i]
                 }),
             }
         }
@@ -174,13 +185,34 @@ impl BoxTransform {
             .enumerate()
             .map(|(i, distribution)| match &**distribution {
                 Distribution::Float(d) => {
-                    untransform_float(column(self.starts[i]), d, self.options)
+                    untransform_float(column(self.starts[i]), d, self.options, self.units[i])
                 }
                 Distribution::Int(d) => untransform_int(column(self.starts[i]), d, self.options),
                 Distribution::Categorical(_) => argmax(self.columns(i).map(column)),
             })
             .collect()
     }
+}
+
+/// The power of two by which the numbers of a range are multiplied so that their sums, differences and squares are
+/// neither infinite nor 0. It is 1 unless the range reaches beyond 2^500 (3e150) or lies within 2^-500 of 0, so that
+/// nothing is rounded.
+pub(crate) fn unit_of(low: f64, high: f64) -> f64 {
+    let largest = low.abs().max(high.abs());
+    let power = |exponent: i32| 2_f64.powi(exponent);
+    if largest > power(500) {
+        power(-640)
+    } else if largest > 0.0 && largest < power(-500) {
+        power(640)
+    } else {
+        1.0
+    }
+}
+
+/// The point of the grid `low, low + step, ...` nearest to `x`; `x` itself when there are too many points to count.
+pub(crate) fn on_grid(x: f64, low: f64, step: f64) -> f64 {
+    let point = ((x - low) / step).round_ties_even() * step + low;
+    if point.is_finite() { point } else { x }
 }
 
 /// The largest float below `high`, towards `high - 1`.
@@ -193,10 +225,16 @@ pub(crate) fn below(high: f64) -> f64 {
     }
 }
 
-fn float_bounds(d: &FloatDistribution, options: BoxOptions) -> [f64; 2] {
-    let scale = |x: f64| if d.log() && options.log { x.ln() } else { x };
+fn float_bounds(d: &FloatDistribution, options: BoxOptions, unit: f64) -> [f64; 2] {
+    let scale = |x: f64| {
+        if d.log() && options.log {
+            x.ln()
+        } else {
+            x * unit
+        }
+    };
     let half = if options.step {
-        0.5 * d.step().unwrap_or(0.0)
+        0.5 * d.step().unwrap_or(0.0) * unit
     } else {
         0.0
     };
@@ -214,10 +252,10 @@ fn int_bounds(d: &IntDistribution, options: BoxOptions) -> [f64; 2] {
     [scale(d.low() as f64 - half), scale(d.high() as f64 + half)]
 }
 
-fn untransform_float(x: f64, d: &FloatDistribution, options: BoxOptions) -> f64 {
+fn untransform_float(x: f64, d: &FloatDistribution, options: BoxOptions, unit: f64) -> f64 {
     let (low, high) = (d.low(), d.high());
     if d.log() {
-        let value = if options.log { x.exp() } else { x };
+        let value = if options.log { x.exp() } else { x / unit };
         // A minimum and a maximum, as `clamp` refuses the reversed bounds of a range of two neighbours.
         return if low == high {
             value
@@ -226,10 +264,11 @@ fn untransform_float(x: f64, d: &FloatDistribution, options: BoxOptions) -> f64 
         };
     }
     if let Some(step) = d.step() {
-        return (((x - low) / step).round_ties_even() * step + low)
+        return (on_grid(x, low * unit, step * unit) / unit)
             .max(low)
             .min(high);
     }
+    let x = x / unit;
     if low == high { x } else { x.min(below(high)) }
 }
 

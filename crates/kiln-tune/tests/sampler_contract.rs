@@ -400,3 +400,33 @@ fn settings_that_contradict_each_other_are_refused() {
         assert!(matches!(sampler, Err(Error::InvalidArgument(_))));
     }
 }
+
+#[test]
+fn a_sampler_that_outlives_a_study_knows_nothing_of_it_in_the_next_one() {
+    let fresh = |sampler: Arc<dyn Sampler>, name: &str| {
+        let study = study(sampler);
+        let objective = |trial: &mut Trial| trial.suggest_float(name, 0.0, 1.0);
+        study.optimize(objective, 12).unwrap();
+        study.trials().unwrap()[11].params.len()
+    };
+    for (name, make) in samplers() {
+        let sampler = make(1);
+        // A storage that is freed leaves its address to the next one.
+        for round in 0..4 {
+            let n = fresh(sampler.clone(), ["x", "y"][round % 2]);
+            assert_eq!(n, 1, "{name}, round {round}");
+        }
+    }
+    let tpe: Arc<dyn Sampler> = Arc::new(kiln_tune::TpeSampler::new().seed(1));
+    for log in [false, true, false, true] {
+        let study = study(tpe.clone());
+        let objective = |trial: &mut Trial| {
+            if log {
+                trial.suggest_float_log("x", 0.1, 1.0)
+            } else {
+                trial.suggest_float("x", 0.1, 1.0)
+            }
+        };
+        study.optimize(objective, 15).unwrap();
+    }
+}

@@ -48,6 +48,38 @@ fn constrained(trial: &mut Trial) -> kiln_tune::Result<Outcome> {
     Ok((x + y).into())
 }
 
+fn coarse(trial: &mut Trial) -> kiln_tune::Result<Outcome> {
+    let n = trial.suggest_int("n", 0, 12)?;
+    let s = trial.suggest_float_step("s", -1.0, 1.0, 0.25)?;
+    let w = trial.suggest_int_log("w", 1, 64)?;
+    let k = trial.suggest_int_step("k", 4, 40, 4)?;
+    let c = trial.suggest_categorical("c", &[Some("a"), Some("b"), None])?;
+    let value = (n - 7).abs() as f64
+        + (s - 0.5).powi(2) * 4.0
+        + (w - 20).abs() as f64 / 20.0
+        + ((k - 24).pow(2) as f64) / 100.0
+        + f64::from(u8::from(c == Some("b")));
+    Ok(value.into())
+}
+
+fn coarse_numbers(trial: &mut Trial) -> kiln_tune::Result<Outcome> {
+    let n = trial.suggest_int("n", 0, 12)?;
+    let s = trial.suggest_float_step("s", -1.0, 1.0, 0.25)?;
+    let w = trial.suggest_int_log("w", 1, 64)?;
+    let k = trial.suggest_int_step("k", 4, 40, 4)?;
+    let value = (n - 7).abs() as f64
+        + (s - 0.5).powi(2) * 4.0
+        + (w - 20).abs() as f64 / 20.0
+        + ((k - 24).pow(2) as f64) / 100.0;
+    Ok(value.into())
+}
+
+fn coarse_two(trial: &mut Trial) -> kiln_tune::Result<Outcome> {
+    let n = trial.suggest_int("n", 0, 12)? as f64;
+    let k = trial.suggest_int_step("k", 0, 20, 2)? as f64;
+    Ok([n + k / 4.0, (n - 8.0).powi(2) + (k - 14.0).powi(2) / 4.0].into())
+}
+
 fn sampler(options: &Value) -> TpeSampler {
     let mut sampler = TpeSampler::new().seed(7);
     for (key, value) in options.as_object().unwrap() {
@@ -67,7 +99,19 @@ fn sampler(options: &Value) -> TpeSampler {
 
 #[test]
 fn the_same_seed_gives_the_trials_of_optuna() {
-    let file: Value = serde_json::from_str(include_str!("golden/studies/tpe_trials.json")).unwrap();
+    replay(include_str!("golden/studies/tpe_trials.json"));
+}
+
+/// Where NumPy sorts with vector instructions it leaves equal numbers in another order, and Optuna makes other trials from
+/// the same seed: from trial 10, 32, 17 and 29 on with AVX2 in these studies.
+#[test]
+fn the_same_seed_gives_the_trials_of_optuna_on_coarse_grids_where_numpy_sorts_without_vector_instructions()
+ {
+    replay(include_str!("golden/studies/tpe_discrete_trials.json"));
+}
+
+fn replay(text: &str) {
+    let file: Value = serde_json::from_str(text).unwrap();
     for case in file.as_array().unwrap() {
         let name = case["name"].as_str().unwrap();
         let directions: Vec<StudyDirection> = case["directions"]
@@ -85,6 +129,9 @@ fn the_same_seed_gives_the_trials_of_optuna() {
             "conditional" | "conditional-group" => conditional,
             "two-objectives" | "two-objectives-multivariate" => two,
             "constrained" => constrained,
+            "coarse-two-objectives" => coarse_two,
+            "numbers-univariate" => coarse_numbers,
+            name if name.starts_with("coarse") => coarse,
             "numeric-maximize-univariate" => numeric,
             _ => mixed,
         };

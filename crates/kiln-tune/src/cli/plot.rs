@@ -25,7 +25,7 @@ pub struct Plot {
     /// Which objective of several, from 0
     #[arg(long, value_name = "N", default_value_t = 0)]
     objective: usize,
-    /// Only these parameters [default: all of up to 5, otherwise the first 5 by name]
+    /// Only these parameters [default: the first 5 by name of complete trials]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     params: Vec<String>,
 }
@@ -33,7 +33,7 @@ pub struct Plot {
 /// A plot by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Kind {
-    /// Every plot that the study has data for, on one page
+    /// Every plot on one page; one that cannot be drawn says why
     All,
     /// Value of each trial and best value so far
     #[value(alias = "optimization-history")]
@@ -95,7 +95,7 @@ impl Plot {
             )));
         }
         let params = match self.params.is_empty() {
-            true => plots::first_params(&study)?,
+            true => plots::first_params(&study, self.objective)?,
             false => self.params.clone(),
         };
         let params: Vec<&str> = params.iter().map(String::as_str).collect();

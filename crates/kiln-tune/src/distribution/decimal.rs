@@ -1,6 +1,7 @@
 //! Exact arithmetic on the shortest decimal text of floats, as Optuna reads low, high and step.
 
 /// The numbers of `[low, high]` and `step` scaled to one common power of ten.
+#[derive(Debug, Clone, Copy)]
 struct Scaled {
     low: i128,
     high: i128,
@@ -26,19 +27,50 @@ pub(super) fn narrower_than_step(low: f64, high: f64, step: f64) -> bool {
     }
 }
 
-/// All values `low, low + step, ...` up to `high`, each the float nearest to its decimal.
-pub(super) fn grid_points(low: f64, high: f64, step: f64) -> Vec<f64> {
-    match scale(low, high, step) {
-        Some(s) => {
-            let points = (0..)
-                .map(|k| s.low + k * s.step)
-                .take_while(|point| *point <= s.high);
-            points.map(|point| to_f64(point, s.exponent)).collect()
+/// The values `low, low + step, ...` up to `high`, each the float nearest to its decimal. They are made one by one, as
+/// there may be billions of them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Grid {
+    low: f64,
+    high: f64,
+    step: f64,
+    scaled: Option<Scaled>,
+}
+
+impl Grid {
+    pub(super) fn new(low: f64, high: f64, step: f64) -> Self {
+        Self {
+            low,
+            high,
+            step,
+            scaled: scale(low, high, step),
         }
-        None => (0..)
-            .map(|k| f64::from(k).mul_add(step, low))
-            .take_while(|point| *point <= high)
-            .collect(),
+    }
+
+    /// The number of values, at least one; `u64::MAX` when there are more.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    pub(crate) fn len(&self) -> u64 {
+        let last = match &self.scaled {
+            Some(s) => u64::try_from((s.high - s.low) / s.step).unwrap_or(u64::MAX),
+            // Halves, as the difference of two floats may be infinite.
+            None => ((0.5 * self.high - 0.5 * self.low) / (0.5 * self.step)) as u64,
+        };
+        last.saturating_add(1)
+    }
+
+    /// The value with this index; those beyond the last one are the last one.
+    #[allow(clippy::cast_precision_loss)]
+    pub(crate) fn value(&self, index: u64) -> f64 {
+        match &self.scaled {
+            Some(s) => {
+                let point = i128::from(index)
+                    .checked_mul(s.step)
+                    .and_then(|distance| distance.checked_add(s.low))
+                    .unwrap_or(s.high);
+                to_f64(point.min(s.high), s.exponent)
+            }
+            None => (index as f64).mul_add(self.step, self.low).min(self.high),
+        }
     }
 }
 

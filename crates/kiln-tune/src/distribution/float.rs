@@ -122,12 +122,10 @@ impl FloatDistribution {
         self.step
     }
 
-    /// The points of the grid; low and high without a step.
-    pub(crate) fn grid_points(&self) -> Vec<f64> {
-        match self.step {
-            Some(step) => decimal::grid_points(self.low, self.high, step),
-            None => vec![self.low, self.high],
-        }
+    /// The points of the grid, if there is a step.
+    pub(crate) fn grid(&self) -> Option<decimal::Grid> {
+        self.step
+            .map(|step| decimal::Grid::new(self.low, self.high, step))
     }
 
     pub(super) fn is_single(&self) -> bool {
@@ -145,7 +143,8 @@ impl FloatDistribution {
             None => inside,
             Some(step) => {
                 let k = (value - self.low) / step;
-                inside && (k - k.round_ties_even()).abs() < 1e-8
+                // Points that are too many to count lie closer together than floats.
+                inside && (k.is_infinite() || (k - k.round_ties_even()).abs() < 1e-8)
             }
         }
     }

@@ -1,6 +1,9 @@
 use super::ParamValue;
 use crate::error::{Error, Result};
 
+/// Up to here every integer is a float.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
 /// An integer of `[low, high]`, on a linear scale with steps, or on a log scale.
 ///
 /// | field | default | rule |
@@ -109,9 +112,34 @@ impl IntDistribution {
 
     #[allow(clippy::cast_precision_loss)]
     pub(super) fn contains(&self, value: f64) -> bool {
-        self.low as f64 <= value
-            && value <= self.high as f64
-            && (value - self.low as f64) % self.step as f64 == 0.0
+        if !(self.low as f64 <= value && value <= self.high as f64) {
+            return false;
+        }
+        let (distance, step) = (value - self.low as f64, self.step as f64);
+        let largest = self.largest(value);
+        let rest = distance % step;
+        // Beyond 2^53 floats are rarer than integers, and the nearest one stands for a point of the grid.
+        rest == 0.0 || (largest > EXACT && rest.min(step - rest) <= 2.0 * f64::EPSILON * largest)
+    }
+
+    /// The largest of the numbers that tell whether a value is on the grid.
+    #[allow(clippy::cast_precision_loss)]
+    fn largest(&self, value: f64) -> f64 {
+        value.abs().max(value - self.low as f64)
+    }
+
+    /// The integer that an internal value stands for. Where numbers beyond 2^53 are rounded it is the nearest point of
+    /// the grid; what lies outside of the range is only truncated.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
+    pub(crate) fn value(&self, internal: f64) -> i64 {
+        let value = internal as i64;
+        if self.largest(internal) <= EXACT || !self.contains(internal) {
+            return value;
+        }
+        let (low, step) = (i128::from(self.low), i128::from(self.step));
+        let distance = i128::from(value.clamp(self.low, self.high)) - low;
+        let point = low + (distance + step / 2) / step * step;
+        i64::try_from(point).map_or(self.high, |point| point.min(self.high))
     }
 }
 

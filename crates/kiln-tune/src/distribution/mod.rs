@@ -14,6 +14,7 @@ use std::fmt;
 
 pub use categorical::CategoricalDistribution;
 pub use choice::{CategoricalChoice, ParamValue};
+pub(crate) use decimal::Grid;
 pub use float::FloatDistribution;
 pub use int::IntDistribution;
 
@@ -79,8 +80,7 @@ impl Distribution {
     pub fn to_external(&self, internal: f64) -> ParamValue {
         match self {
             Self::Float(_) => ParamValue::Float(internal),
-            #[allow(clippy::cast_possible_truncation)]
-            Self::Int(_) => ParamValue::Int(internal as i64),
+            Self::Int(int) => ParamValue::Int(int.value(internal)),
             Self::Categorical(categorical) => categorical
                 .choice(internal)
                 .cloned()

@@ -2,12 +2,16 @@
 
 use super::forest::{Forest, Tree};
 use super::{ImportanceEvaluator, Importances, Samples, Target, sorted};
+use crate::distribution::Distribution;
 use crate::error::{Error, Result};
 use crate::study::Study;
 use crate::transform::{BoxOptions, BoxTransform};
 
 /// Cells up to which a joint marginal is enumerated cell by cell.
 const MAX_CELLS: usize = 4096;
+
+/// So many trials at most when a parameter has more choices than that, as every pair of leaves is looked at then.
+const MAX_ROWS_OF_PAIRS: usize = 4000;
 
 /// fANOVA: the share of the variance of a random forest, over the whole search space, that each
 /// parameter explains alone (Hutter, Hoos and Leyton-Brown, *An Efficient Approach for Assessing
@@ -58,7 +62,15 @@ impl ImportanceEvaluator for FanovaEvaluator {
         params: Option<&[String]>,
         target: Option<&Target<'_>>,
     ) -> Result<Importances> {
-        let samples = Samples::collect(study, params, target)?;
+        let mut samples = Samples::collect(study, params, target)?;
+        let n_columns = BoxTransform::new(&samples.space, raw_scale()).n_columns();
+        let is_long =
+            |d: &Distribution| matches!(d, Distribution::Categorical(d) if d.choices().len() > 12);
+        let pairs = samples.space.iter().any(|(_, d)| is_long(d));
+        samples.limit(
+            n_columns,
+            if pairs { MAX_ROWS_OF_PAIRS } else { usize::MAX },
+        );
         let all_zero = || {
             samples
                 .space
@@ -131,6 +143,15 @@ pub(super) fn raw_scale() -> BoxOptions {
     }
 }
 
+/// The share of `whole` that `part` covers; a range without width is covered.
+fn share([low, high]: [f64; 2], [from, to]: [f64; 2]) -> f64 {
+    if to > from {
+        (high - low) / (to - from)
+    } else {
+        1.0
+    }
+}
+
 /// A tree as a piecewise constant function over a box, whose variance can be decomposed.
 ///
 /// ```
@@ -159,30 +180,58 @@ pub struct FanovaTree {
 struct Leaf {
     cell: Vec<[f64; 2]>,
     value: f64,
+    /// The share of the box that the leaf covers, in each column where that is not all of it.
+    shares: Vec<(usize, f64)>,
+}
+
+impl Leaf {
+    fn new(cell: Vec<[f64; 2]>, value: f64, bounds: &[[f64; 2]]) -> Self {
+        let shares = cell
+            .iter()
+            .zip(bounds)
+            .map(|(own, whole)| share(*own, *whole));
+        let shares = shares
+            .enumerate()
+            .filter(|(_, share)| *share != 1.0)
+            .collect();
+        Self {
+            cell,
+            value,
+            shares,
+        }
+    }
+
+    /// The share of the box that is covered in all columns but some.
+    fn covered_without(&self, columns: &[usize]) -> f64 {
+        let others = self.shares.iter().filter(|(j, _)| !columns.contains(j));
+        others.map(|(_, share)| share).product()
+    }
 }
 
 impl FanovaTree {
-    /// Reads the leaves of a tree over a box with low and high of every column.
+    /// Reads the leaves of a tree over a box with low and high of every column. What the tree splits outside of the box
+    /// does not count.
     pub fn new(tree: &Tree, bounds: &[[f64; 2]]) -> Self {
         let mut leaves = Vec::new();
         let mut pending = vec![(0, bounds.to_vec())];
         while let Some((node, cell)) = pending.pop() {
             let Ok(feature) = usize::try_from(tree.feature[node]) else {
-                leaves.push(Leaf {
-                    value: tree.value[node],
-                    cell,
-                });
+                leaves.push(Leaf::new(cell, tree.value[node], bounds));
                 continue;
             };
             let (mut left, mut right) = (cell.clone(), cell);
-            left[feature][1] = tree.threshold[node];
-            right[feature][0] = tree.threshold[node];
+            let [low, high] = left[feature];
+            let threshold = tree.threshold[node].max(low).min(high);
+            left[feature][1] = threshold;
+            right[feature][0] = threshold;
             pending.push((tree.right[node], right));
             pending.push((tree.left[node], left));
         }
-        let volume =
-            |cell: &[[f64; 2]]| -> f64 { cell.iter().map(|[low, high]| high - low).product() };
-        let cells: Vec<(f64, f64)> = leaves.iter().map(|l| (l.value, volume(&l.cell))).collect();
+        // Shares of the box, as the product of a thousand widths overflows.
+        let cells: Vec<(f64, f64)> = leaves
+            .iter()
+            .map(|leaf| (leaf.value, leaf.covered_without(&[])))
+            .collect();
         Self {
             bounds: bounds.to_vec(),
             variance: weighted_variance(&cells),
@@ -200,17 +249,19 @@ impl FanovaTree {
     /// # Panics
     /// When a column does not exist.
     pub fn marginal_variance(&self, columns: &[usize]) -> f64 {
+        // Nothing varies along a column without width.
+        let has_width = |j: &usize| self.bounds[*j][1] > self.bounds[*j][0];
+        let columns: Vec<usize> = columns.iter().copied().filter(has_width).collect();
+        if columns.is_empty() {
+            return 0.0;
+        }
+        let columns = columns.as_slice();
         // A leaf counts with its value times the share of the averaged columns that it covers.
-        let share = |leaf: &Leaf| -> f64 {
-            (0..self.bounds.len())
-                .filter(|j| !columns.contains(j))
-                .map(|j| {
-                    let [low, high] = self.bounds[j];
-                    (leaf.cell[j][1] - leaf.cell[j][0]) / (high - low)
-                })
-                .product()
-        };
-        let shares: Vec<f64> = self.leaves.iter().map(|l| l.value * share(l)).collect();
+        let shares: Vec<f64> = self
+            .leaves
+            .iter()
+            .map(|leaf| leaf.value * leaf.covered_without(columns))
+            .collect();
         let edges: Vec<Vec<f64>> = columns.iter().map(|&j| self.edges(j)).collect();
         let n_cells = edges
             .iter()
@@ -306,14 +357,13 @@ impl FanovaTree {
 
     /// The second moment as a sum over all pairs of leaves, for many joint cells.
     fn pairwise_variance(&self, columns: &[usize], shares: &[f64]) -> f64 {
-        let width = |j: usize| self.bounds[j][1] - self.bounds[j][0];
         let overlap = |a: &Leaf, b: &Leaf| -> f64 {
             columns
                 .iter()
                 .map(|&j| {
                     let low = a.cell[j][0].max(b.cell[j][0]);
                     let high = a.cell[j][1].min(b.cell[j][1]);
-                    (high - low).max(0.0) / width(j)
+                    share([low, high.max(low)], self.bounds[j])
                 })
                 .product()
         };

@@ -52,12 +52,13 @@ impl ImportanceEvaluator for MeanDecreaseImpurityEvaluator {
         params: Option<&[String]>,
         target: Option<&Target<'_>>,
     ) -> Result<Importances> {
-        let samples = Samples::collect(study, params, target)?;
+        let mut samples = Samples::collect(study, params, target)?;
+        let transform = BoxTransform::new(&samples.space, raw_scale());
+        samples.limit(transform.n_columns(), usize::MAX);
         let names = samples.space.iter().map(|(name, _)| name.to_string());
         if samples.space.is_empty() || samples.x.len() <= 1 {
             return Ok(names.map(|name| (name, 0.0)).collect());
         }
-        let transform = BoxTransform::new(&samples.space, raw_scale());
         let x: Vec<Vec<f64>> = samples
             .x
             .iter()

@@ -21,6 +21,7 @@ mod forest;
 mod mean_decrease_impurity;
 mod ped_anova;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use fanova::{FanovaEvaluator, FanovaTree};
@@ -28,9 +29,11 @@ pub use forest::{Forest, Tree};
 pub use mean_decrease_impurity::MeanDecreaseImpurityEvaluator;
 pub use ped_anova::{PedAnovaEvaluator, grid_density};
 
+use crate::distribution::Distribution;
 use crate::error::{Error, Result};
 use crate::study::Study;
-use crate::trial::{FrozenTrial, ParamSpace, TrialState, same};
+use crate::transform::unit_of;
+use crate::trial::{FrozenTrial, Param, ParamSpace, TrialState, same};
 
 /// Reads from a trial the value that importance is assessed for.
 pub type Target<'a> = dyn Fn(&FrozenTrial) -> f64 + 'a;
@@ -82,13 +85,13 @@ pub fn get_param_importances_with(
             *value = if sum == 0.0 { equal } else { *value / sum };
         }
     }
-    // Nothing is nothing: -0.0 becomes 0.0.
+    // Adding zero turns a negative zero into a positive one.
     importances.iter_mut().for_each(|(_, value)| *value += 0.0);
     Ok(importances)
 }
 
-/// Normalized importances for the only objective, or for one of several, whose values are the target as they are: what
-/// Optuna gives for `target=lambda trial: trial.values[objective]`.
+/// Normalized importances for the only objective, or for one of several. One of several is a target as in Optuna, whose
+/// low values PED-ANOVA looks at even when the objective is maximized.
 #[cfg(any(feature = "cli", feature = "plot"))]
 pub(crate) fn for_objective(
     study: &Study,
@@ -101,25 +104,32 @@ pub(crate) fn for_objective(
         Some(objective) => {
             let target = |trial: &FrozenTrial| {
                 let values = trial.values.as_ref();
-                values
-                    .and_then(|values| values.get(objective))
-                    .copied()
-                    .unwrap_or(f64::NAN)
+                let value = values.and_then(|values| values.get(objective));
+                value.copied().unwrap_or(f64::NAN)
             };
             get_param_importances_with(study, evaluator, params, Some(&target), true)
         }
     }
 }
 
-/// Sorts by decreasing value; of equal values the later comes first, as in Optuna.
+/// Sorts by decreasing value; of equal values the later comes first, as in Optuna. What rounding has made negative is 0.
 fn sorted(mut importances: Importances) -> Importances {
+    for (_, value) in &mut importances {
+        if *value <= 0.0 {
+            *value = 0.0;
+        }
+    }
     importances.sort_by(|a, b| a.1.total_cmp(&b.1));
     importances.reverse();
     importances
 }
 
+/// So many numbers of all parameters a forest is grown on; of more trials it sees some.
+const MAX_CELLS: usize = 500_000;
+
 /// Complete trials for the forests: their common space and, for those with a finite target, the
-/// internal values in the order of that space.
+/// internal values in the order of that space, within their ranges. The targets are scaled so that
+/// their squares are finite, which changes no share of the variance.
 struct Samples {
     space: ParamSpace,
     x: Vec<Vec<f64>>,
@@ -148,9 +158,13 @@ impl Samples {
         space.sort();
         let (mut x, mut y) = (Vec::new(), Vec::new());
         for trial in &complete {
+            let values = by_name(trial);
             let row: Option<Vec<f64>> = space
                 .iter()
-                .map(|(name, _)| trial.params.internal(name))
+                .map(|(name, d)| {
+                    let param = values.get(&**name)?;
+                    Some(within(d, param.internal)).filter(|value| value.is_finite())
+                })
                 .collect();
             let value = match target {
                 Some(target) => target(trial),
@@ -161,7 +175,45 @@ impl Samples {
                 y.push(value);
             }
         }
+        let largest = y
+            .iter()
+            .fold(0.0, |largest: f64, value| largest.max(value.abs()));
+        let unit = unit_of(0.0, largest).min(1.0);
+        y.iter_mut().for_each(|value| *value *= unit);
         Ok(Self { space, x, y })
+    }
+
+    /// Keeps some of the trials, evenly spread, when there are so many that a forest would not end.
+    fn limit(&mut self, n_columns: usize, n_rows: usize) {
+        let limit = (MAX_CELLS / n_columns.max(1)).clamp(200, n_rows.max(200));
+        let n = self.x.len();
+        if n <= limit {
+            return;
+        }
+        log::warn!(
+            "of {n} trials a random forest sees {limit}, evenly spread, as it would take too long"
+        );
+        let kept = |i: usize| i * n / limit;
+        self.x = (0..limit)
+            .map(|i| std::mem::take(&mut self.x[kept(i)]))
+            .collect();
+        self.y = (0..limit).map(|i| self.y[kept(i)]).collect();
+    }
+}
+
+/// The parameters of a trial by name; a search through a thousand of them for each would take long.
+fn by_name(trial: &FrozenTrial) -> HashMap<&str, &Param> {
+    let params = trial.params.iter();
+    params.map(|param| (&*param.name, param)).collect()
+}
+
+/// A value moved into its range, from which only a damaged or foreign storage lets it stray.
+#[allow(clippy::cast_precision_loss)]
+fn within(distribution: &Distribution, internal: f64) -> f64 {
+    match distribution {
+        Distribution::Float(d) => internal.clamp(d.low(), d.high()),
+        Distribution::Int(d) => internal.clamp(d.low() as f64, d.high() as f64),
+        Distribution::Categorical(_) => internal,
     }
 }
 
@@ -175,16 +227,11 @@ fn intersection(complete: &[Arc<FrozenTrial>]) -> ParamSpace {
             .collect()
     });
     for trial in trials {
-        space = space
-            .iter()
-            .filter(|(name, d)| {
-                trial
-                    .params
-                    .get(name)
-                    .is_some_and(|p| same(&p.distribution, d))
-            })
-            .cloned()
-            .collect();
+        let params = by_name(trial);
+        space.retain_shared(|name, d| {
+            let param = params.get(name);
+            param.is_some_and(|param| same(&param.distribution, d))
+        });
     }
     space
 }
@@ -220,5 +267,47 @@ fn space_of(complete: &[Arc<FrozenTrial>], names: &[String]) -> Result<ParamSpac
         None => Err(Error::invalid(format!(
             "no complete trial has all of the parameters {names:?}"
         ))),
+    }
+}
+
+#[cfg(all(test, feature = "plot"))]
+mod tests {
+    use super::*;
+    use crate::sampler::RandomSampler;
+    use crate::study::StudyDirection;
+
+    // Numbers of Optuna 5.0.0: `RandomSampler(seed=1)`, then
+    // `get_param_importances(study, target=lambda t: t.values[i])`.
+    #[test]
+    fn the_importance_for_one_of_several_objectives_is_that_of_optuna() -> Result<()> {
+        let study = Study::builder()
+            .directions([StudyDirection::Minimize, StudyDirection::Maximize])
+            .sampler(RandomSampler::new(1))
+            .create()?;
+        let objective = |trial: &mut crate::Trial| {
+            let x = trial.suggest_float("x", 0.0, 1.0)?;
+            let y = trial.suggest_float_log("y", 1e-3, 1.0)?;
+            let n = trial.suggest_int("n", 1, 9)?;
+            let c = trial.suggest_categorical("c", &["a", "b"])?;
+            let own = if c == "a" { y } else { 0.0 };
+            Ok::<_, Error>([x * x + y, (1.0 - x) * n as f64 + own])
+        };
+        study.optimize(objective, 60)?;
+        let evaluator = PedAnovaEvaluator::default();
+        let found = for_objective(&study, &evaluator, None, Some(1))?;
+        let expected = [
+            ("x", 0.5942940145219169),
+            ("n", 0.31665242805435856),
+            ("y", 0.08767264659314425),
+            ("c", 0.0013809108305803351),
+        ];
+        for ((name, share), (wanted, value)) in found.iter().zip(expected) {
+            assert_eq!(name, wanted);
+            assert!(
+                (share - value).abs() < 1e-10,
+                "{name}: {share} is not {value}"
+            );
+        }
+        Ok(())
     }
 }

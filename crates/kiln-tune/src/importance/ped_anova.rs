@@ -1,6 +1,6 @@
 //! PED-ANOVA: importance for reaching the best trials.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::{ImportanceEvaluator, Importances, Target, sorted};
@@ -9,7 +9,8 @@ use crate::error::{Error, Result, SAID_BY_COMMANDS};
 use crate::multi_objective::{compare, losses_of_trial, select_best};
 use crate::normal;
 use crate::study::{Study, StudyDirection};
-use crate::trial::{FrozenTrial, TrialState, same};
+use crate::transform::unit_of;
+use crate::trial::{FrozenTrial, TrialState};
 
 /// Cells of a numeric parameter's grid.
 const N_STEPS: usize = 50;
@@ -130,21 +131,7 @@ impl PedAnovaEvaluator {
     }
 
     /// Importance of one parameter, summed over the distributions it was suggested from.
-    fn importance(&self, name: &str, region: &[Arc<FrozenTrial>], top: &HashSet<u64>) -> f64 {
-        let mut regimes: Vec<Regime<'_>> = Vec::new();
-        for trial in region {
-            let Some(param) = trial.params.get(name) else {
-                continue;
-            };
-            let entry = (param.internal, top.contains(&trial.number));
-            match regimes
-                .iter_mut()
-                .find(|(d, _)| same(d, &param.distribution))
-            {
-                Some((_, values)) => values.push(entry),
-                None => regimes.push((&param.distribution, vec![entry])),
-            }
-        }
+    fn importance(&self, regimes: &[Regime<'_>], n_region: usize, n_top: usize) -> f64 {
         regimes
             .iter()
             .filter(|(d, values)| values.len() >= MIN_TRIALS_IN_REGIME && !d.is_single())
@@ -154,12 +141,42 @@ impl PedAnovaEvaluator {
                 if best.is_empty() {
                     return 0.0;
                 }
-                let in_top = best.len() as f64 / top.len() as f64;
-                let in_region = all.len() as f64 / region.len() as f64;
+                let in_top = best.len() as f64 / n_top as f64;
+                let in_region = all.len() as f64 / n_region as f64;
                 in_top * in_top / in_region * self.divergence(distribution, &best, &all)
             })
             .sum()
     }
+}
+
+/// What the trials have suggested, by parameter and distribution, in one pass: there may be thousands of parameters, and
+/// every trial may have a range of its own.
+fn regimes<'a>(
+    region: &'a [Arc<FrozenTrial>],
+    top: &HashSet<u64>,
+) -> HashMap<&'a str, Vec<Regime<'a>>> {
+    let mut by_name: HashMap<&str, Vec<Regime<'_>>> = HashMap::new();
+    let mut by_text: HashMap<(&str, String), usize> = HashMap::new();
+    for trial in region {
+        let is_top = top.contains(&trial.number);
+        for param in &trial.params {
+            let regimes = by_name.entry(&param.name).or_default();
+            // Mostly it is the first or the last one.
+            let known = [0, regimes.len().wrapping_sub(1)].into_iter().find(|&i| {
+                let regime = regimes.get(i);
+                regime.is_some_and(|(d, _)| Arc::ptr_eq(d, &param.distribution))
+            });
+            let at = known.unwrap_or_else(|| {
+                let text = param.distribution.to_json_text();
+                *by_text.entry((&*param.name, text)).or_insert_with(|| {
+                    regimes.push((&param.distribution, Vec::new()));
+                    regimes.len() - 1
+                })
+            });
+            regimes[at].1.push((param.internal, is_top));
+        }
+    }
+    by_name
 }
 
 impl ImportanceEvaluator for PedAnovaEvaluator {
@@ -221,10 +238,12 @@ impl ImportanceEvaluator for PedAnovaEvaluator {
             log::warn!("the best trials are all trials, so that no parameter can stand out");
         }
         let share = (top.len() as f64 / region.len() as f64).powi(2);
+        let regimes = regimes(&region, &top);
         let importances = names
             .into_iter()
             .map(|name| {
-                let value = share * self.importance(&name, &region, &top);
+                let own = regimes.get(name.as_str()).map_or(&[][..], Vec::as_slice);
+                let value = share * self.importance(own, region.len(), top.len());
                 (name, value)
             })
             .collect();
@@ -236,7 +255,8 @@ impl ImportanceEvaluator for PedAnovaEvaluator {
 ///
 /// A numeric parameter has 50 cells (fewer when it has fewer values), in logarithms where it is on a
 /// log scale: a mixture of truncated normals around the observed cells with Scott's bandwidth and a
-/// wide prior. A categorical parameter has one cell per choice.
+/// wide prior. A categorical parameter has one cell per choice. A value outside of its range counts in the cell at that
+/// end; what is no value at all, such as NaN or the index of a choice that does not exist, is left out.
 ///
 /// # Panics
 /// For a single-valued distribution.
@@ -248,7 +268,7 @@ pub fn grid_density(distribution: &Distribution, values: &[f64]) -> Vec<f64> {
     match distribution {
         Distribution::Categorical(d) => {
             let mut counts = vec![0usize; d.choices().len()];
-            for v in values {
+            for v in values.iter().filter(|v| distribution.contains(**v)) {
                 counts[*v as usize] += 1;
             }
             categorical_density(&counts)
@@ -258,33 +278,29 @@ pub fn grid_density(distribution: &Distribution, values: &[f64]) -> Vec<f64> {
 }
 
 fn counts(distribution: &Distribution, values: &[f64]) -> Vec<usize> {
-    let (low, high, log, n_steps) = match distribution {
-        Distribution::Float(d) => {
-            let n = d.step().map_or(N_STEPS, |step| {
-                ((d.high() - d.low()) / step).round_ties_even() as usize + 1
-            });
-            (d.low(), d.high(), d.log(), n)
-        }
-        Distribution::Int(d) => {
-            let (low, high) = (d.low() as f64, d.high() as f64);
-            let n = if d.log() {
-                ((high - low + 1.0).ln() / 2f64.ln()).ceil() as usize + 1
-            } else {
-                ((high - low) / d.step() as f64).round_ties_even() as usize + 1
-            };
-            (low, high, d.log(), n)
-        }
+    let (low, high, log) = match distribution {
+        Distribution::Float(d) => (d.low(), d.high(), d.log()),
+        Distribution::Int(d) => (d.low() as f64, d.high() as f64, d.log()),
         Distribution::Categorical(_) => unreachable!("the caller handles choices"),
     };
-    let n_steps = n_steps.min(N_STEPS);
-    let scale = |v: f64| if log { v.ln() } else { v };
-    let (low, high) = (scale(low), scale(high));
-    let step = (high - low) / (n_steps - 1) as f64;
-    let mut counts = vec![0; n_steps];
-    for v in values {
+    let unit = if log { 1.0 } else { unit_of(low, high) };
+    let scale = |v: f64| if log { v.ln() } else { v * unit };
+    // A float may have more cells than an integer can count, so they are limited before that.
+    let last = match distribution {
+        Distribution::Int(_) if log => ((high - low + 1.0).ln() / 2f64.ln()).ceil(),
+        Distribution::Int(d) => ((high - low) / d.step() as f64).round_ties_even(),
+        Distribution::Float(d) => d.step().map_or(f64::INFINITY, |step| {
+            ((high * unit - low * unit) / (step * unit)).round_ties_even()
+        }),
+        Distribution::Categorical(_) => 0.0,
+    };
+    let last = last.min((N_STEPS - 1) as f64);
+    let mut counts = vec![0; last as usize + 1];
+    let step = (scale(high) - scale(low)) / last;
+    for v in values.iter().filter(|v| !scale(**v).is_nan()) {
         // A value halfway between two cells belongs to the lower one.
-        let cell = ((scale(*v) - low) / step - 0.5).ceil();
-        counts[cell.clamp(0.0, (n_steps - 1) as f64) as usize] += 1;
+        let cell = ((scale(*v) - scale(low)) / step - 0.5).ceil();
+        counts[cell.max(0.0).min(last) as usize] += 1;
     }
     counts
 }

@@ -3,8 +3,10 @@
 use std::f64::consts::FRAC_1_SQRT_2;
 
 use super::ParzenOptions;
+use super::argsort::argsort;
 use super::truncnorm::{log_gauss_mass, log_normalization, ppf};
 use crate::distribution::Distribution;
+use crate::transform::{on_grid, unit_of};
 
 #[derive(Debug)]
 pub(crate) enum Column {
@@ -23,8 +25,7 @@ impl Column {
             _ => {
                 let range = NumericRange::of(distribution);
                 let mus: Vec<f64> = observed.iter().map(|x| range.scale(*x)).collect();
-                let mut order: Vec<usize> = (0..mus.len()).collect();
-                order.sort_by(|a, b| mus[*a].total_cmp(&mus[*b]));
+                let order = argsort(&mus);
                 let sorted: Vec<f64> = order.iter().map(|i| mus[*i]).collect();
                 let mut kernels = NumericKernels::empty(range);
                 kernels.reset(range, order.len() + 1);
@@ -58,6 +59,9 @@ pub(crate) struct NumericRange {
     /// Bounds of the kernels: widened by half a step, then on the log scale.
     pub lo: f64,
     pub hi: f64,
+    /// What values are multiplied by on a linear scale, so that one can calculate with the largest and smallest floats.
+    /// The bounds and the step above are multiplied already.
+    unit: f64,
 }
 
 impl NumericRange {
@@ -68,8 +72,11 @@ impl NumericRange {
             Distribution::Int(d) => (d.low() as f64, d.high() as f64, d.step() as f64, d.log()),
             Distribution::Categorical(d) => (0.0, d.choices().len() as f64 - 1.0, 1.0, false),
         };
+        let unit = if log { 1.0 } else { unit_of(low, high) };
+        let (low, high, step) = (low * unit, high * unit, step * unit);
         let scale = |x: f64| if log { x.ln() } else { x };
         Self {
+            unit,
             low,
             high,
             step,
@@ -80,7 +87,17 @@ impl NumericRange {
     }
 
     pub fn scale(&self, x: f64) -> f64 {
-        if self.log { x.ln() } else { x }
+        if self.log { x.ln() } else { x * self.unit }
+    }
+
+    /// The ends of the interval around a value of a discrete parameter.
+    pub fn cell(&self, x: f64) -> (f64, f64) {
+        let half = self.step / 2.0;
+        if self.log {
+            ((x - half).ln(), (x + half).ln())
+        } else {
+            (x * self.unit - half, x * self.unit + half)
+        }
     }
 
     /// The part of a kernel's log-density which does not depend on the point.
@@ -194,7 +211,7 @@ impl NumericKernels {
         self.set_bandwidth(kernel, hi - lo);
     }
 
-    /// The means.
+    /// The means; those of a range beyond 3e150, or within 3e-151 of 0, are multiplied by a power of two.
     #[must_use]
     pub fn mus(&self) -> &[f64] {
         &self.mus
@@ -215,6 +232,7 @@ impl NumericKernels {
             log,
             lo,
             hi,
+            unit,
         } = self.range;
         let (mu, sigma) = (self.mus[kernel], self.sigmas[kernel]);
         let x = ppf(q, (lo - mu) / sigma, (hi - mu) / sigma) * sigma + mu;
@@ -222,9 +240,9 @@ impl NumericKernels {
         let x = if step == 0.0 {
             x
         } else {
-            low + ((x - low) / step).round_ties_even() * step
+            on_grid(x, low, step)
         };
-        x.max(low).min(high)
+        x.max(low).min(high) / unit
     }
 }
 

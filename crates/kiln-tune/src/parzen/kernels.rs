@@ -127,9 +127,8 @@ impl<'a> Prepared<'a> {
             }
             Column::Numeric(kernels) => {
                 let range = kernels.range;
-                let half = range.step / 2.0;
                 let cell = |x: &f64| {
-                    let (left, right) = (range.scale(x - half), range.scale(x + half));
+                    let (left, right) = range.cell(*x);
                     Cell {
                         middle: 0.5 * (left + right),
                         width: right - left,

@@ -1,5 +1,6 @@
 //! The Parzen estimator of TPE: a density made of one kernel per observation and one for the prior.
 
+pub(crate) mod argsort;
 mod column;
 mod kernels;
 pub mod truncnorm;

@@ -3,6 +3,13 @@ use std::path::Path;
 use super::{html, layout, render};
 use crate::error::{Error, Result};
 
+/// So many marks a figure has at most: circles, boxes, or corners of lines. More of them would hide each other, and
+/// browsers stand still over them.
+pub(super) const MAX_MARKS: usize = 40_000;
+
+/// So many panels a figure has at most, one per parameter or pair of them.
+pub(super) const MAX_PANELS: usize = 60;
+
 /// An RGB colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Color(pub(super) u8, pub(super) u8, pub(super) u8);
@@ -76,6 +83,8 @@ pub struct Figure {
     pub(super) columns: usize,
     /// Width and height of a panel, in pixels.
     pub(super) panel_size: (f64, f64),
+    /// What the figure leaves out, told below its title; may be empty.
+    pub(super) note: String,
 }
 
 /// Axes with what is drawn between them.
@@ -173,6 +182,8 @@ pub(super) enum Side {
     Left,
     Right,
     Above,
+    /// On the point itself.
+    Middle,
 }
 
 impl Figure {
@@ -183,7 +194,58 @@ impl Figure {
             panels: vec![panel],
             columns: 1,
             panel_size: (640.0, 400.0),
+            note: String::new(),
         }
+    }
+
+    /// What stands in the place of a plot that cannot be drawn.
+    pub(super) fn missing(title: &str, reason: &str) -> Self {
+        const LINE: usize = 90;
+        let mut lines = vec![String::new()];
+        for word in layout::shorten(reason, 6 * LINE).split_whitespace() {
+            let last = lines.len() - 1;
+            if lines[last].chars().count() + word.chars().count() > LINE {
+                lines.push(word.to_owned());
+            } else {
+                let space = if lines[last].is_empty() { "" } else { " " };
+                lines[last] = format!("{}{space}{word}", lines[last]);
+            }
+        }
+        let n = lines.len() as f64;
+        let words = lines.into_iter().enumerate().map(|(i, text)| Word {
+            x: 0.5,
+            y: n - i as f64 - 0.5,
+            text,
+            side: Side::Middle,
+        });
+        let axis = |high| Axis {
+            label: String::new(),
+            scale: Scale::Hidden,
+            range: (0.0, high),
+        };
+        let panel = Panel {
+            x: axis(1.0),
+            y: axis(n),
+            traces: vec![Trace {
+                name: "reason".to_owned(),
+                color: Color::DARK,
+                in_legend: false,
+                marks: Marks::Words(words.collect()),
+            }],
+            color_bar: None,
+        };
+        let mut figure = Self::single(title, panel);
+        figure.panel_size.1 = 20.0 * n;
+        figure
+    }
+
+    /// Notes what is drawn when that is not everything.
+    pub(super) fn noting(mut self, drawn: usize, of: usize, what: &str) -> Self {
+        if drawn < of {
+            let comma = if self.note.is_empty() { "" } else { ", " };
+            self.note = format!("{}{comma}{drawn} of {of} {what} drawn", self.note);
+        }
+        self
     }
 
     /// The title.
@@ -258,19 +320,27 @@ impl Axis {
             (low.min(value), high.max(value))
         });
         let (low, high) = if low > high { (1.0, 2.0) } else { (low, high) };
+        // The ends stay floats: a value of 1e308 must not make an axis that goes on for ever.
         let range = if log {
             let (low, high) = (low.ln(), high.ln());
             let room = if high > low { 0.05 * (high - low) } else { 0.5 };
-            ((low - room).exp(), (high + room).exp())
+            const SMALLEST: f64 = 5e-324;
+            (
+                (low - room).exp().max(SMALLEST),
+                (high + room).exp().min(f64::MAX),
+            )
         } else if let Scale::Category(names) = &scale {
             (-0.5, names.len() as f64 - 0.5)
         } else {
-            let room = if high > low {
-                0.05 * (high - low)
+            let span = high - low;
+            let room = if span.is_infinite() {
+                0.05 * high - 0.05 * low
+            } else if span > 0.0 {
+                0.05 * span
             } else {
                 (low.abs() * 0.05).max(0.5)
             };
-            (low - room, high + room)
+            ((low - room).max(-f64::MAX), (high + room).min(f64::MAX))
         };
         Self {
             label: label.into(),
@@ -279,15 +349,68 @@ impl Axis {
         }
     }
 
-    /// The place of a value on the axis, 0 at the start and 1 at the end.
+    /// The place of a value on the axis, 0 at the start and 1 at the end; never far outside.
     pub(super) fn place(&self, value: f64) -> f64 {
         let (low, high) = self.range;
         if self.scale == Scale::Log {
-            (value.ln() - low.ln()) / (high.ln() - low.ln())
+            fraction(value.ln(), low.ln(), high.ln())
         } else {
-            (value - low) / (high - low)
+            fraction(value, low, high)
         }
     }
+
+    /// The value at a place: the inverse of [`place`](Self::place) between the ends of the axis.
+    pub(super) fn value(&self, place: f64) -> f64 {
+        let (low, high) = self.range;
+        let value = if self.scale == Scale::Log {
+            mix(low.ln(), high.ln(), place).exp()
+        } else {
+            mix(low, high, place)
+        };
+        value.max(low).min(high)
+    }
+}
+
+/// Where a value lies between two others, 0 at the first and 1 at the second. It is 0.5 when that cannot be told, and
+/// what lies outside is at most as far away as the others are from each other.
+pub(super) fn fraction(value: f64, low: f64, high: f64) -> f64 {
+    let span = high - low;
+    let place = if span.is_finite() {
+        (value - low) / span
+    } else {
+        (0.5 * value - 0.5 * low) / (0.5 * high - 0.5 * low)
+    };
+    if place.is_nan() {
+        0.5
+    } else {
+        place.clamp(-1.0, 2.0)
+    }
+}
+
+/// The value at a share of the way from one to another.
+pub(super) fn mix(low: f64, high: f64, share: f64) -> f64 {
+    let value = low + share * (high - low);
+    if value.is_finite() {
+        value
+    } else {
+        low * (1.0 - share) + high * share
+    }
+}
+
+/// At most `limit` of some items, evenly spread from the first to the last.
+pub(super) fn spread<T>(items: Vec<T>, limit: usize) -> Vec<T> {
+    let n = items.len();
+    if n <= limit {
+        return items;
+    }
+    let last = limit.max(2) - 1;
+    let mut next = 0;
+    let kept = items.into_iter().enumerate().filter(|(i, _)| {
+        let is_kept = *i == next * (n - 1) / last;
+        next += usize::from(is_kept);
+        is_kept
+    });
+    kept.map(|(_, item)| item).collect()
 }
 
 impl Trace {

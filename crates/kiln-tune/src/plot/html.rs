@@ -1,5 +1,7 @@
 //! Pages that need nothing but a browser.
 
+use std::collections::HashMap;
+
 use super::figure::Figure;
 use super::render::escape;
 use super::{layout, render};
@@ -20,13 +22,24 @@ pub(super) fn document(title: &str, body: &str) -> String {
 /// A figure as a part of a page.
 pub(super) fn section(figure: &Figure) -> String {
     let scene = layout::scene(figure);
-    let hovers: Vec<serde_json::Value> = scene
-        .hovers
-        .iter()
-        .map(|hover| serde_json::json!([round(hover.x), round(hover.y), hover.group, hover.text]))
-        .collect();
+    // A trial is told about in every panel, but its text is there once.
+    let mut texts: Vec<&str> = Vec::new();
+    let mut known: HashMap<&str, usize> = HashMap::new();
+    let mut hovers: Vec<serde_json::Value> = Vec::with_capacity(scene.hovers.len());
+    for hover in &scene.hovers {
+        let text = *known.entry(&hover.text).or_insert_with(|| {
+            texts.push(&hover.text);
+            texts.len() - 1
+        });
+        hovers.push(serde_json::json!([
+            round(hover.x),
+            round(hover.y),
+            hover.group,
+            text
+        ]));
+    }
     // Names may hold what would end the script element.
-    let hovers = serde_json::Value::Array(hovers)
+    let hovers = serde_json::json!({ "texts": texts, "hovers": hovers })
         .to_string()
         .replace('<', "\\u003c");
     format!(

@@ -1,5 +1,8 @@
 //! From a figure to shapes with pixel coordinates.
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
 use super::figure::{Axis, Color, Figure, Marks, Panel, Scale, Side};
 
 /// Shapes to be drawn, in order.
@@ -10,6 +13,8 @@ pub(super) struct Scene {
     pub(super) frame: Vec<Shape>,
     pub(super) groups: Vec<Group>,
     pub(super) hovers: Vec<Hover>,
+    /// How many dashes of dotted lines there are.
+    dashes: usize,
 }
 
 /// One trace; the traces of one name are shown and hidden together.
@@ -67,13 +72,15 @@ const BOTTOM: f64 = 58.0;
 const GAP: f64 = 16.0;
 const FONT: f64 = 13.0;
 const GRID: Color = Color(229, 233, 239);
+/// Dashes of all dotted lines of a figure; what is beyond that is drawn as thin lines.
+const MAX_DASHES: usize = 40_000;
 
 /// Lays out a figure.
 pub(super) fn scene(figure: &Figure) -> Scene {
     let columns = figure.columns.max(1);
     let rows = figure.panels.len().div_ceil(columns);
     let (width, height) = figure.panel_size;
-    let names: Vec<(&str, Color)> = legend(figure);
+    let names = legend(figure);
     let bar = figure.panels.iter().any(|panel| panel.color_bar.is_some());
     let legend_width = names
         .iter()
@@ -86,13 +93,22 @@ pub(super) fn scene(figure: &Figure) -> Scene {
         frame: Vec::new(),
         groups: Vec::new(),
         hovers: Vec::new(),
+        dashes: 0,
     };
     scene.frame.push(text(
         (scene.width / 2.0, 26.0),
-        &figure.title,
+        &shorten(&figure.title, 80),
         18.0,
         Anchor::Middle,
     ));
+    if !figure.note.is_empty() {
+        scene.frame.push(text(
+            (scene.width / 2.0, 41.0),
+            &figure.note,
+            11.0,
+            Anchor::Middle,
+        ));
+    }
     for (i, panel) in figure.panels.iter().enumerate() {
         let left = (i % columns) as f64 * (LEFT + width + GAP) + LEFT;
         let top = TITLE_HEIGHT + (i / columns) as f64 * (height + BOTTOM + GAP);
@@ -112,6 +128,9 @@ pub(super) fn scene(figure: &Figure) -> Scene {
     let left = right + if bar { 92.0 } else { 0.0 };
     for (row, (name, color)) in names.iter().enumerate() {
         let y = TITLE_HEIGHT + 12.0 + row as f64 * 20.0;
+        if y > scene.height {
+            break;
+        }
         if let Some(group) = scene.groups.iter_mut().find(|group| group.name == *name) {
             group.legend.push(Shape::Rectangle {
                 from: (left, y - 5.0),
@@ -127,14 +146,20 @@ pub(super) fn scene(figure: &Figure) -> Scene {
 }
 
 /// The names of the legend in order, each once; a single name is the title's already.
-fn legend(figure: &Figure) -> Vec<(&str, Color)> {
-    let mut names: Vec<(&str, Color)> = Vec::new();
+fn legend(figure: &Figure) -> Vec<(String, Color)> {
+    let mut names: Vec<(String, Color)> = Vec::new();
+    let mut known = std::collections::HashSet::new();
     for trace in figure.panels.iter().flat_map(|panel| &panel.traces) {
-        if trace.in_legend && !names.iter().any(|(name, _)| *name == trace.name) {
-            names.push((&trace.name, trace.color));
+        if trace.in_legend && known.insert(&trace.name) {
+            names.push((group_name(&trace.name), trace.color));
         }
     }
     if names.len() < 2 { Vec::new() } else { names }
+}
+
+/// What a trace is called in the legend and in the page.
+fn group_name(name: &str) -> String {
+    shorten(&visible(name), 60)
 }
 
 fn color_bar(scene: &mut Scene, panel: &Panel, left: f64, height: f64) {
@@ -197,7 +222,7 @@ impl Area<'_> {
                         x,
                         y,
                         group: index,
-                        text: told.to_owned(),
+                        text: told.split('\n').map(visible).collect::<Vec<_>>().join("\n"),
                     });
                 }
             };
@@ -228,8 +253,9 @@ impl Area<'_> {
                     }
                     let (color, width) = (trace.color, *width);
                     let opacity = if width < 2.0 { 0.65 } else { 1.0 };
-                    if *dotted {
+                    if *dotted && scene.dashes < MAX_DASHES {
                         let dashes = dashes(&points).into_iter();
+                        scene.dashes += dashes.len();
                         shapes.extend(dashes.map(|points| Shape::Line {
                             points,
                             color,
@@ -280,13 +306,14 @@ impl Area<'_> {
                             Side::Left => ((x - 6.0, y + 4.0), Anchor::End),
                             Side::Right => ((x + 6.0, y + 4.0), Anchor::Start),
                             Side::Above => ((x, y - 10.0), Anchor::Middle),
+                            Side::Middle => ((x, y + 4.0), Anchor::Middle),
                         };
                         shapes.push(text(at, &word.text, 12.0, anchor));
                     }
                 }
             }
             scene.groups.push(Group {
-                name: trace.name.clone(),
+                name: group_name(&trace.name),
                 shapes,
                 legend: Vec::new(),
             });
@@ -353,7 +380,7 @@ impl Area<'_> {
             let at = (self.left - 60.0, f64::midpoint(self.top, bottom));
             scene.frame.push(Shape::Text {
                 at,
-                text: shorten(&y.label, 50),
+                text: shorten(&visible(&y.label), 50),
                 size: FONT,
                 anchor: Anchor::Middle,
                 upright: true,
@@ -365,16 +392,52 @@ impl Area<'_> {
 fn text(at: (f64, f64), text: &str, size: f64, anchor: Anchor) -> Shape {
     Shape::Text {
         at,
-        text: text.to_owned(),
+        text: visible(text).into_owned(),
         size,
         anchor,
         upright: false,
     }
 }
 
+/// Text whose control characters are escaped as Python does: they would end an SVG file, break a line or turn the text
+/// around. So are the two characters that XML does not allow.
+pub(super) fn visible(text: &str) -> Cow<'_, str> {
+    visible_except(text, &[])
+}
+
+/// As [`visible`], but some characters stay.
+pub(super) fn visible_except<'a>(text: &'a str, kept: &[char]) -> Cow<'a, str> {
+    let is_hidden = |c: char| {
+        (c.is_control() && !kept.contains(&c))
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+            || matches!(c, '\u{fffe}' | '\u{ffff}')
+    };
+    if !text.contains(is_hidden) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        match c {
+            c if kept.contains(&c) => shown.push(c),
+            '\n' => shown.push_str("\\n"),
+            '\r' => shown.push_str("\\r"),
+            '\t' => shown.push_str("\\t"),
+            // Writing to a String does not fail.
+            c if is_hidden(c) && (c as u32) < 0x100 => {
+                let _ = write!(shown, "\\x{:02x}", c as u32);
+            }
+            c if is_hidden(c) => {
+                let _ = write!(shown, "\\u{:04x}", c as u32);
+            }
+            c => shown.push(c),
+        }
+    }
+    Cow::Owned(shown)
+}
+
 /// Names may have 512 characters.
 pub(super) fn shorten(text: &str, length: usize) -> String {
-    if text.chars().count() <= length {
+    if text.chars().nth(length).is_none() {
         text.to_owned()
     } else {
         text.chars().take(length - 1).chain(['…']).collect()
@@ -425,7 +488,8 @@ pub(super) fn ticks(axis: &Axis, count: f64) -> Vec<(f64, String)> {
         Scale::Linear => linear_ticks(low, high, count),
         Scale::Log => {
             let (first, last) = (low.log10().ceil(), high.log10().floor());
-            if last - first < 1.0 {
+            // Floats have 633 powers of ten, and there is no other limit to this loop.
+            if !(1.0..700.0).contains(&(last - first)) {
                 return linear_ticks(low, high, count)
                     .into_iter()
                     .filter(|(value, _)| *value > 0.0)
@@ -451,7 +515,18 @@ pub(super) fn ticks(axis: &Axis, count: f64) -> Vec<(f64, String)> {
     }
 }
 
+/// So many ticks an axis has at most.
+const MAX_TICKS: usize = 100;
+
 fn linear_ticks(low: f64, high: f64, count: f64) -> Vec<(f64, String)> {
+    if !(high - low).is_finite() {
+        // The difference of the ends overflows, but not that of a thousandth of them.
+        const SHARE: f64 = 1.0 / 1024.0;
+        let ticks = linear_ticks(low * SHARE, high * SHARE, count);
+        let values = ticks.into_iter().map(|(value, _)| value / SHARE);
+        let inside = values.filter(|value| (low..=high).contains(value));
+        return inside.map(|value| (value, number(value))).collect();
+    }
     let rough = (high - low) / count.max(2.0);
     let magnitude = 10_f64.powf(rough.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0]
@@ -459,12 +534,12 @@ fn linear_ticks(low: f64, high: f64, count: f64) -> Vec<(f64, String)> {
         .map(|factor| factor * magnitude)
         .find(|step| *step >= rough)
         .unwrap_or(rough);
-    if !(step.is_finite() && step > 0.0) || low + step == low {
+    if !(step.is_finite() && magnitude.is_normal()) || low + step == low {
         return vec![(low, number(low))];
     }
     let mut ticks = Vec::new();
     let mut n = (low / step).ceil();
-    while n * step <= high * (1.0 + 1e-12) + 1e-300 && ticks.len() < 100 {
+    while n * step <= high * (1.0 + 1e-12) + 1e-300 && ticks.len() < MAX_TICKS {
         let value = n * step;
         ticks.push((
             value,
@@ -496,11 +571,16 @@ fn time_ticks(low: f64, high: f64, count: f64) -> Vec<(f64, String)> {
         604_800.0,
         2_592_000.0,
     ];
+    const YEAR: f64 = 31_536_000.0;
     let rough = (high - low) / count.max(2.0);
+    let years = (rough / YEAR).max(1.0);
     let step = STEPS
         .into_iter()
         .find(|step| *step >= rough)
-        .unwrap_or(31_536_000.0);
+        .unwrap_or_else(|| YEAR * 10_f64.powf(years.log10().ceil()));
+    if !step.is_finite() {
+        return Vec::new();
+    }
     let form = match step {
         step if step < 1.0 => "%H:%M:%S%.3f",
         step if step < 60.0 => "%H:%M:%S",
@@ -509,7 +589,7 @@ fn time_ticks(low: f64, high: f64, count: f64) -> Vec<(f64, String)> {
     };
     let mut ticks = Vec::new();
     let mut n = (low / step).ceil();
-    while n * step <= high && ticks.len() < 100 {
+    while n * step <= high && ticks.len() < MAX_TICKS {
         #[allow(clippy::cast_possible_truncation)]
         let time = crate::trial::Timestamp::from_timestamp_micros((n * step * 1e6).round() as i64);
         ticks.push((

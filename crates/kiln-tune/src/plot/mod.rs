@@ -3,6 +3,9 @@
 //! They show what Optuna's plots of the same names show. Only complete trials count unless said otherwise, non-finite
 //! values are left out, and trials that violate a constraint are grey. `objective` is the position of one of several
 //! objectives, from 0.
+//!
+//! A figure stays small enough for a browser whatever the study: of more trials, parameters or steps than it can show it
+//! draws some, evenly spread, and says so below its title. Control characters in names and texts are shown escaped.
 
 mod figure;
 mod html;
@@ -15,6 +18,8 @@ mod render;
 use std::path::Path;
 use std::sync::Arc;
 
+use layout::{shorten, visible};
+
 pub use figure::Figure;
 pub use overview::{
     edf, hypervolume_history, intermediate_values, optimization_history, param_importances,
@@ -25,6 +30,7 @@ pub use params::{contour, parallel_coordinate, rank, slice};
 
 use crate::error::{Error, Result};
 use crate::importance;
+use crate::json::python_float;
 use crate::study::Study;
 use crate::trial::{FrozenTrial, TrialState};
 
@@ -50,8 +56,9 @@ pub fn save_report(title: &str, figures: &[Figure], path: impl AsRef<Path>) -> R
     page::report(title, figures).save(path)
 }
 
-/// Every plot that a study has data for. Plots of pairs of parameters show `params`, or the first five by name when none
-/// are given.
+/// Every plot of a study. One that cannot be drawn has a figure that says why; without anything to draw there is none.
+/// Plots of parameters show `params`, or, when none are given, the first five by name that complete trials with a finite
+/// value have.
 ///
 /// ```
 /// use kiln_tune::{Study, plot};
@@ -66,7 +73,7 @@ pub fn save_report(title: &str, figures: &[Figure], path: impl AsRef<Path>) -> R
 /// # Errors
 /// When the storage fails.
 pub fn all(study: &Study, objective: usize, params: &[&str]) -> Result<Vec<Figure>> {
-    let first_five = first_params(study)?;
+    let first_five = first_params(study, objective)?;
     let params: Vec<&str> = match params {
         [] => first_five.iter().map(String::as_str).collect(),
         some => some.to_vec(),
@@ -76,39 +83,53 @@ pub fn all(study: &Study, objective: usize, params: &[&str]) -> Result<Vec<Figur
         let assessed = importance::for_objective(study, &evaluator, None, Some(objective))?;
         param_importances(&assessed)
     };
-    let drawn = [
-        optimization_history(&[study], objective),
-        intermediate_values(study),
-        importances(),
-        slice(study, objective, &params),
-        contour(study, objective, &params),
-        parallel_coordinate(study, objective, &params),
-        rank(study, objective, &params),
-        edf(&[study], objective),
-        timeline(study),
-        pareto_front(study),
+    let mut plots = vec![
+        (HISTORY, optimization_history(&[study], objective)),
+        (INTERMEDIATE, intermediate_values(study)),
+        (IMPORTANCES, importances()),
+        (SLICE, slice(study, objective, &params)),
+        (CONTOUR, contour(study, objective, &params)),
+        (PARALLEL, parallel_coordinate(study, objective, &params)),
+        (RANK, rank(study, objective, &params)),
+        (EDF, edf(&[study], objective)),
+        (TIMELINE, timeline(study)),
     ];
+    if study.is_multi_objective() {
+        plots.push((PARETO, pareto_front(study)));
+    }
     let mut figures = Vec::new();
-    for figure in drawn {
-        match figure {
-            Ok(figure) => figures.push(figure),
-            // What has no data is left out.
-            Err(Error::NoTrials(_) | Error::InvalidArgument(_)) => {}
+    let mut is_empty = true;
+    for (title, figure) in plots {
+        figures.push(match figure {
+            Ok(figure) => {
+                is_empty = false;
+                figure
+            }
+            Err(error @ (Error::NoTrials(_) | Error::InvalidArgument(_))) => {
+                Figure::missing(title, &format!("Not drawn: {error}"))
+            }
             Err(error) => return Err(error),
-        }
+        });
+    }
+    if is_empty {
+        figures.clear();
     }
     Ok(figures)
 }
 
-/// Plots of pairs grow with the square of the number of parameters.
-pub(crate) fn first_params(study: &Study) -> Result<Vec<String>> {
-    let trials = study.trials()?;
-    let names = trials.iter().flat_map(|trial| trial.params.iter());
-    let mut names: Vec<String> = names.map(|param| param.name.to_string()).collect();
-    names.sort_unstable();
-    names.dedup();
-    names.truncate(5);
-    Ok(names)
+/// The first five parameters by name of the trials that plots of parameters show; plots of pairs grow with the square
+/// of their number.
+pub(crate) fn first_params(study: &Study, objective: usize) -> Result<Vec<String>> {
+    let mut names = std::collections::BTreeSet::new();
+    for (trial, _) in finite_trials(study, objective)? {
+        for param in &trial.params {
+            names.insert(param.name.clone());
+            if names.len() > 5 {
+                names.pop_last();
+            }
+        }
+    }
+    Ok(names.iter().map(ToString::to_string).collect())
 }
 
 /// What an objective is called: its metric name if it has one.
@@ -142,6 +163,17 @@ fn no_trials(what: &str) -> Error {
     ))
 }
 
+const HISTORY: &str = "Optimization history";
+const INTERMEDIATE: &str = "Intermediate values";
+const IMPORTANCES: &str = "Hyperparameter importances";
+const SLICE: &str = "Slice";
+const CONTOUR: &str = "Contour";
+const PARALLEL: &str = "Parallel coordinate";
+const RANK: &str = "Rank";
+const EDF: &str = "Empirical distribution function";
+const TIMELINE: &str = "Timeline";
+const PARETO: &str = "Pareto front";
+
 /// What is told about a trial on hovering.
 fn describe(trial: &FrozenTrial) -> String {
     let mut text = format!("Trial {}", trial.number);
@@ -149,15 +181,19 @@ fn describe(trial: &FrozenTrial) -> String {
         text.push_str(&format!(" ({})", trial.state.name().to_lowercase()));
     }
     if let Some(values) = &trial.values {
-        let values: Vec<String> = values.iter().map(f64::to_string).collect();
+        let shown = values.iter().take(20);
+        let values: Vec<String> = shown.map(|value| python_float(*value)).collect();
         text.push_str(&format!("\nvalue {}", values.join(", ")));
     }
     for param in trial.params.iter().take(20) {
         text.push_str(&format!(
             "\n{} = {}",
-            layout::shorten(&param.name, 40),
-            layout::shorten(&param.value().to_string(), 60)
+            shorten(&visible(&param.name), 40),
+            shorten(&visible(&param.value().to_string()), 60)
         ));
+    }
+    if trial.params.len() > 20 {
+        text.push_str("\n…");
     }
     if !trial.is_feasible() {
         text.push_str("\ninfeasible");

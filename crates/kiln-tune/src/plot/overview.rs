@@ -1,14 +1,22 @@
 //! Plots of values, times and importances.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use super::figure::{
-    Axis, Color, Figure, Marks, Panel, Point, Rectangle, Scale, Side, Trace, Word,
+    Axis, Color, Figure, MAX_MARKS, MAX_PANELS, Marks, Panel, Point, Rectangle, Scale, Side, Trace,
+    Word, spread,
 };
-use super::layout::number;
-use super::{describe, finite_trials, no_trials, objective_name};
+use super::layout::{number, shorten, visible};
+use super::{
+    EDF, HISTORY, IMPORTANCES, INTERMEDIATE, PARETO, TIMELINE, describe, finite_trials, no_trials,
+    objective_name,
+};
 use crate::analysis;
 use crate::error::{Error, Result};
+use crate::multi_objective::{hypervolume, is_pareto_front};
 use crate::study::{Study, StudyDirection};
-use crate::trial::TrialState;
+use crate::trial::{FrozenTrial, Timestamp, TrialState};
 
 /// The value of each trial and the best one so far, of one or several studies.
 ///
@@ -17,10 +25,11 @@ use crate::trial::TrialState;
 pub fn optimization_history(studies: &[&Study], objective: usize) -> Result<Figure> {
     let mut traces = Vec::new();
     let mut label = "Objective value".to_owned();
+    let (mut n_drawn, mut n_trials) = (0, 0);
     for (i, study) in studies.iter().enumerate() {
         label = objective_name(study, objective)?;
         let prefix = if studies.len() > 1 {
-            format!("{}: ", study.name())
+            format!("{}: ", shorten(study.name(), 40))
         } else {
             String::new()
         };
@@ -33,15 +42,27 @@ pub fn optimization_history(studies: &[&Study], objective: usize) -> Result<Figu
         let (mut feasible, mut infeasible, mut best_line, mut hovers) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut best: Option<f64> = None;
-        for (trial, value) in finite_trials(study, objective)? {
+        let trials = finite_trials(study, objective)?;
+        let limit = MAX_MARKS / 2 / studies.len();
+        let shown: HashSet<u64> = spread(
+            trials.iter().map(|(trial, _)| trial.number).collect(),
+            limit,
+        )
+        .into_iter()
+        .collect();
+        (n_drawn, n_trials) = (n_drawn + shown.len(), n_trials + trials.len());
+        for (trial, value) in trials {
             let x = trial.number as f64;
+            let is_shown = shown.contains(&trial.number);
             if trial.is_feasible() {
-                feasible.push(Point {
-                    x,
-                    y: value,
-                    color: points_color,
-                    hover: describe(&trial),
-                });
+                if is_shown {
+                    feasible.push(Point {
+                        x,
+                        y: value,
+                        color: points_color,
+                        hover: describe(&trial),
+                    });
+                }
                 let so_far = best.map_or(value, |best| {
                     if direction == StudyDirection::Minimize {
                         best.min(value)
@@ -50,18 +71,22 @@ pub fn optimization_history(studies: &[&Study], objective: usize) -> Result<Figu
                     }
                 });
                 // The best value holds until the next trial.
-                if let Some(before) = best.filter(|before| *before != so_far) {
+                let improved = best.filter(|before| *before != so_far);
+                best = Some(so_far);
+                if !is_shown && improved.is_none() {
+                    continue;
+                }
+                if let Some(before) = improved {
                     best_line.push((x, before));
                     hovers.push(String::new());
                 }
-                best = Some(so_far);
                 best_line.push((x, so_far));
                 hovers.push(format!(
                     "{prefix}best value {} up to trial {}",
                     number(so_far),
                     trial.number
                 ));
-            } else {
+            } else if is_shown {
                 infeasible.push(Point {
                     x,
                     y: value,
@@ -103,8 +128,11 @@ pub fn optimization_history(studies: &[&Study], objective: usize) -> Result<Figu
         traces,
         color_bar: None,
     };
-    Ok(Figure::single("Optimization history", panel))
+    Ok(Figure::single(HISTORY, panel).noting(n_drawn, n_trials, "trials"))
 }
+
+/// So many lines of intermediate values are drawn at most.
+const MAX_LINES: usize = 2000;
 
 /// What each complete, pruned or running trial reported, one line per trial.
 ///
@@ -116,6 +144,18 @@ pub fn intermediate_values(study: &Study) -> Result<Figure> {
         TrialState::Pruned,
         TrialState::Running,
     ])?;
+    let reported: Vec<_> = trials
+        .into_iter()
+        .filter(|trial| {
+            trial
+                .intermediate_values
+                .values()
+                .any(|value| value.is_finite())
+        })
+        .collect();
+    let n_reported = reported.len();
+    let trials = spread(reported, MAX_LINES);
+    let (mut n_drawn, mut n_steps) = (0, 0);
     let mut traces = Vec::new();
     for trial in &trials {
         let points: Vec<(f64, f64)> = trial
@@ -124,9 +164,9 @@ pub fn intermediate_values(study: &Study) -> Result<Figure> {
             .filter(|(_, value)| value.is_finite())
             .map(|(step, value)| (*step as f64, *value))
             .collect();
-        if points.is_empty() {
-            continue;
-        }
+        n_steps += points.len();
+        let points = spread(points, MAX_MARKS / trials.len());
+        n_drawn += points.len();
         let state = if trial.state == TrialState::Complete {
             String::new()
         } else {
@@ -190,7 +230,9 @@ pub fn intermediate_values(study: &Study) -> Result<Figure> {
         traces,
         color_bar: None,
     };
-    Ok(Figure::single("Intermediate values", panel))
+    Ok(Figure::single(INTERMEDIATE, panel)
+        .noting(trials.len(), n_reported, "trials")
+        .noting(n_drawn, n_steps, "reports of them"))
 }
 
 /// The share of trials whose value is at most x, of one or several studies (empirical distribution function).
@@ -225,7 +267,7 @@ pub fn edf(studies: &[&Study], objective: usize) -> Result<Figure> {
                 .map(|(x, y)| {
                     format!(
                         "{}\n{:.1} % of the trials are at most {}",
-                        study.name(),
+                        shorten(&visible(study.name()), 60),
                         100.0 * y,
                         number(*x)
                     )
@@ -243,8 +285,11 @@ pub fn edf(studies: &[&Study], objective: usize) -> Result<Figure> {
         traces: traces.collect(),
         color_bar: None,
     };
-    Ok(Figure::single("Empirical distribution function", panel))
+    Ok(Figure::single(EDF, panel))
 }
+
+/// So many bars of importances are drawn at most.
+const MAX_BARS: usize = 60;
 
 /// One bar per parameter for importances that were computed before, largest on top.
 ///
@@ -258,8 +303,14 @@ pub fn param_importances(importances: &[(String, f64)]) -> Result<Figure> {
             "there is no parameter whose importance could be shown".to_owned(),
         ));
     }
-    let mut sorted = importances.to_vec();
+    // Adding zero turns a negative zero into a positive one.
+    let finite = |(name, share): &(String, f64)| {
+        let share = if share.is_finite() { *share } else { 0.0 };
+        (visible(name).into_owned(), share + 0.0)
+    };
+    let mut sorted: Vec<(String, f64)> = importances.iter().map(finite).collect();
     sorted.sort_by(|a, b| a.1.total_cmp(&b.1));
+    sorted.drain(..sorted.len().saturating_sub(MAX_BARS));
     let names: Vec<String> = sorted.iter().map(|(name, _)| name.clone()).collect();
     let bars = sorted
         .iter()
@@ -268,7 +319,7 @@ pub fn param_importances(importances: &[(String, f64)]) -> Result<Figure> {
             x: (0.0, *share),
             y: (i as f64 - 0.36, i as f64 + 0.36),
             color: Color::BLUE,
-            hover: format!("{name}\nimportance {share:.4}"),
+            hover: format!("{}\nimportance {share:.4}", shorten(name, 60)),
         });
     let words = sorted.iter().enumerate().map(|(i, (_, share))| Word {
         x: *share,
@@ -305,18 +356,19 @@ pub fn param_importances(importances: &[(String, f64)]) -> Result<Figure> {
         traces,
         color_bar: None,
     };
-    let mut figure = Figure::single("Hyperparameter importances", panel);
-    figure.panel_size.1 = (34.0 * importances.len() as f64 + 30.0).clamp(160.0, 900.0);
-    Ok(figure)
+    let mut figure = Figure::single(IMPORTANCES, panel);
+    figure.panel_size.1 = (34.0 * sorted.len() as f64 + 30.0).clamp(160.0, 900.0);
+    Ok(figure.noting(sorted.len(), importances.len(), "parameters"))
 }
 
-/// When each trial ran and how it ended.
+/// When each trial ran and how it ended. A trial that runs reaches to now, unless all that run have taken more than five
+/// times as long as the longest one that ended: then their workers are gone, and the last end is the end of the axis.
 ///
 /// # Errors
 /// [`Error::NoTrials`] when no trial has started.
 pub fn timeline(study: &Study) -> Result<Figure> {
-    let seconds = |time: crate::trial::Timestamp| time.timestamp_micros() as f64 / 1e6;
-    let now = seconds(crate::trial::now());
+    let trials = study.trials()?;
+    let end_of_running = end_of_running(&trials);
     let mut traces: Vec<(&str, Color, Vec<Rectangle>)> = vec![
         ("complete", Color::BLUE, Vec::new()),
         ("pruned", Color::ORANGE, Vec::new()),
@@ -324,12 +376,20 @@ pub fn timeline(study: &Study) -> Result<Figure> {
         ("running", Color::GREEN, Vec::new()),
         ("infeasible", Color::GREY, Vec::new()),
     ];
-    let trials = study.trials()?;
-    for trial in &trials {
+    let started: Vec<_> = trials
+        .iter()
+        .filter(|trial| trial.datetime_start.is_some())
+        .collect();
+    let n_started = started.len();
+    let drawn = spread(started, MAX_MARKS / 4);
+    for trial in &drawn {
         let Some(start) = trial.datetime_start.map(seconds) else {
             continue;
         };
-        let end = trial.datetime_complete.map_or(now, seconds).max(start);
+        let end = trial
+            .datetime_complete
+            .map_or(end_of_running, seconds)
+            .max(start);
         let kind = match trial.state {
             TrialState::Complete if !trial.is_feasible() => 4,
             TrialState::Complete => 0,
@@ -340,7 +400,7 @@ pub fn timeline(study: &Study) -> Result<Figure> {
         let y = trial.number as f64;
         let reason = trial
             .fail_reason()
-            .map_or_else(String::new, |reason| format!("\n{reason}"));
+            .map_or_else(String::new, |reason| format!("\n{}", shorten(reason, 300)));
         let hover = format!("{}\n{:.3} s{reason}", describe(trial), end - start);
         let color = traces[kind].1;
         traces[kind].2.push(Rectangle {
@@ -374,15 +434,42 @@ pub fn timeline(study: &Study) -> Result<Figure> {
                 in_legend: true,
                 marks: Marks::Boxes(boxes),
             });
-    Ok(Figure::single(
-        "Timeline",
-        Panel {
-            x,
-            y,
-            traces: traces.collect(),
-            color_bar: None,
-        },
-    ))
+    let panel = Panel {
+        x,
+        y,
+        traces: traces.collect(),
+        color_bar: None,
+    };
+    Ok(Figure::single(TIMELINE, panel).noting(drawn.len(), n_started, "trials"))
+}
+
+/// Seconds since 1970 in UTC.
+fn seconds(time: Timestamp) -> f64 {
+    time.timestamp_micros() as f64 / 1e6
+}
+
+/// Up to when running trials are drawn: now, or, when all of them look dead, the last end of a trial. The rule is
+/// Optuna's.
+fn end_of_running(trials: &[Arc<FrozenTrial>]) -> f64 {
+    let now = seconds(crate::trial::now());
+    let longest = trials
+        .iter()
+        .filter_map(|trial| {
+            Some(seconds(trial.datetime_complete?) - seconds(trial.datetime_start?))
+        })
+        .reduce(f64::max);
+    let is_alive = |trial: &&Arc<FrozenTrial>| {
+        let Some(start) = trial.datetime_start.map(seconds) else {
+            return false;
+        };
+        trial.state == TrialState::Running
+            && longest.is_none_or(|longest| now - start < 5.0 * longest)
+    };
+    if trials.iter().any(|trial| is_alive(&trial)) {
+        return now;
+    }
+    let ends = trials.iter().filter_map(|trial| trial.datetime_complete);
+    ends.map(seconds).reduce(f64::max).unwrap_or(now)
 }
 
 /// The trials of a study with several objectives, with the Pareto front. More than two objectives give one panel for
@@ -400,7 +487,7 @@ pub fn pareto_front(study: &Study) -> Result<Figure> {
     let names = (0..n)
         .map(|objective| objective_name(study, objective))
         .collect::<Result<Vec<_>>>()?;
-    let front: Vec<u64> = study
+    let front: HashSet<u64> = study
         .best_trials()?
         .iter()
         .map(|trial| trial.number)
@@ -415,8 +502,20 @@ pub fn pareto_front(study: &Study) -> Result<Figure> {
     if trials.is_empty() {
         return Err(no_trials("the Pareto front"));
     }
+    let n_trials = trials.len();
+    let n_pairs = n * (n - 1) / 2;
+    let pairs = (0..n).flat_map(|a| (a + 1..n).map(move |b| (a, b)));
+    // Those of the front are drawn first of all.
+    let limit = MAX_MARKS / n_pairs.min(MAX_PANELS);
+    let (best, others): (Vec<_>, Vec<_>) = trials
+        .into_iter()
+        .partition(|trial| front.contains(&trial.number));
+    let best = spread(best, limit);
+    let others = spread(others, limit.saturating_sub(best.len()).max(2));
+    let mut trials = [best, others].concat();
+    trials.sort_by_key(|trial| trial.number);
     let mut panels = Vec::new();
-    for (a, b) in (0..n).flat_map(|a| (a + 1..n).map(move |b| (a, b))) {
+    for (a, b) in pairs.take(MAX_PANELS) {
         let mut kinds = [
             ("infeasible", Color::GREY, Vec::new()),
             ("dominated", Color::BLUE, Vec::new()),
@@ -453,21 +552,78 @@ pub fn pareto_front(study: &Study) -> Result<Figure> {
             color_bar: None,
         });
     }
-    if let [panel] = &panels[..] {
-        return Ok(Figure::single("Pareto front", panel.clone()));
+    let n_panels = panels.len();
+    let figure = match <[Panel; 1]>::try_from(panels) {
+        Ok([panel]) => Figure::single(PARETO, panel),
+        Err(panels) => Figure {
+            title: PARETO.to_owned(),
+            columns: panels.len().min(3),
+            panels,
+            panel_size: (300.0, 280.0),
+            note: String::new(),
+        },
+    };
+    Ok(figure.noting(trials.len(), n_trials, "trials").noting(
+        n_panels,
+        n_pairs,
+        "pairs of objectives",
+    ))
+}
+
+/// The hypervolume after some of the trials, each by its position: after every one while that is quick, otherwise after
+/// some of them, evenly spread.
+fn hypervolumes(
+    rows: &[(Vec<f64>, bool)],
+    maximize: &[bool],
+    reference_point: &[f64],
+) -> Result<Vec<(usize, f64)>> {
+    /// Up to so many trials the volume is computed after every one of them, and otherwise after so many.
+    const ALL: usize = 1000;
+    const SOME: usize = 50;
+    let n_objectives = maximize.len();
+    if rows.len() <= ALL && n_objectives <= 3 {
+        let volumes = analysis::hypervolume_history(rows, maximize, reference_point);
+        return Ok(volumes.into_iter().enumerate().collect());
     }
-    Ok(Figure {
-        title: "Pareto front".to_owned(),
-        columns: panels.len().min(3),
-        panels,
-        panel_size: (300.0, 280.0),
-    })
+    let loss = |row: &[f64]| -> Vec<f64> {
+        let signed = row.iter().zip(maximize);
+        signed.map(|(v, max)| if *max { -v } else { *v }).collect()
+    };
+    let reference = loss(reference_point);
+    let is_within = |row: &[f64]| row.iter().zip(&reference).all(|(v, r)| v <= r);
+    let mut volumes = Vec::new();
+    let (mut front, mut done): (Vec<Vec<f64>>, usize) = (Vec::new(), 0);
+    for at in spread((0..rows.len()).collect(), SOME) {
+        let news = rows[done..=at].iter().filter(|(_, feasible)| *feasible);
+        front.extend(news.map(|(row, _)| loss(row)).filter(|row| is_within(row)));
+        done = at + 1;
+        let on_front = is_pareto_front(&front);
+        front = (front.into_iter().zip(on_front))
+            .filter_map(|(row, on)| on.then_some(row))
+            .collect();
+        // The work grows fast with the number of objectives.
+        let limit = [100_000, 4000, 600, 200, 100]
+            .get(n_objectives - 2)
+            .copied()
+            .unwrap_or(60);
+        if front.len() > limit {
+            return Err(Error::invalid(format!(
+                "the hypervolume of {} trials on a front of {n_objectives} objectives would take too long to compute; \
+                 give a reference point that fewer of them reach, or draw the Pareto front",
+                front.len()
+            )));
+        }
+        let volume = hypervolume(&front, &reference).unwrap_or(f64::INFINITY);
+        volumes.push((at, volume));
+    }
+    Ok(volumes)
 }
 
 /// The hypervolume that the feasible trials so far dominate, up to a reference point in the signs of the study.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] for a study with one objective or a reference point of another length,
+/// [`Error::InvalidArgument`] for a study with one objective, a reference point of another length, or a front of more
+/// trials than can be computed in a few seconds,
 /// [`Error::NoTrials`] when there is nothing to show.
 pub fn hypervolume_history(study: &Study, reference_point: &[f64]) -> Result<Figure> {
     let n = study.directions().len();
@@ -492,15 +648,22 @@ pub fn hypervolume_history(study: &Study, reference_point: &[f64]) -> Result<Fig
         .iter()
         .map(|direction| *direction == StudyDirection::Maximize)
         .collect();
-    let volumes = analysis::hypervolume_history(&rows, &maximize, reference_point);
-    if volumes.is_empty() {
+    if rows.is_empty() {
         return Err(no_trials("the hypervolume history"));
     }
-    let points: Vec<(f64, f64)> = trials
-        .iter()
-        .map(|trial| trial.number as f64)
-        .zip(volumes)
+    let volumes = hypervolumes(&rows, &maximize, reference_point)?;
+    let points: Vec<(f64, f64)> = volumes
+        .into_iter()
+        .filter(|(_, volume)| volume.is_finite())
+        .map(|(at, volume)| (trials[at].number as f64, volume))
         .collect();
+    if points.is_empty() {
+        return Err(Error::NoTrials(
+            "the hypervolume is infinite from the first trial on; give a finite reference point, closer to the values"
+                .to_owned(),
+        ));
+    }
+    let n_drawn = points.len();
     let hover = points
         .iter()
         .map(|(trial, volume)| format!("Trial {trial}\nhypervolume {}", number(*volume)))
@@ -515,5 +678,5 @@ pub fn hypervolume_history(study: &Study, reference_point: &[f64]) -> Result<Fig
         traces: vec![Trace::line("hypervolume", Color::BLUE, points, hover)],
         color_bar: None,
     };
-    Ok(Figure::single("Hypervolume history", panel))
+    Ok(Figure::single("Hypervolume history", panel).noting(n_drawn, trials.len(), "trials"))
 }

@@ -1,7 +1,8 @@
 "use strict";
 for (const figure of document.querySelectorAll("figure")) {
   const svg = figure.querySelector("svg");
-  const hovers = JSON.parse(figure.querySelector("script").textContent);
+  // A hover is x, y, the trace, and its text by position.
+  const { texts, hovers } = JSON.parse(figure.querySelector("script").textContent);
   const traces = [...svg.querySelectorAll(".trace")];
   const tip = document.getElementById("tip");
   const ring = document.createElementNS(svg.namespaceURI, "circle");
@@ -39,7 +40,7 @@ for (const figure of document.querySelectorAll("figure")) {
     ring.setAttribute("cy", best[1]);
     ring.removeAttribute("class");
     if (lines) for (const [i, trace] of traces.entries()) trace.classList.toggle("dim", i !== best[2] && trace.querySelector("polyline") !== null);
-    tip.textContent = best[3];
+    tip.textContent = texts[best[3]];
     tip.style.display = "block";
     const left = Math.min(event.pageX + 14, window.scrollX + document.documentElement.clientWidth - tip.offsetWidth - 8);
     tip.style.left = `${Math.max(left, 0)}px`;

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::figure::{self, Axis, Color, Figure, Panel, Scale, Trace};
+use super::figure::{self, Axis, Color, Figure, MAX_MARKS, Panel, Scale, Trace, spread};
 use super::html;
-use super::layout::number;
+use super::layout::{number, shorten, visible};
 use super::render::escape;
 use crate::error::{Error, Result};
 
@@ -124,13 +124,20 @@ pub struct Curve {
 pub fn curves(title: &str, x: &str, y: &str, log: bool, curves: &[Curve]) -> Figure {
     let shown =
         |point: &&(f64, f64)| point.0.is_finite() && point.1.is_finite() && (!log || point.1 > 0.0);
-    let points =
-        |curve: &Curve| -> Vec<(f64, f64)> { curve.points.iter().filter(shown).copied().collect() };
+    let limit = (MAX_MARKS / curves.len().max(1)).max(2);
+    let points = |curve: &Curve| -> Vec<(f64, f64)> {
+        spread(curve.points.iter().filter(shown).copied().collect(), limit)
+    };
+    let n_points = curves
+        .iter()
+        .flat_map(|curve| curve.points.iter().filter(shown))
+        .count();
     let all: Vec<(f64, f64)> = curves.iter().flat_map(points).collect();
     let traces = curves.iter().enumerate().map(|(i, curve)| {
         let points = points(curve);
         let tell = |&(at, value): &(f64, f64)| {
-            format!("{}\n{x} {}\n{y} {}", curve.name, number(at), number(value))
+            let name = shorten(&visible(&curve.name), 60);
+            format!("{name}\n{x} {}\n{y} {}", number(at), number(value))
         };
         let hover = points.iter().map(tell).collect();
         Trace::line(curve.name.clone(), Color::nth(i), points, hover)
@@ -142,7 +149,7 @@ pub fn curves(title: &str, x: &str, y: &str, log: bool, curves: &[Curve]) -> Fig
         y: Axis::over(y, scale, all.iter().map(|point| point.1)),
         color_bar: None,
     };
-    Figure::single(title, panel)
+    Figure::single(title, panel).noting(all.len(), n_points, "points")
 }
 
 /// Joins a title and figures: what [`save_report`](super::save_report) writes.

@@ -1,12 +1,14 @@
 //! Plots of values over parameters.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::figure::{
-    Axis, Color, ColorBar, Figure, Marks, Panel, Point, Rectangle, Scale, Side, Trace, Word,
+    Axis, Color, ColorBar, Figure, MAX_MARKS, MAX_PANELS, Marks, Panel, Point, Rectangle, Scale,
+    Side, Trace, Word, fraction, mix, spread,
 };
-use super::layout::{number, shorten};
-use super::{describe, finite_trials, no_trials, objective_name};
+use super::layout::{number, shorten, visible};
+use super::{CONTOUR, PARALLEL, RANK, SLICE, describe, finite_trials, no_trials, objective_name};
 use crate::distribution::Distribution;
 use crate::error::{Error, Result};
 use crate::study::{Study, StudyDirection};
@@ -26,7 +28,10 @@ type Trials = Vec<(Arc<FrozenTrial>, f64)>;
 pub fn slice(study: &Study, objective: usize, params: &[&str]) -> Result<Figure> {
     let label = objective_name(study, objective)?;
     let trials = finite_trials(study, objective)?;
-    let columns = columns(&trials, params, "the slice plot")?;
+    let mut columns = columns(&trials, params, "the slice plot")?;
+    let (n_trials, n_columns) = (trials.len(), columns.len());
+    columns.truncate(MAX_PANELS);
+    let trials = spread(trials, MAX_MARKS / columns.len());
     let last = trials
         .iter()
         .map(|(trial, _)| trial.number)
@@ -56,12 +61,18 @@ pub fn slice(study: &Study, objective: usize, params: &[&str]) -> Result<Figure>
         }
     });
     let panels: Vec<Panel> = panels.collect();
-    Ok(Figure {
-        title: "Slice".to_owned(),
+    let figure = Figure {
+        title: SLICE.to_owned(),
         columns: panels.len().min(3),
         panels,
         panel_size: (270.0, 280.0),
-    })
+        note: String::new(),
+    };
+    Ok(figure.noting(trials.len(), n_trials, "trials").noting(
+        columns.len(),
+        n_columns,
+        "parameters",
+    ))
 }
 
 fn trial_bar(last: f64) -> ColorBar {
@@ -83,23 +94,15 @@ fn trial_bar(last: f64) -> ColorBar {
 pub fn contour(study: &Study, objective: usize, params: &[&str]) -> Result<Figure> {
     let label = objective_name(study, objective)?;
     let trials = finite_trials(study, objective)?;
-    let (low, high) = trials.iter().fold(
-        (f64::INFINITY, f64::NEG_INFINITY),
-        |(low, high), (_, value)| (low.min(*value), high.max(*value)),
-    );
-    let share = |value: f64| {
-        if high > low {
-            (value - low) / (high - low)
-        } else {
-            0.5
-        }
-    };
+    let (low, high) = ends(&trials);
+    let share = |value: f64| fraction(value, low, high);
     let minimize = study.directions()[objective] == StudyDirection::Minimize;
-    pairs(&trials, params, "Contour", |x, y| {
-        let (x_axis, y_axis) = (x.axis(&trials), y.axis(&trials));
+    pairs(trials, params, CONTOUR, |trials, x, y| {
+        let (x_axis, y_axis) = (x.axis(trials), y.axis(trials));
         let mut known: Vec<(f64, f64, f64)> = Vec::new();
+        let mut at: HashMap<(u64, u64), usize> = HashMap::new();
         let mut points = Vec::new();
-        for (trial, value) in &trials {
+        for (trial, value) in trials {
             let (Some(x), Some(y)) = (x.place(trial), y.place(trial)) else {
                 continue;
             };
@@ -116,13 +119,15 @@ pub fn contour(study: &Study, objective: usize, params: &[&str]) -> Result<Figur
             });
             let (x, y) = (x_axis.place(x), y_axis.place(y));
             // Of several trials at one place the best counts.
-            match known.iter_mut().find(|other| (other.0, other.1) == (x, y)) {
-                Some(other) if minimize => other.2 = other.2.min(*value),
-                Some(other) => other.2 = other.2.max(*value),
-                None => known.push((x, y, *value)),
+            let value = share(*value);
+            let other = *at.entry((x.to_bits(), y.to_bits())).or_insert(known.len());
+            match known.get_mut(other) {
+                Some(other) if minimize => other.2 = other.2.min(value),
+                Some(other) => other.2 = other.2.max(value),
+                None => known.push((x, y, value)),
             }
         }
-        let cells = cells(&x_axis, &y_axis, &known, share);
+        let cells = cells(&x_axis, &y_axis, &known);
         let cells = Trace {
             name: "surface".to_owned(),
             color: Color::BLUE,
@@ -130,7 +135,7 @@ pub fn contour(study: &Study, objective: usize, params: &[&str]) -> Result<Figur
             marks: Marks::Boxes(cells),
         };
         let ticks = [0.0, 0.25, 0.5, 0.75, 1.0]
-            .map(|share| (share, number(low + share * (high - low))))
+            .map(|share| (share, number(mix(low, high, share))))
             .to_vec();
         let color_bar = Some(ColorBar {
             label: label.clone(),
@@ -148,21 +153,8 @@ pub fn contour(study: &Study, objective: usize, params: &[&str]) -> Result<Figur
     })
 }
 
-/// Cells coloured by the mean of the known values, weighted by the inverse fourth power of the distance.
-fn cells(
-    x: &Axis,
-    y: &Axis,
-    known: &[(f64, f64, f64)],
-    share: impl Fn(f64) -> f64,
-) -> Vec<Rectangle> {
-    let edge = |axis: &Axis, place: f64| {
-        let (low, high) = axis.range;
-        if axis.scale == Scale::Log {
-            (low.ln() + place * (high.ln() - low.ln())).exp()
-        } else {
-            low + place * (high - low)
-        }
-    };
+/// Cells coloured by the mean of the known shares, weighted by the inverse fourth power of the distance.
+fn cells(x: &Axis, y: &Axis, known: &[(f64, f64, f64)]) -> Vec<Rectangle> {
     let mut cells = Vec::new();
     if known.is_empty() {
         return cells;
@@ -181,9 +173,9 @@ fn cells(
                 weights += weight;
             }
             cells.push(Rectangle {
-                x: (edge(x, at(i)), edge(x, at(i + 1))),
-                y: (edge(y, at(j)), edge(y, at(j + 1))),
-                color: Color::viridis(share(sum / weights)),
+                x: (x.value(at(i)), x.value(at(i + 1))),
+                y: (y.value(at(j)), y.value(at(j + 1))),
+                color: Color::viridis(sum / weights),
                 hover: String::new(),
             });
         }
@@ -215,9 +207,9 @@ pub fn rank(study: &Study, objective: usize, params: &[&str]) -> Result<Figure> 
         let at = share * (sorted.len() - 1) as f64;
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let (low, high) = (at.floor() as usize, at.ceil() as usize);
-        sorted[low] + (sorted[high] - sorted[low]) * (at - low as f64)
+        mix(sorted[low], sorted[high], at - low as f64)
     };
-    pairs(&trials, params, "Rank", |x, y| {
+    pairs(trials, params, RANK, |trials, x, y| {
         let points = trials.iter().filter_map(|(trial, value)| {
             let color = if trial.is_feasible() {
                 Color::viridis(share(*value))
@@ -241,8 +233,8 @@ pub fn rank(study: &Study, objective: usize, params: &[&str]) -> Result<Figure> 
             })
             .to_vec();
         Panel {
-            x: x.axis(&trials),
-            y: y.axis(&trials),
+            x: x.axis(trials),
+            y: y.axis(trials),
             traces,
             color_bar: Some(ColorBar {
                 label: "Rank".to_owned(),
@@ -262,32 +254,27 @@ pub fn parallel_coordinate(study: &Study, objective: usize, params: &[&str]) -> 
     const MISSING: f64 = -0.12;
     let label = objective_name(study, objective)?;
     let trials = finite_trials(study, objective)?;
-    let columns = columns(&trials, params, "the parallel coordinate plot")?;
+    let mut columns = columns(&trials, params, "the parallel coordinate plot")?;
+    let (n_trials, n_columns) = (trials.len(), columns.len());
+    columns.truncate(MAX_PANELS);
     let mut axes = vec![Axis::over(
         label.clone(),
         Scale::Linear,
         trials.iter().map(|(_, value)| *value),
     )];
     axes.extend(columns.iter().map(|column| column.axis(&trials)));
-    let any_missing = trials
-        .iter()
-        .any(|(trial, _)| columns.iter().any(|column| column.place(trial).is_none()));
-    let (low, high) = trials.iter().fold(
-        (f64::INFINITY, f64::NEG_INFINITY),
-        |(low, high), (_, value)| (low.min(*value), high.max(*value)),
-    );
-    let share = |value: f64| {
-        if high > low {
-            (value - low) / (high - low)
-        } else {
-            0.5
-        }
-    };
+    let (low, high) = ends(&trials);
+    let share = |value: f64| fraction(value, low, high);
     let mut traces = Vec::new();
     // The best are drawn last, on top.
     let direction = study.directions()[objective];
     let mut order: Vec<&(Arc<FrozenTrial>, f64)> = trials.iter().collect();
     order.sort_by(|a, b| direction.loss(b.1).total_cmp(&direction.loss(a.1)));
+    let order = spread(order, MAX_MARKS / axes.len());
+    let n_drawn = order.len();
+    let any_missing = order
+        .iter()
+        .any(|(trial, _)| columns.iter().any(|column| column.place(trial).is_none()));
     for (trial, value) in order {
         let mut points = vec![(0.0, axes[0].place(*value))];
         for (i, column) in columns.iter().enumerate() {
@@ -364,50 +351,72 @@ pub fn parallel_coordinate(study: &Study, objective: usize, params: &[&str]) -> 
         color_bar: Some(ColorBar {
             label,
             ticks: [0.0, 0.25, 0.5, 0.75, 1.0]
-                .map(|share| (share, number(low + share * (high - low))))
+                .map(|share| (share, number(mix(low, high, share))))
                 .to_vec(),
         }),
     };
-    let mut figure = Figure::single("Parallel coordinate", panel);
+    let mut figure = Figure::single(PARALLEL, panel);
     figure.panel_size.0 = (130.0 * (columns.len() + 1) as f64).clamp(640.0, 1600.0);
-    Ok(figure)
+    Ok(figure
+        .noting(n_drawn, n_trials, "trials")
+        .noting(columns.len(), n_columns, "parameters"))
 }
 
-/// One panel for two parameters, otherwise a square of panels without its diagonal.
+/// The lowest and the highest value.
+fn ends(trials: &Trials) -> (f64, f64) {
+    trials.iter().fold(
+        (f64::INFINITY, f64::NEG_INFINITY),
+        |(low, high), (_, value)| (low.min(*value), high.max(*value)),
+    )
+}
+
+/// One panel for two parameters, otherwise one for each pair.
 fn pairs(
-    trials: &Trials,
+    trials: Trials,
     params: &[&str],
     title: &str,
-    panel: impl Fn(&Column, &Column) -> Panel,
+    panel: impl Fn(&Trials, &Column, &Column) -> Panel,
 ) -> Result<Figure> {
-    let columns = columns(
-        trials,
+    let mut columns = columns(
+        &trials,
         params,
         &format!("the {} plot", title.to_lowercase()),
     )?;
-    match &columns[..] {
-        [] | [_] => Err(Error::invalid(format!(
+    if columns.len() < 2 {
+        return Err(Error::invalid(format!(
             "the {} plot needs at least two parameters, but got {}",
             title.to_lowercase(),
             columns.len()
-        ))),
-        [x, y] => Ok(Figure::single(title, panel(x, y))),
-        _ => {
-            // Only one of each pair and its mirror image.
-            let mut panels = Vec::new();
-            for (i, x) in columns.iter().enumerate() {
-                for y in &columns[i + 1..] {
-                    panels.push(panel(x, y));
-                }
-            }
-            Ok(Figure {
-                title: title.to_owned(),
-                columns: 3,
-                panels,
-                panel_size: (270.0, 240.0),
-            })
+        )));
+    }
+    let (n_trials, n_columns) = (trials.len(), columns.len());
+    let n_pairs = |n: usize| n * (n - 1) / 2;
+    while n_pairs(columns.len()) > MAX_PANELS {
+        columns.pop();
+    }
+    let trials = spread(trials, MAX_MARKS / n_pairs(columns.len()));
+    // Only one of each pair and its mirror image.
+    let mut panels = Vec::new();
+    for (i, x) in columns.iter().enumerate() {
+        for y in &columns[i + 1..] {
+            panels.push(panel(&trials, x, y));
         }
     }
+    let figure = match <[Panel; 1]>::try_from(panels) {
+        Ok([panel]) => Figure::single(title, panel),
+        Err(panels) => Figure {
+            title: title.to_owned(),
+            columns: 3,
+            panels,
+            panel_size: (270.0, 240.0),
+            note: String::new(),
+        },
+    };
+    Ok(figure.noting(trials.len(), n_trials, "trials").noting(
+        columns.len(),
+        n_columns,
+        "parameters",
+    ))
 }
 
 /// One parameter of the trials.
@@ -423,9 +432,10 @@ fn columns(trials: &Trials, wanted: &[&str], what: &str) -> Result<Vec<Column>> 
         return Err(no_trials(what));
     }
     let mut columns: Vec<Column> = Vec::new();
+    let mut known = HashSet::new();
     for (trial, _) in trials {
         for param in &trial.params {
-            if !columns.iter().any(|column| column.name == *param.name) {
+            if known.insert(&param.name) {
                 let choices = match &*param.distribution {
                     Distribution::Categorical(categorical) => categorical
                         .choices()
@@ -445,11 +455,17 @@ fn columns(trials: &Trials, wanted: &[&str], what: &str) -> Result<Vec<Column>> 
     columns.sort_by(|a, b| a.name.cmp(&b.name));
     if let Some(unknown) = wanted
         .iter()
-        .find(|name| !columns.iter().any(|column| column.name == **name))
+        .find(|name| !known.iter().any(|k| ***k == ***name))
     {
-        let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+        const LISTED: usize = 20;
+        let names = columns
+            .iter()
+            .take(LISTED)
+            .map(|column| visible(&column.name));
+        let names: Vec<_> = names.collect();
+        let more = if columns.len() > LISTED { ", …" } else { "" };
         return Err(Error::invalid(format!(
-            "no trial has a parameter {unknown:?}; there are {}",
+            "no complete trial with a finite value has a parameter {unknown:?}; there are {}{more}",
             names.join(", ")
         )));
     }
@@ -465,9 +481,15 @@ fn columns(trials: &Trials, wanted: &[&str], what: &str) -> Result<Vec<Column>> 
 }
 
 impl Column {
-    /// Where a trial lies on the axis, if it has the parameter.
+    /// Where a trial lies on the axis, if it has the parameter. What an axis cannot show, which only a damaged storage
+    /// holds, is left out.
     fn place(&self, trial: &FrozenTrial) -> Option<f64> {
-        trial.params.internal(&self.name)
+        let value = trial.params.internal(&self.name)?;
+        let is_shown = match &*self.distribution {
+            Distribution::Categorical(_) => self.distribution.contains(value),
+            distribution => value.is_finite() && (value > 0.0 || !distribution.is_log()),
+        };
+        is_shown.then_some(value)
     }
 
     fn axis(&self, trials: &Trials) -> Axis {

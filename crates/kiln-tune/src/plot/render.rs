@@ -11,7 +11,7 @@ use plotters::style::{
 };
 
 use super::figure::Color;
-use super::layout::{Anchor, Group, Scene, Shape};
+use super::layout::{self, Anchor, Group, Scene, Shape};
 use crate::error::{Error, Result};
 
 /// Pixels of a PNG per unit of the scene.
@@ -53,9 +53,10 @@ pub(super) fn interactive_svg(scene: &Scene) -> String {
     svg_document(scene, &format!("{}{groups}", svg_body(scene, &scene.frame)))
 }
 
-/// Text within HTML and its attributes.
+/// Text within HTML and its attributes. Its lines stay lines; other control characters become visible.
 pub(super) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
+    layout::visible_except(text, &['\n', '\r', '\t'])
+        .replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
         .replace('"', "&quot;")

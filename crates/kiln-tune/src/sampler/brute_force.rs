@@ -1,15 +1,17 @@
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use super::Sampler;
-use crate::distribution::Distribution;
+use crate::distribution::{Distribution, Grid, IntDistribution};
 use crate::error::{Error, Result};
 use crate::rng::Rng;
 use crate::study::Study;
 use crate::sync::lock;
 use crate::trial::{FrozenTrial, Param, TrialState};
 
-/// A parameter with more values than this cannot be searched exhaustively.
-const MAX_VALUES: usize = 1_000_000;
+/// More values than this are not listed one by one: every trial of a grid keeps the whole list, as in Optuna.
+#[cfg(feature = "cli")]
+const MAX_LISTED: u64 = 10_000;
 
 /// Tries every combination of values of a define-by-run search space once, then stops the study.
 ///
@@ -81,7 +83,7 @@ impl Sampler for BruteForceSampler {
         name: &str,
         distribution: &Distribution,
     ) -> Result<f64> {
-        let values = finite_values(name, distribution)?;
+        let values = Values::of(name, distribution)?;
         let mut tree = Node::default();
         tree.expand(name, distribution)?;
         let prefix: Vec<&Param> = trial.params.iter().collect();
@@ -92,10 +94,15 @@ impl Sampler for BruteForceSampler {
         }
         let exclude_running = !self.avoid_premature_stop;
         let mut rng = lock(&self.rng);
-        if tree.n_open(exclude_running) == 0 {
-            return Ok(values[rng.below(values.len())]);
+        match &tree.next {
+            Next::Parameter(branch) if tree.n_open(exclude_running) > 0 => {
+                Ok(branch.sample(&mut rng, exclude_running))
+            }
+            _ => {
+                let n = usize::try_from(values.len()).unwrap_or(usize::MAX);
+                Ok(values.value(rng.below(n) as u64))
+            }
         }
-        Ok(tree.sample_child(&mut rng, exclude_running))
     }
 
     fn after_trial(
@@ -133,37 +140,58 @@ impl Sampler for BruteForceSampler {
     }
 }
 
-/// A parameter with its values, or an end. Without children it is open: nothing is known behind it yet.
+/// What follows after some values: nothing is known yet, the trial ended there, or another parameter.
 #[derive(Debug, Default)]
 struct Node {
-    parameter: Option<(String, Distribution)>,
-    /// By value; None is open. An empty list is an end.
-    children: Option<Vec<(f64, Option<Box<Node>>)>>,
+    next: Next,
     is_running: bool,
     /// The end is one of a failed trial, which may have stopped before it suggested all of its parameters.
     is_failure: bool,
 }
 
+#[derive(Debug, Default)]
+enum Next {
+    #[default]
+    Open,
+    End,
+    Parameter(Branch),
+}
+
+/// A parameter with what follows after those of its values that were tried. All others are open.
+#[derive(Debug)]
+struct Branch {
+    name: String,
+    distribution: Distribution,
+    values: Values,
+    tried: BTreeMap<u64, Node>,
+}
+
 impl Node {
     fn expand(&mut self, name: &str, distribution: &Distribution) -> Result<()> {
-        let Some((known, range)) = &self.parameter else {
-            if self.children.is_some() && !self.is_failure {
-                return Err(Error::invalid(format!(
-                    "brute force: a trial ended where another one suggests {name:?}; the objective must be deterministic"
-                )));
+        match &self.next {
+            Next::End if !self.is_failure => Err(Error::invalid(format!(
+                "brute force: a trial ended where another one suggests {name:?}; the objective must be deterministic"
+            ))),
+            Next::Open | Next::End => {
+                self.next = Next::Parameter(Branch {
+                    name: name.to_owned(),
+                    distribution: distribution.clone(),
+                    values: Values::of(name, distribution)?,
+                    tried: BTreeMap::new(),
+                });
+                Ok(())
             }
-            let values = finite_values(name, distribution)?;
-            self.parameter = Some((name.to_owned(), distribution.clone()));
-            self.children = Some(values.into_iter().map(|value| (value, None)).collect());
-            return Ok(());
-        };
-        if known != name || !same_values(range, distribution) {
-            return Err(Error::invalid(format!(
-                "brute force: after the same parameters one trial suggests {known:?} from {range} and another one \
-                 {name:?} from {distribution}; names and ranges must not change within a study"
-            )));
+            Next::Parameter(branch) => {
+                let (known, range) = (&branch.name, &branch.distribution);
+                if known == name && same_values(range, distribution) {
+                    return Ok(());
+                }
+                Err(Error::invalid(format!(
+                    "brute force: after the same parameters one trial suggests {known:?} from {range} and another one \
+                     {name:?} from {distribution}; names and ranges must not change within a study"
+                )))
+            }
         }
-        Ok(())
     }
 
     /// Adds the parameters of a trial behind a prefix, if the trial has that prefix.
@@ -179,21 +207,20 @@ impl Node {
             .filter(|param| prefix.iter().all(|fixed| fixed.name != param.name))
         {
             node.expand(&param.name, &param.distribution)?;
-            let children = node.children.as_mut().into_iter().flatten();
-            let Some((_, child)) = children
-                .into_iter()
-                .find(|(value, _)| *value == param.internal)
-            else {
+            let Next::Parameter(branch) = &mut node.next else {
+                return Ok(());
+            };
+            let Some(index) = branch.values.index_of(param.internal) else {
                 // A value off the grid, such as an enqueued one, says nothing about the grid.
                 return Ok(());
             };
-            node = child.get_or_insert_default();
+            node = branch.tried.entry(index).or_default();
         }
         if state.is_finished() {
-            if node.parameter.is_none() {
-                node.is_failure =
-                    state == TrialState::Fail && (node.children.is_none() || node.is_failure);
-                node.children = Some(Vec::new());
+            if !matches!(node.next, Next::Parameter(_)) {
+                let is_open = matches!(node.next, Next::Open);
+                node.is_failure = state == TrialState::Fail && (is_open || node.is_failure);
+                node.next = Next::End;
             }
         } else {
             node.is_running = true;
@@ -202,53 +229,154 @@ impl Node {
     }
 
     /// The number of open ends behind this node.
-    fn n_open(&self, exclude_running: bool) -> usize {
-        match &self.children {
-            None => usize::from(!(exclude_running && self.is_running)),
-            Some(children) => children
-                .iter()
-                .map(|(_, child)| {
-                    child
-                        .as_ref()
-                        .map_or(1, |child| child.n_open(exclude_running))
-                })
-                .sum(),
+    fn n_open(&self, exclude_running: bool) -> u64 {
+        match &self.next {
+            Next::Open => u64::from(!(exclude_running && self.is_running)),
+            Next::End => 0,
+            Next::Parameter(branch) => branch
+                .tried
+                .values()
+                .map(|node| node.n_open(exclude_running))
+                .fold(branch.n_untried(), u64::saturating_add),
         }
+    }
+}
+
+impl Branch {
+    fn n_untried(&self) -> u64 {
+        self.values.len().saturating_sub(self.tried.len() as u64)
     }
 
     /// A value with something open behind it: half by the number of open ends, half uniformly, so that small branches
-    /// are not starved. Values that are not being tried elsewhere go first.
-    #[allow(clippy::cast_precision_loss)]
-    fn sample_child(&self, rng: &mut Rng, exclude_running: bool) -> f64 {
-        let children = self.children.as_deref().unwrap_or_default();
-        let is_running =
-            |child: &Option<Box<Node>>| child.as_ref().is_some_and(|child| child.is_running);
-        let open: Vec<f64> = children
-            .iter()
-            .map(|(_, child)| {
-                child
-                    .as_ref()
-                    .map_or(1, |child| child.n_open(exclude_running)) as f64
+    /// are not starved. Values that are not being tried elsewhere go first. The values that nobody tried all have the
+    /// same weight and are never listed, as there may be billions of them.
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss
+    )]
+    fn sample(&self, rng: &mut Rng, exclude_running: bool) -> f64 {
+        let untried = self.n_untried() as f64;
+        let open: Vec<f64> = self
+            .tried
+            .values()
+            .map(|node| node.n_open(exclude_running) as f64)
+            .collect();
+        let total = untried + open.iter().sum::<f64>();
+        let n_open = untried + open.iter().filter(|n| **n > 0.0).count() as f64;
+        let weight = |n: f64| 0.5 * n / total + if n > 0.0 { 0.5 / n_open } else { 0.0 };
+        let others = untried > 0.0
+            || self
+                .tried
+                .values()
+                .zip(&open)
+                .any(|(node, n)| !node.is_running && *n > 0.0);
+        let weights: Vec<f64> = self
+            .tried
+            .values()
+            .zip(&open)
+            .map(|(node, n)| {
+                if others && node.is_running {
+                    0.0
+                } else {
+                    weight(*n)
+                }
             })
             .collect();
-        let total: f64 = open.iter().sum();
-        let n_open = open.iter().filter(|n| **n > 0.0).count() as f64;
-        let mut weights: Vec<f64> = open
-            .iter()
-            .map(|n| 0.5 * n / total + if *n > 0.0 { 0.5 / n_open } else { 0.0 })
-            .collect();
-        if children
-            .iter()
-            .zip(&weights)
-            .any(|((_, child), weight)| !is_running(child) && *weight > 0.0)
-        {
-            for ((_, child), weight) in children.iter().zip(&mut weights) {
-                if is_running(child) {
-                    *weight = 0.0;
+        let each = weight(1.0);
+        let mut rest = rng.uniform() * (untried * each + weights.iter().sum::<f64>());
+        let (mut next, mut last) = (0, None);
+        for ((&index, _), weight) in self.tried.iter().zip(weights) {
+            let gap = index - next;
+            if rest < gap as f64 * each {
+                return self
+                    .values
+                    .value(next + ((rest / each) as u64).min(gap - 1));
+            }
+            rest -= gap as f64 * each;
+            if rest < weight {
+                return self.values.value(index);
+            }
+            rest -= weight;
+            if weight > 0.0 {
+                last = Some(index);
+            } else if gap > 0 {
+                last = Some(index - 1);
+            }
+            next = index.saturating_add(1);
+        }
+        let gap = self.values.len().saturating_sub(next);
+        let index = match (gap, last) {
+            // What rounding has left belongs to the last value.
+            (0, last) => last.unwrap_or(0),
+            (gap, _) => next + ((rest / each) as u64).min(gap - 1),
+        };
+        self.values.value(index)
+    }
+}
+
+/// The values of a parameter by their index, none of which is stored.
+#[derive(Debug, Clone)]
+enum Values {
+    Choices(u64),
+    Int(IntDistribution),
+    Float(Grid),
+    Single(f64),
+}
+
+impl Values {
+    fn of(name: &str, distribution: &Distribution) -> Result<Self> {
+        Ok(match distribution {
+            Distribution::Categorical(d) => Self::Choices(d.choices().len() as u64),
+            Distribution::Int(d) => Self::Int(*d),
+            Distribution::Float(d) => match d.grid() {
+                Some(grid) => Self::Float(grid),
+                None if d.low() == d.high() => Self::Single(d.low()),
+                None => {
+                    return Err(Error::invalid(format!(
+                        "the float parameter {name:?} needs a step, as it would have infinitely many values"
+                    )));
                 }
+            },
+        })
+    }
+
+    /// How many there are, at least one; `u64::MAX` when there are more.
+    fn len(&self) -> u64 {
+        match self {
+            Self::Choices(n) => *n,
+            Self::Int(d) => {
+                let last = (i128::from(d.high()) - i128::from(d.low())) / i128::from(d.step());
+                u64::try_from(last).unwrap_or(u64::MAX).saturating_add(1)
+            }
+            Self::Float(grid) => grid.len(),
+            Self::Single(_) => 1,
+        }
+    }
+
+    #[allow(clippy::cast_precision_loss)]
+    fn value(&self, index: u64) -> f64 {
+        match self {
+            Self::Choices(_) => index as f64,
+            Self::Int(d) => (i128::from(d.low()) + i128::from(index) * i128::from(d.step())) as f64,
+            Self::Float(grid) => grid.value(index),
+            Self::Single(value) => *value,
+        }
+    }
+
+    /// The index of a value; `None` for what is not among them.
+    fn index_of(&self, value: f64) -> Option<u64> {
+        // Values ascend.
+        let (mut from, mut to) = (0, self.len());
+        while from < to {
+            let middle = from + (to - from) / 2;
+            if self.value(middle) < value {
+                from = middle + 1;
+            } else {
+                to = middle;
             }
         }
-        children[rng.weighted_index(&weights)].0
+        (from < self.len() && self.value(from) == value).then_some(from)
     }
 }
 
@@ -267,38 +395,17 @@ fn same_values(a: &Distribution, b: &Distribution) -> bool {
     }
 }
 
-/// All internal values of a parameter.
-#[allow(clippy::cast_precision_loss)]
 /// The internal values of a parameter, in order.
 ///
 /// # Errors
-/// When there are infinitely or too many.
+/// When there are infinitely many, or more than a list of them should have.
+#[cfg(feature = "cli")]
 pub(crate) fn finite_values(name: &str, distribution: &Distribution) -> Result<Vec<f64>> {
-    let too_many = || {
-        Error::invalid(format!(
-            "parameter {name:?} has more than {MAX_VALUES} values; use a larger step or another sampler"
-        ))
-    };
-    match distribution {
-        Distribution::Categorical(d) => Ok((0..d.choices().len()).map(|i| i as f64).collect()),
-        Distribution::Int(d) => {
-            if (i128::from(d.high()) - i128::from(d.low())) / i128::from(d.step())
-                >= MAX_VALUES as i128
-            {
-                return Err(too_many());
-            }
-            let count = (d.high() - d.low()) / d.step();
-            Ok((0..=count)
-                .map(|i| (d.low() + i * d.step()) as f64)
-                .collect())
-        }
-        Distribution::Float(d) => match d.step() {
-            None if d.low() == d.high() => Ok(vec![d.low()]),
-            None => Err(Error::invalid(format!(
-                "the float parameter {name:?} needs a step, as it would have infinitely many values"
-            ))),
-            Some(step) if (d.high() - d.low()) / step > MAX_VALUES as f64 => Err(too_many()),
-            Some(_) => Ok(d.grid_points()),
-        },
+    let values = Values::of(name, distribution)?;
+    if values.len() > MAX_LISTED {
+        return Err(Error::invalid(format!(
+            "parameter {name:?} has more than {MAX_LISTED} values; use a larger step or another sampler"
+        )));
     }
+    Ok((0..values.len()).map(|index| values.value(index)).collect())
 }

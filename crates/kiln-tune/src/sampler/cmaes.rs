@@ -350,7 +350,10 @@ impl CmaEsSampler {
 /// The grids of the discrete coordinates in the unit box without widening.
 fn grids(space: &ParamSpace) -> Vec<Grid> {
     let step = |d: &ParamDistribution| match d {
-        ParamDistribution::Float(d) => d.step().map(|step| step / (d.high() - d.low())),
+        // Halves, as the difference of two floats may be infinite.
+        ParamDistribution::Float(d) => d
+            .step()
+            .map(|step| 0.5 * step / (0.5 * d.high() - 0.5 * d.low())),
         ParamDistribution::Int(d) if !d.log() => {
             Some(d.step() as f64 / (d.high() as f64 - d.low() as f64))
         }
@@ -359,7 +362,11 @@ fn grids(space: &ParamSpace) -> Vec<Grid> {
     space
         .iter()
         .enumerate()
-        .filter_map(|(i, (_, d))| Some(Grid::new(i, step(d)?)))
+        // Values that are too many to count are as good as continuous.
+        .filter_map(|(i, (_, d))| {
+            let step = step(d).filter(|step| (f64::EPSILON..=1.0).contains(step))?;
+            Some(Grid::new(i, step))
+        })
         .collect()
 }
 

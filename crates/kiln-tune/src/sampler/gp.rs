@@ -29,6 +29,7 @@ use crate::rng::Rng;
 use crate::search_space::IntersectionSearchSpace;
 use crate::study::{Study, StudyDirection};
 use crate::sync::lock;
+use crate::transform::unit_of;
 use crate::trial::{FrozenTrial, ParamSpace, TrialState};
 
 const RELATIVE_PARAMS_KEY: &str = "gp:relative_params:";
@@ -229,7 +230,7 @@ impl GpSampler {
             (acquisition, warm)
         };
         let (point, _) = maximize(&*acquisition, &gp_space, &warm, &mut rng).map_err(invalid)?;
-        Ok(gp_space.unnormalize(space, &point))
+        Ok(gp_space.unnormalize(&point))
     }
 
     /// The processes of the constraints and which trials are feasible.
@@ -364,18 +365,20 @@ pub fn standardize(values: &[f64]) -> (Vec<f64>, f64, f64) {
     let low = finite().fold(f64::INFINITY, f64::min);
     let high = finite().fold(f64::NEG_INFINITY, f64::max);
     let (low, high) = if low > high { (0.0, 0.0) } else { (low, high) };
+    // The squares of the largest floats would overflow.
+    let unit = unit_of(low, high).min(1.0);
     let clipped: Vec<f64> = values
         .iter()
-        .map(|v| if v.is_nan() { low } else { v.clamp(low, high) })
+        .map(|v| if v.is_nan() { low } else { v.clamp(low, high) } * unit)
         .collect();
     let n = clipped.len() as f64;
     let mean = clipped.iter().sum::<f64>() / n;
     let std = (clipped.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt();
-    let scale = std.max(MIN_STD);
+    let scale = std.max(MIN_STD * unit);
     (
         clipped.iter().map(|v| (v - mean) / scale).collect(),
-        mean,
-        std,
+        mean / unit,
+        std / unit,
     )
 }
 

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, OnceLock};
 
 use super::Sampler;
@@ -13,13 +13,17 @@ use crate::trial::{FIXED_PARAMS_KEY, FrozenTrial, TrialState};
 const GRID_ID_KEY: &str = "grid_id";
 const SEARCH_SPACE_KEY: &str = "search_space";
 
-/// More points than this are refused: they would neither fit into memory nor ever be finished.
-const MAX_POINTS: usize = 100_000_000;
+/// More points than this are refused: a storage keeps their number as a signed integer.
+const MAX_POINTS: usize = i64::MAX as usize;
+
+/// Up to so many points are shuffled in memory, as Optuna does; the order of more of them is calculated.
+const MAX_SHUFFLED: usize = 1 << 22;
 
 /// Tries every combination of given values once, then stops the study.
 ///
 /// The order is shuffled with the seed (0 unless given), in the same way in every process and as Optuna does, so that
 /// workers share one grid. A value is used even when it is outside of the suggested distribution, with a warning.
+/// A grid costs as much memory as its trials, however many points it has; beyond 4 million the order is our own.
 ///
 /// ```
 /// use kiln_tune::{GridSampler, Study};
@@ -43,8 +47,14 @@ pub struct GridSampler {
     space: BTreeMap<String, Vec<ParamValue>>,
     seed: u64,
     rng: OnceLock<Mutex<Rng>>,
-    /// The shuffled points, each as its index in the cartesian product.
-    order: OnceLock<Vec<usize>>,
+    order: OnceLock<Order>,
+}
+
+/// The shuffled points, each as its index in the cartesian product.
+#[derive(Debug)]
+enum Order {
+    Listed(Vec<u32>),
+    Calculated(Permutation),
 }
 
 impl Default for GridSampler {
@@ -100,7 +110,7 @@ impl GridSampler {
     /// When there are not so many points.
     #[must_use]
     pub fn point(&self, grid_id: usize) -> Vec<&ParamValue> {
-        let mut rest = self.order()[grid_id];
+        let mut rest = self.place(grid_id);
         // The last name runs fastest.
         let mut point: Vec<&ParamValue> = self
             .space
@@ -121,18 +131,37 @@ impl GridSampler {
     /// # Errors
     /// When the storage fails.
     pub fn is_exhausted(&self, study: &Study) -> Result<bool> {
-        Ok(self.unvisited(study)?.is_empty())
+        Ok(self.unvisited(study)?.len() == 0)
     }
 
-    fn order(&self) -> &[usize] {
+    fn order(&self) -> &Order {
         self.order.get_or_init(|| {
-            let mut order: Vec<usize> = (0..self.n_points()).collect();
+            let n = self.n_points();
             let mut rng = Rng::new(Some(self.seed));
-            rng.shuffle(&mut order);
+            let order = match u32::try_from(n) {
+                Ok(end) if n <= MAX_SHUFFLED => {
+                    let mut order: Vec<u32> = (0..end).collect();
+                    rng.shuffle(&mut order);
+                    Order::Listed(order)
+                }
+                _ => Order::Calculated(Permutation::new(n as u64, self.seed)),
+            };
             // Points that are chosen later continue the same stream.
             let _ = self.rng.set(Mutex::new(rng));
             order
         })
+    }
+
+    /// The index of a point in the cartesian product.
+    #[allow(clippy::cast_possible_truncation)]
+    fn place(&self, grid_id: usize) -> usize {
+        match self.order() {
+            Order::Listed(order) => order[grid_id] as usize,
+            Order::Calculated(permutation) => {
+                assert!(grid_id < self.n_points(), "the grid has no point {grid_id}");
+                permutation.apply(grid_id as u64) as usize
+            }
+        }
     }
 
     fn rng(&self) -> &Mutex<Rng> {
@@ -169,36 +198,98 @@ impl GridSampler {
     }
 
     /// The points that are neither tried nor running; when there are none, those that are not tried.
-    fn unvisited(&self, study: &Study) -> Result<Vec<usize>> {
+    fn unvisited(&self, study: &Study) -> Result<Unvisited> {
         let own = self.space_json();
+        let n = self.n_points();
         study.with_trials(|trials| {
-            let mut visited = vec![false; self.n_points()];
-            let mut running = visited.clone();
+            let (mut visited, mut running) = (BTreeSet::new(), BTreeSet::new());
             for trial in trials {
                 let (Some(id), Some(space)) =
                     (grid_id(trial), trial.system_attrs.get(SEARCH_SPACE_KEY))
                 else {
                     continue;
                 };
-                if id >= visited.len() || !(own == *space || self.is_same_space(space)) {
+                if id >= n || !(own == *space || self.is_same_space(space)) {
                     continue;
                 }
                 if trial.state.is_finished() {
-                    visited[id] = true;
+                    visited.insert(id);
                 } else if trial.state == TrialState::Running {
-                    running[id] = true;
+                    running.insert(id);
                 }
             }
-            let free: Vec<usize> = (0..visited.len())
-                .filter(|id| !visited[*id] && !running[*id])
-                .collect();
-            if free.is_empty() {
-                (0..visited.len()).filter(|id| !visited[*id]).collect()
-            } else {
-                free
-            }
+            let taken: BTreeSet<usize> = visited.union(&running).copied().collect();
+            let taken = if taken.len() < n { taken } else { visited };
+            Unvisited { n, taken }
         })
     }
+}
+
+/// Points by what is missing from them, as a grid may have far more points than a study trials.
+struct Unvisited {
+    n: usize,
+    taken: BTreeSet<usize>,
+}
+
+impl Unvisited {
+    fn len(&self) -> usize {
+        self.n - self.taken.len()
+    }
+
+    /// The point with this rank among the free ones.
+    fn nth(&self, rank: usize) -> usize {
+        let mut id = rank;
+        for taken in &self.taken {
+            if *taken > id {
+                break;
+            }
+            id += 1;
+        }
+        id
+    }
+}
+
+/// A permutation of `0..n` that is calculated point by point: a Feistel network over the next power of four, applied
+/// until the result is below `n`.
+#[derive(Debug)]
+struct Permutation {
+    n: u64,
+    half_bits: u32,
+    seed: u64,
+}
+
+impl Permutation {
+    fn new(n: u64, seed: u64) -> Self {
+        let bits = 64 - n.saturating_sub(1).leading_zeros();
+        Self {
+            n,
+            half_bits: bits.div_ceil(2).max(1),
+            seed,
+        }
+    }
+
+    fn apply(&self, index: u64) -> u64 {
+        let mask = (1_u64 << self.half_bits) - 1;
+        let mut x = index;
+        loop {
+            let (mut left, mut right) = (x >> self.half_bits, x & mask);
+            for round in 0..6 {
+                (left, right) = (right, left ^ (mix(right ^ mix(self.seed ^ round)) & mask));
+            }
+            x = left << self.half_bits | right;
+            if x < self.n {
+                return x;
+            }
+        }
+    }
+}
+
+/// Mixes the bits of a number (splitmix64).
+fn mix(x: u64) -> u64 {
+    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
 }
 
 impl Sampler for GridSampler {
@@ -213,15 +304,15 @@ impl Sampler for GridSampler {
             Ok(number) if number < n => number,
             _ => {
                 let mut free = self.unvisited(study)?;
-                if free.is_empty() {
+                if free.len() == 0 {
                     log::warn!(
                         "trial {}: every point of the grid has been tried, so one is tried again",
                         trial.number
                     );
-                    free = (0..n).collect();
+                    free.taken.clear();
                 }
                 // Several workers may choose at the same time; at random they collide less.
-                free[lock(self.rng()).below(free.len())]
+                free.nth(lock(self.rng()).below(free.len()))
             }
         };
         let storage = study.storage();
@@ -274,11 +365,12 @@ impl Sampler for GridSampler {
         _: TrialState,
         _: Option<&[f64]>,
     ) -> Result<()> {
-        match self.unvisited(study)?[..] {
-            [] => study.request_stop(),
-            [last] => {
+        let free = self.unvisited(study)?;
+        match free.len() {
+            0 => study.request_stop(),
+            1 => {
                 let stored = study.storage().get_trial(trial.id)?;
-                if grid_id(&stored) == Some(last) {
+                if grid_id(&stored) == Some(free.nth(0)) {
                     study.request_stop();
                 }
             }
@@ -319,4 +411,30 @@ fn grid_id(trial: &FrozenTrial) -> Option<usize> {
         .as_i64()?
         .try_into()
         .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_calculated_order_visits_every_point_once() {
+        for n in [1, 2, 5, 1000, 4097] {
+            let permutation = Permutation::new(n, 3);
+            let mut seen: Vec<u64> = (0..n).map(|i| permutation.apply(i)).collect();
+            assert!(n < 1000 || seen[..10] != *(0..10).collect::<Vec<u64>>());
+            seen.sort_unstable();
+            assert_eq!(seen, (0..n).collect::<Vec<u64>>());
+        }
+    }
+
+    #[test]
+    fn free_points_are_counted_around_the_taken_ones() {
+        let free = Unvisited {
+            n: 7,
+            taken: BTreeSet::from([0, 1, 4]),
+        };
+        assert_eq!(free.len(), 4);
+        assert_eq!([0, 1, 2, 3].map(|rank| free.nth(rank)), [2, 3, 5, 6]);
+    }
 }

@@ -106,7 +106,17 @@ impl NsgaIiiSampler {
                 )));
             }
             Some(points) => points.clone(),
-            None => nsga3::reference_points(n_objectives, self.dividing_parameter),
+            None => {
+                let count = n_points(n_objectives, self.dividing_parameter);
+                if count > MAX_REFERENCE_POINTS {
+                    return Err(Error::invalid(format!(
+                        "dividing_parameter {} with {n_objectives} objectives makes more than \
+                         {MAX_REFERENCE_POINTS} reference points; set a smaller one or own reference points",
+                        self.dividing_parameter
+                    )));
+                }
+                nsga3::reference_points(n_objectives, self.dividing_parameter)
+            }
         };
         let mut elite: Vec<usize> = Vec::with_capacity(size);
         let ranks = rows_by_rank(
@@ -132,6 +142,21 @@ impl NsgaIiiSampler {
         }
         Ok(elite)
     }
+}
+
+/// More reference points than this help no population.
+const MAX_REFERENCE_POINTS: usize = 1_000_000;
+
+/// How many reference points there are, `binomial(n_objectives + divisions - 1, divisions)`, up to the limit.
+fn n_points(n_objectives: usize, divisions: usize) -> usize {
+    let choices = (n_objectives.saturating_sub(1)).min(divisions);
+    let all = n_objectives.saturating_sub(1).saturating_add(divisions);
+    (0..choices)
+        .try_fold(1_usize, |count, k| {
+            let count = count.checked_mul(all - k)? / (k + 1);
+            (count <= MAX_REFERENCE_POINTS).then_some(count)
+        })
+        .unwrap_or(usize::MAX)
 }
 
 /// Chooses `room` of the individuals after the first `n_elite`, each time for the reference point
@@ -211,6 +236,14 @@ mod tests {
                 .is_err()
         );
         assert!(NsgaIiiSampler::new(0).dividing_parameter(0).is_err());
+        for (objectives, divisions) in [(1, 7), (2, 3), (3, 12), (6, 4)] {
+            let points = nsga3::reference_points(objectives, divisions);
+            assert_eq!(n_points(objectives, divisions), points.len());
+        }
+        assert!(
+            n_points(40, 40) > MAX_REFERENCE_POINTS
+                && n_points(3, usize::MAX) > MAX_REFERENCE_POINTS
+        );
         assert!(NsgaIiiSampler::new(0).population_size(1).is_err());
         assert!(NsgaIiiSampler::new(0).crossover_prob(1.5).is_err());
     }

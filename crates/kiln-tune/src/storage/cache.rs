@@ -1,5 +1,5 @@
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::{Storage, StudyId};
 use crate::error::Result;
@@ -23,8 +23,8 @@ use crate::trial::{FrozenTrial, TrialId};
 #[derive(Debug)]
 pub struct TrialCache {
     study_id: StudyId,
-    /// Which storage the study is in; 0 when it is not known.
-    storage: usize,
+    /// Which storage the study is in, if it is known.
+    storage: Option<Weak<dyn Storage>>,
     /// Ordered by number.
     trials: Vec<Arc<FrozenTrial>>,
     positions: HashMap<TrialId, usize>,
@@ -38,7 +38,7 @@ impl TrialCache {
     pub fn new(study_id: StudyId) -> Self {
         Self {
             study_id,
-            storage: 0,
+            storage: None,
             trials: Vec::new(),
             positions: HashMap::new(),
             unfinished: Vec::new(),
@@ -50,7 +50,7 @@ impl TrialCache {
     #[must_use]
     pub fn of(study: &Study) -> Self {
         Self {
-            storage: study.storage_key(),
+            storage: Some(study.weak_storage()),
             ..Self::new(study.id())
         }
     }
@@ -59,7 +59,10 @@ impl TrialCache {
     /// several studies asks this before it goes on with its cache.
     #[must_use]
     pub fn is_of(&self, study: &Study) -> bool {
-        self.study_id == study.id() && self.storage == study.storage_key()
+        let is_same = |storage: &Weak<dyn Storage>| {
+            std::ptr::addr_eq(storage.as_ptr(), study.weak_storage().as_ptr())
+        };
+        self.study_id == study.id() && self.storage.as_ref().is_some_and(is_same)
     }
 
     /// The study whose trials these are.

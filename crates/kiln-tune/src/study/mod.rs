@@ -11,7 +11,7 @@ mod progress;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 pub use ask_tell::{TellOptions, TrialRef};
 pub use builder::StudyBuilder;
@@ -164,9 +164,9 @@ impl Study {
         &*self.inner.storage
     }
 
-    /// Tells storages apart, as long as the study lives.
-    pub(crate) fn storage_key(&self) -> usize {
-        Arc::as_ptr(&self.inner.storage).cast::<()>().addr()
+    /// The storage, for what outlives the study and must not take a later storage at the same address for it.
+    pub(crate) fn weak_storage(&self) -> Weak<dyn Storage> {
+        Arc::downgrade(&self.inner.storage)
     }
 
     /// The storage, to be shared with another study.

@@ -17,7 +17,7 @@ pub(crate) use params::same;
 pub use params::{Param, ParamSpace, Params};
 pub use state::TrialState;
 pub use suggest::Suggest;
-pub(crate) use suggest::to_int;
+pub(crate) use suggest::suggest_integer;
 
 use crate::json::Json;
 

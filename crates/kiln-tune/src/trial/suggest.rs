@@ -60,8 +60,7 @@ pub trait Suggest {
     /// [`Error::InvalidDistribution`](crate::Error) when `low > high`, and as
     /// [`Trial::suggest`](crate::Trial::suggest).
     fn suggest_int(&mut self, name: &str, low: i64, high: i64) -> Result<i64> {
-        self.suggest_internal(name, IntDistribution::new(low, high)?.into())
-            .map(to_int)
+        suggest_integer(self, name, IntDistribution::new(low, high)?)
     }
 
     /// Suggests an integer of `[low, high]` on a log scale; `low` must be at least 1.
@@ -69,8 +68,7 @@ pub trait Suggest {
     /// # Errors
     /// As [`suggest_int`](Self::suggest_int), and when `low < 1`.
     fn suggest_int_log(&mut self, name: &str, low: i64, high: i64) -> Result<i64> {
-        self.suggest_internal(name, IntDistribution::with_log(low, high)?.into())
-            .map(to_int)
+        suggest_integer(self, name, IntDistribution::with_log(low, high)?)
     }
 
     /// Suggests an integer of `low, low + step, ..., high`.
@@ -78,8 +76,7 @@ pub trait Suggest {
     /// # Errors
     /// As [`suggest_int`](Self::suggest_int), and when `step < 1`.
     fn suggest_int_step(&mut self, name: &str, low: i64, high: i64, step: i64) -> Result<i64> {
-        self.suggest_internal(name, IntDistribution::with_step(low, high, step)?.into())
-            .map(to_int)
+        suggest_integer(self, name, IntDistribution::with_step(low, high, step)?)
     }
 
     /// Suggests one of `choices`: strings, bools, numbers, options of them, or serde enums without data.
@@ -116,7 +113,12 @@ pub trait Suggest {
     }
 }
 
-#[allow(clippy::cast_possible_truncation)]
-pub(crate) fn to_int(internal: f64) -> i64 {
-    internal as i64
+/// Suggests an integer of a distribution.
+pub(crate) fn suggest_integer<S: Suggest + ?Sized>(
+    source: &mut S,
+    name: &str,
+    distribution: IntDistribution,
+) -> Result<i64> {
+    let internal = source.suggest_internal(name, distribution.into())?;
+    Ok(distribution.value(internal))
 }

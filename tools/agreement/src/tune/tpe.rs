@@ -89,8 +89,8 @@ fn replay_case(checks: &mut Checks, case: &Value) {
         .map(|(name, _)| numbers(&case["points_internal"][&**name]))
         .collect();
     let expected = |key: &str| {
-        let stable = &case["stable_sort"][key];
-        numbers(if stable.is_null() { &case[key] } else { stable })
+        let scalar = &case["scalar_sort"][key];
+        numbers(if scalar.is_null() { &case[key] } else { scalar })
     };
     let (log_l, log_g) = (
         acquisition.l.log_pdf(&points),

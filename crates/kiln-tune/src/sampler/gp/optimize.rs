@@ -16,7 +16,7 @@ pub(super) const N_LOCAL_SEARCHES: usize = 10;
 const TOLERANCE: f64 = 1e-4;
 const MAX_ROUNDS: usize = 100;
 /// Grids up to this size are searched exhaustively.
-const MAX_EXHAUSTIVE: usize = 16;
+const MAX_EXHAUSTIVE: u64 = 16;
 
 /// The best point found and its value.
 ///
@@ -59,8 +59,8 @@ struct Search<'a> {
     continuous: Vec<usize>,
     /// Length scales of the continuous coordinates.
     scales: Vec<f64>,
-    /// Discrete coordinates with their possible values.
-    discrete: Vec<(usize, Vec<f64>, bool)>,
+    /// Discrete coordinates.
+    discrete: Vec<(usize, &'a Axis)>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -70,11 +70,10 @@ enum Changed {
 }
 
 impl<'a> Search<'a> {
-    fn new(acquisition: &'a dyn Acquisition, space: &GpSpace) -> Self {
+    fn new(acquisition: &'a dyn Acquisition, space: &'a GpSpace) -> Self {
         let lengths = acquisition.length_scales();
-        let is_continuous = |a: &Axis| a.is_continuous();
         let continuous: Vec<usize> = (0..space.axes.len())
-            .filter(|&j| is_continuous(&space.axes[j]))
+            .filter(|&j| space.axes[j].is_continuous())
             .collect();
         Self {
             acquisition,
@@ -84,8 +83,7 @@ impl<'a> Search<'a> {
                 .axes
                 .iter()
                 .enumerate()
-                .filter(|(_, a)| !is_continuous(a))
-                .map(|(j, a)| (j, a.grid(), a.is_categorical()))
+                .filter(|(_, axis)| !axis.is_continuous())
                 .collect(),
         }
     }
@@ -100,17 +98,17 @@ impl<'a> Search<'a> {
             if self.ascend(&mut x, &mut value) {
                 last = Changed::Continuous;
             }
-            for (j, grid, is_categorical) in &self.discrete {
-                if last == Changed::Discrete(*j) {
+            for &(j, axis) in &self.discrete {
+                if last == Changed::Discrete(j) {
                     return (x, value);
                 }
-                let changed = if *is_categorical || grid.len() <= MAX_EXHAUSTIVE {
-                    self.exhaust(&mut x, &mut value, *j, grid)
+                let changed = if axis.is_categorical() || axis.n_values() <= MAX_EXHAUSTIVE {
+                    self.exhaust(&mut x, &mut value, j, axis)
                 } else {
-                    self.line_search(&mut x, &mut value, *j, grid)
+                    self.line_search(&mut x, &mut value, j, axis)
                 };
                 if changed {
-                    last = Changed::Discrete(*j);
+                    last = Changed::Discrete(j);
                 }
             }
             if last == Changed::Continuous {
@@ -167,10 +165,13 @@ impl<'a> Search<'a> {
         true
     }
 
-    fn exhaust(&self, x: &mut [f64], value: &mut f64, j: usize, grid: &[f64]) -> bool {
+    fn exhaust(&self, x: &mut [f64], value: &mut f64, j: usize, axis: &Axis) -> bool {
         let before = x[j];
         let mut best = before;
-        for &candidate in grid.iter().filter(|g| **g != before) {
+        for candidate in (0..axis.n_values()).map(|i| axis.coordinate(i)) {
+            if candidate == before {
+                continue;
+            }
             x[j] = candidate;
             let v = self.acquisition.value(x);
             if v > *value {
@@ -182,10 +183,25 @@ impl<'a> Search<'a> {
     }
 
     /// Brent's method on the linear interpolation of the acquisition between grid values.
-    fn line_search(&self, x: &mut [f64], value: &mut f64, j: usize, grid: &[f64]) -> bool {
+    fn line_search(&self, x: &mut [f64], value: &mut f64, j: usize, axis: &Axis) -> bool {
+        let last = axis.n_values() - 1;
+        let grid = |index: u64| axis.coordinate(index);
+        // The first value that is not below `v`, or else the last one, but never the first of all.
+        let right_of = |v: f64| {
+            let (mut below, mut right) = (0, last);
+            while right - below > 1 {
+                let middle = below + (right - below) / 2;
+                if grid(middle) < v {
+                    below = middle;
+                } else {
+                    right = middle;
+                }
+            }
+            right
+        };
         let nearest = |v: f64| {
-            let right = grid.partition_point(|g| *g < v).clamp(1, grid.len() - 1);
-            if (v - grid[right - 1]).abs() < (v - grid[right]).abs() {
+            let right = right_of(v);
+            if (v - grid(right - 1)).abs() < (v - grid(right)).abs() {
                 right - 1
             } else {
                 right
@@ -194,32 +210,36 @@ impl<'a> Search<'a> {
         let current = nearest(x[j]);
         let mut known = HashMap::from([(current, -*value)]);
         let mut point = x.to_vec();
-        let mut negative = |i: usize| {
+        let mut negative = |i: u64| {
             *known.entry(i).or_insert_with(|| {
-                point[j] = grid[i];
+                point[j] = grid(i);
                 -self.acquisition.value(&point)
             })
         };
         let mut interpolated = |v: f64| {
-            if v < grid[0] || v > grid[grid.len() - 1] {
+            if v < grid(0) || v > grid(last) {
                 return f64::INFINITY;
             }
-            let right = grid.partition_point(|g| *g < v).clamp(1, grid.len() - 1);
+            let right = right_of(v);
             let left = right - 1;
             let (low, high) = (negative(left), negative(right));
-            let share = (grid[right] - v) / (grid[right] - grid[left]);
+            let gap = grid(right) - grid(left);
+            // Integers beyond 2^53 may have one coordinate.
+            let share = if gap > 0.0 {
+                (grid(right) - v) / gap
+            } else {
+                0.0
+            };
             share * low + (1.0 - share) * high
         };
-        let spacing = grid
-            .windows(2)
-            .map(|w| w[1] - w[0])
-            .fold(f64::INFINITY, f64::min);
-        let bracket = (grid[0] - 1e-12, grid[current], grid[grid.len() - 1] + 1e-12);
+        // On a log scale the gaps narrow towards the end, and otherwise they are equal.
+        let spacing = (grid(last) - grid(last - 1)).min(grid(1) - grid(0));
+        let bracket = (grid(0) - 1e-12, grid(current), grid(last) + 1e-12);
         let end = brent(&mut interpolated, bracket, spacing / 4.0);
         let found = nearest(end);
         let better = -negative(found);
         if found != current && better > *value {
-            x[j] = grid[found];
+            x[j] = grid(found);
             *value = better;
             return true;
         }
@@ -352,11 +372,11 @@ mod tests {
         let (x, _) = maximize(
             &Peak,
             &gp,
-            &[vec![0.1, gp.axes[1].grid()[2], 0.0]],
+            &[vec![0.1, gp.axes[1].coordinate(2), 0.0]],
             &mut Rng::new(Some(1)),
         )
         .unwrap();
-        let values = gp.unnormalize(&space, &x);
+        let values = gp.unnormalize(&x);
         assert!((values[0] - 0.7).abs() < 1e-2, "{values:?}");
         assert_eq!(values[1..], [32.0, 2.0]);
     }

@@ -1,16 +1,22 @@
 //! The unit box in which the Gaussian process works.
 
 use crate::distribution::Distribution;
+use crate::transform::unit_of;
 use crate::trial::ParamSpace;
+
+/// A value so many times farther away than its range is wide says nothing about it.
+const FAR: f64 = 1e6;
 
 /// One coordinate: a parameter scaled to `[0, 1]`, or the index of a choice.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Axis {
+    /// On a linear scale low, high and step are multiplied by `unit`, which keeps what is calculated from them finite.
     low: f64,
     high: f64,
     is_log: bool,
     /// 0 for a continuous parameter.
     step: f64,
+    unit: f64,
     n_choices: Option<usize>,
 }
 
@@ -31,11 +37,13 @@ impl Axis {
             Distribution::Int(d) => (d.low() as f64, d.high() as f64, d.log(), d.step() as f64),
             Distribution::Categorical(d) => (0.0, d.choices().len() as f64, false, 1.0),
         };
+        let unit = if is_log { 1.0 } else { unit_of(low, high) };
         Self {
-            low,
-            high,
+            low: low * unit,
+            high: high * unit,
             is_log,
-            step,
+            step: step * unit,
+            unit,
             n_choices: match distribution {
                 Distribution::Categorical(d) => Some(d.choices().len()),
                 _ => None,
@@ -53,6 +61,7 @@ impl Axis {
         self.step == 0.0
     }
 
+    /// The logarithm on a log scale.
     fn scale(&self, v: f64) -> f64 {
         if self.is_log { v.ln() } else { v }
     }
@@ -62,6 +71,7 @@ impl Axis {
         (self.scale(self.low - half), self.scale(self.high + half))
     }
 
+    /// The coordinate of a value in units of the axis.
     fn normalize(&self, v: f64) -> f64 {
         if self.is_categorical() {
             return v;
@@ -74,6 +84,7 @@ impl Axis {
         }
     }
 
+    /// The value of a coordinate, in units of the axis.
     fn unnormalize(&self, v: f64) -> f64 {
         if self.is_categorical() {
             return v;
@@ -83,17 +94,22 @@ impl Axis {
         if self.is_log { v.exp() } else { v }
     }
 
-    /// The coordinates that a discrete parameter can have, ascending.
-    pub fn grid(&self) -> Vec<f64> {
+    /// How many values a discrete parameter has, at least one; `u64::MAX` when there are more than that.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    pub fn n_values(&self) -> u64 {
         match self.n_choices {
-            Some(n) => (0..n).map(|i| i as f64).collect(),
-            None => {
-                let n = ((self.high - self.low) / self.step).round() as usize + 1;
-                (0..n)
-                    .map(|i| self.normalize(self.low + i as f64 * self.step))
-                    .collect()
-            }
+            Some(n) => n as u64,
+            None => (((self.high - self.low) / self.step).round() as u64).saturating_add(1),
         }
+    }
+
+    /// The coordinate of the value with this index; coordinates ascend, and those beyond the last value are the last
+    /// one. Values are never listed, as there may be billions of them.
+    pub fn coordinate(&self, index: u64) -> f64 {
+        if self.is_categorical() {
+            return index as f64;
+        }
+        self.normalize((self.low + index as f64 * self.step).min(self.high))
     }
 
     /// The nearest possible coordinate of a number in `[0, 1)`.
@@ -106,7 +122,10 @@ impl Axis {
         }
         let v = self.unnormalize(u);
         let k = ((v - self.low + 0.5 * self.step) / self.step).floor();
-        self.normalize((k * self.step + self.low).clamp(self.low, self.high))
+        let point = k * self.step + self.low;
+        // Points that are too many to count lie closer together than floats.
+        let point = if point.is_finite() { point } else { v };
+        self.normalize(point.max(self.low).min(self.high))
     }
 }
 
@@ -128,32 +147,34 @@ impl GpSpace {
         self.axes
             .iter()
             .zip(internal)
-            .map(|(a, v)| a.normalize(*v))
+            .map(|(a, v)| {
+                let x = a.normalize(*v * a.unit);
+                // Only a damaged storage holds what is no number here, or so far away that its square overflows.
+                if x.is_finite() && (a.is_categorical() || x.abs() < FAR) {
+                    x
+                } else {
+                    0.5
+                }
+            })
             .collect()
     }
 
     /// The internal values of a point, each a value of its distribution.
-    pub fn unnormalize(&self, space: &ParamSpace, point: &[f64]) -> Vec<f64> {
+    pub fn unnormalize(&self, point: &[f64]) -> Vec<f64> {
         self.axes
             .iter()
-            .zip(space.iter())
             .zip(point)
-            .map(|((axis, (_, distribution)), &x)| {
+            .map(|(axis, &x)| {
                 if axis.is_categorical() {
                     return x;
                 }
-                let v = axis.unnormalize(x).clamp(axis.low, axis.high);
-                match &**distribution {
-                    Distribution::Float(_) if axis.step > 0.0 => {
-                        let k = ((v - axis.low) / axis.step).round();
-                        (k * axis.step + axis.low).min(axis.high)
-                    }
-                    Distribution::Int(_) => {
-                        let k = ((v - axis.low) / axis.step).round();
-                        k * axis.step + axis.low
-                    }
-                    _ => v,
+                let v = axis.unnormalize(x).max(axis.low).min(axis.high);
+                if axis.step == 0.0 {
+                    return v / axis.unit;
                 }
+                let k = ((v - axis.low) / axis.step).round();
+                let point = (k * axis.step + axis.low).min(axis.high);
+                (if point.is_nan() { v } else { point }) / axis.unit
             })
             .collect()
     }

@@ -3,6 +3,7 @@
 
 use super::observations::Running;
 use crate::distribution::Distribution;
+use crate::parzen::argsort;
 use crate::parzen::{
     Bandwidth, CategoricalKernels, Column, NumericKernels, NumericRange, PRIOR, ParzenOptions,
     log_pdf, to_index,
@@ -97,6 +98,8 @@ impl Above {
             || n_after <= SMALL + MANY;
         if anew {
             self.rebuild(space, ranges, members, values, below, running, options);
+            self.settle_ties();
+            self.sum_touched();
             return;
         }
         for position in vanished.into_iter().chain(leaving) {
@@ -113,6 +116,7 @@ impl Above {
                 .collect();
             self.insert(position, &row);
         }
+        self.settle_ties();
         self.sum_touched();
     }
 
@@ -229,7 +233,57 @@ impl Above {
         }
         self.normalizations = vec![0.0; n + 1];
         self.touched = (0..=n as u32).collect();
-        self.sum_touched();
+    }
+
+    /// Of the kernels at one value, the first in the order of NumPy has the bandwidth to the left, the last the one to the
+    /// right, and the others the smallest. That order depends on all values, so that it is looked up anew.
+    #[allow(clippy::cast_possible_truncation)]
+    fn settle_ties(&mut self) {
+        let n = self.entries.len();
+        let Some(options) = self.options else { return };
+        let mut ranks = vec![0; self.normalizations.len()];
+        let mut keys = Vec::new();
+        for (column, order) in self.columns.iter_mut().zip(&self.orders) {
+            let Column::Numeric(kernels) = column else {
+                continue;
+            };
+            let (mut rank, mut previous, mut has_ties) = (0, f64::NAN, false);
+            for position in order {
+                let slot = self.slot_of[*position as usize] as usize;
+                let mu = kernels.mus[slot];
+                has_ties |= mu == previous;
+                rank += u32::from(mu > previous);
+                previous = mu;
+                ranks[slot] = rank;
+            }
+            if !has_ties {
+                continue;
+            }
+            keys.clear();
+            keys.extend(self.entries.iter().map(|position| {
+                let slot = self.slot_of[*position as usize];
+                argsort::key(ranks[slot as usize], slot)
+            }));
+            argsort::sort(&mut keys);
+            let bandwidth = Bandwidth::new(kernels.range, n, options);
+            let mu = |kernels: &NumericKernels, at: usize| {
+                let key = keys.get(at)?;
+                Some(kernels.mus[argsort::position(*key) as usize])
+            };
+            for at in 0..n {
+                let slot = argsort::position(keys[at]);
+                let left = at.checked_sub(1).and_then(|at| mu(kernels, at));
+                let (own, right) = (kernels.mus[slot as usize], mu(kernels, at + 1));
+                if left != Some(own) && right != Some(own) {
+                    continue;
+                }
+                let sigma = bandwidth.between(left, own, right);
+                if kernels.sigmas[slot as usize] != sigma {
+                    kernels.set_bandwidth(slot as usize, sigma);
+                    self.touched.push(slot);
+                }
+            }
+        }
     }
 
     fn insert(&mut self, position: u32, row: &[f64]) {

@@ -52,6 +52,10 @@ type Weights = Arc<dyn Fn(usize) -> Vec<f64> + Send + Sync>;
 /// and failed ones are ignored. With several objectives trials are ranked by domination, and the rank that does not
 /// fit is cut by its contribution to the hypervolume.
 ///
+/// The same seed gives the trials of Optuna, with one limit: on a coarse grid, where observations repeat, Optuna's trials
+/// depend on how NumPy sorts equal numbers, which differs between releases and CPUs. This sampler sorts as NumPy does
+/// without vector instructions (on ARM, before NumPy 1.25, or with `NPY_DISABLE_CPU_FEATURES`), the same on every machine.
+///
 /// Bergstra et al., "Algorithms for Hyper-Parameter Optimization" (2011); Watanabe, "Tree-Structured Parzen Estimator"
 /// (2023).
 ///

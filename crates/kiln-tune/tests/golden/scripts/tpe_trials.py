@@ -3,7 +3,7 @@
     python tpe_trials.py > ../studies/tpe_trials.json
 
 The grids are fine, so that values do not repeat: which of several equal observations gets which bandwidth depends on
-the CPU in Optuna, whose sort is unstable.
+the CPU in Optuna, whose sort is unstable; tpe_discrete_trials.py has coarse ones.
 
 Made with Optuna 5.0.0, Python 3.11, numpy 2.4.
 """
