@@ -85,8 +85,6 @@ pub fn get_param_importances_with(
             *value = if sum == 0.0 { equal } else { *value / sum };
         }
     }
-    // Adding zero turns a negative zero into a positive one.
-    importances.iter_mut().for_each(|(_, value)| *value += 0.0);
     Ok(importances)
 }
 
