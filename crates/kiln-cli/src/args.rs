@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use kiln_tune::cli::STORAGE_URLS;
 
 /// Train, evaluate and use neural networks on any GPU or CPU.
 #[derive(Parser)]
@@ -157,8 +158,13 @@ pub struct Tune {
     /// Name of the study; one that exists is continued
     #[arg(long, value_name = "NAME")]
     pub study: String,
-    /// URL of the storage: sqlite:///PATH, postgresql://..., mysql://... or journal:PATH [default: $OPTUNA_STORAGE, otherwise memory, lost at the end]
-    #[arg(long, value_name = "URL")]
+    #[arg(
+        long,
+        value_name = "URL",
+        help = format!(
+            "URL of the storage: {STORAGE_URLS} [default: $OPTUNA_STORAGE, otherwise memory, lost at the end]"
+        )
+    )]
     pub storage: Option<String>,
     /// Stop when the study has this many finished trials, earlier ones included
     #[arg(long, short = 'n', value_name = "N")]
@@ -198,8 +204,11 @@ pub struct Report {
     /// Folder of a run, or the name of a study with --storage
     #[arg(value_name = "RUN|STUDY")]
     pub target: String,
-    /// URL of the study's storage: sqlite:///PATH, postgresql://..., mysql://... or journal:PATH [default: $OPTUNA_STORAGE]
-    #[arg(long, value_name = "URL")]
+    #[arg(
+        long,
+        value_name = "URL",
+        help = format!("URL of the study's storage: {STORAGE_URLS} [default: $OPTUNA_STORAGE]")
+    )]
     pub storage: Option<String>,
     /// File to write [default: report.html in the run's folder, or STUDY.html]
     #[arg(long, short, value_name = "FILE")]

@@ -4,6 +4,7 @@
 //! (bare `NaN`, `Infinity`, `-Infinity` in the text), and the text itself is compared byte for byte by
 //! other workers, so it must be laid out as Python's `json.dumps` does.
 
+use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 
 use crate::error::{Error, Result};
@@ -43,18 +44,24 @@ impl Json {
     /// # Errors
     /// [`Error::InvalidJson`] with the byte offset when the text is not JSON.
     pub fn parse(text: &str) -> Result<Self> {
-        let mut parser = Parser {
-            text,
-            at: 0,
-            depth: 0,
-        };
-        parser.skip_space();
-        let value = parser.value()?;
-        parser.skip_space();
-        if parser.at < text.len() {
-            return Err(parser.error("text goes on after the value"));
+        Parser::new(text).document()
+    }
+
+    /// As [`parse`](Self::parse), but what lies deeper than `levels` is not read: an empty array stands for it, so that the
+    /// value has `levels` levels and one more, which [`depth`](Self::depth) tells.
+    pub(crate) fn parse_cut(text: &str, levels: usize) -> Result<Self> {
+        let mut parser = Parser::new(text);
+        parser.cut = Some(levels);
+        parser.document()
+    }
+
+    /// How many levels of arrays and objects there are: none in a number, one in `[1]`.
+    pub(crate) fn depth(&self) -> usize {
+        match self {
+            Self::Array(items) => 1 + items.iter().map(Self::depth).max().unwrap_or(0),
+            Self::Object(entries) => 1 + entries.iter().map(|(_, v)| v.depth()).max().unwrap_or(0),
+            _ => 0,
         }
-        Ok(value)
     }
 
     /// Turns any serde value into JSON.
@@ -370,15 +377,39 @@ fn write_json_string(out: &mut String, value: &str) {
 }
 
 /// Deeper nesting than this is refused, so that a hostile attribute cannot overflow the stack.
-const MAX_DEPTH: usize = 200;
+pub(crate) const MAX_DEPTH: usize = 200;
+
+/// Objects with more keys than this look for equal ones in a table.
+const FEW_KEYS: usize = 16;
 
 struct Parser<'a> {
     text: &'a str,
     at: usize,
     depth: usize,
+    /// From which depth on values are passed over instead of refused.
+    cut: Option<usize>,
 }
 
-impl Parser<'_> {
+impl<'a> Parser<'a> {
+    fn new(text: &'a str) -> Self {
+        Self {
+            text,
+            at: 0,
+            depth: 0,
+            cut: None,
+        }
+    }
+
+    fn document(mut self) -> Result<Json> {
+        self.skip_space();
+        let value = self.value()?;
+        self.skip_space();
+        if self.at < self.text.len() {
+            return Err(self.error("text goes on after the value"));
+        }
+        Ok(value)
+    }
+
     fn error(&self, message: &str) -> Error {
         Error::InvalidJson(format!(
             "{message} at byte {} of {} bytes",
@@ -426,7 +457,11 @@ impl Parser<'_> {
     }
 
     fn nested(&mut self, read: fn(&mut Self) -> Result<Json>) -> Result<Json> {
-        if self.depth == MAX_DEPTH {
+        if self.cut.is_some_and(|levels| self.depth == levels) {
+            self.pass_over()?;
+            return Ok(Json::Array(Vec::new()));
+        }
+        if self.cut.is_none() && self.depth == MAX_DEPTH {
             return Err(self.error("more than 200 levels of nesting"));
         }
         self.depth += 1;
@@ -435,6 +470,27 @@ impl Parser<'_> {
         let value = read(self)?;
         self.depth -= 1;
         Ok(value)
+    }
+
+    /// Goes past an array or an object without reading it, however deep it is.
+    fn pass_over(&mut self) -> Result<()> {
+        let mut open = 0_usize;
+        loop {
+            match self.peek() {
+                None => return Err(self.error("the text ends within an array or an object")),
+                Some(b'"') => {
+                    self.string()?;
+                    continue;
+                }
+                Some(b'[' | b'{') => open += 1,
+                Some(b']' | b'}') => open -= 1,
+                Some(_) => {}
+            }
+            self.at += 1;
+            if open == 0 {
+                return Ok(());
+            }
+        }
     }
 
     fn array(&mut self) -> Result<Json> {
@@ -453,6 +509,7 @@ impl Parser<'_> {
 
     fn object(&mut self) -> Result<Json> {
         let mut entries: Vec<(String, Json)> = Vec::new();
+        let mut positions: HashMap<String, usize> = HashMap::new();
         if self.peek() == Some(b'}') {
             self.at += 1;
             return Ok(Json::Object(entries));
@@ -470,8 +527,18 @@ impl Parser<'_> {
             self.skip_space();
             let value = self.value()?;
             // As in Python, the last of several equal keys counts.
-            match entries.iter_mut().find(|(k, _)| *k == key) {
-                Some(entry) => entry.1 = value,
+            let known = if entries.len() < FEW_KEYS {
+                entries.iter().position(|(k, _)| *k == key)
+            } else {
+                if positions.is_empty() {
+                    positions.extend(entries.iter().enumerate().map(|(i, (k, _))| (k.clone(), i)));
+                }
+                let next = entries.len();
+                let at = *positions.entry(key.clone()).or_insert(next);
+                (at < next).then_some(at)
+            };
+            match known {
+                Some(at) => entries[at].1 = value,
                 None => entries.push((key, value)),
             }
             if self.separator(b'}')? {
@@ -663,5 +730,33 @@ mod tests {
             assert!(error.contains("at byte"), "{text}: {error}");
         }
         assert!(Json::parse(&"[".repeat(100_000)).is_err());
+    }
+
+    #[test]
+    fn what_lies_too_deep_is_passed_over_when_it_may_be_cut() {
+        let deep = |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
+        for levels in [0, 3, 4, 5, 6, 100_000] {
+            let text = format!(r#"[{}, "a]\"", {{"b": 2}}]"#, deep(levels));
+            let json = Json::parse_cut(&text, 5).unwrap();
+            assert_eq!(json.depth(), (levels + 1).clamp(2, 6), "{levels}");
+            assert_eq!(json.as_array().unwrap()[1..].len(), 2);
+        }
+        for text in ["[[[", r#"[[["]]]"#, "[[1]] 2"] {
+            assert!(Json::parse_cut(text, 1).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_last_of_equal_keys_counts_however_many_keys_there_are() {
+        for n in [2, FEW_KEYS, 3000] {
+            let entries: Vec<String> = (0..2 * n).map(|i| format!("\"{}\": {i}", i % n)).collect();
+            let json = Json::parse(&format!("{{{}}}", entries.join(", "))).unwrap();
+            let entries = json.as_object().unwrap();
+            assert_eq!(entries.len(), n);
+            assert_eq!(
+                entries[n - 1],
+                ((n - 1).to_string(), Json::Int(2 * n as i64 - 1))
+            );
+        }
     }
 }

@@ -161,6 +161,7 @@ fn plain(value: &ParamValue) -> serde_json::Value {
         ParamValue::Int(value) => (*value).into(),
         ParamValue::Float(value) => (*value).into(),
         ParamValue::Str(value) => value.as_str().into(),
+        ParamValue::Json(value) => value.to_strict(),
     }
 }
 

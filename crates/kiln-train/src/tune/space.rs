@@ -312,6 +312,9 @@ impl Param {
                 Some(list) => list.clone(),
                 None => Value::String(text.clone()),
             },
+            // A space writes lists as text; a study of another program may hold them as they are.
+            ParamValue::Json(json) => Value::try_from(json.to_strict())
+                .unwrap_or_else(|_| Value::String(json.to_string())),
             // TOML has no null, so no choice of a space is one.
             ParamValue::Null => Value::String("null".into()),
         }

@@ -20,6 +20,7 @@ mod studies;
 mod transcript;
 mod trials;
 mod warnings;
+mod write_ahead_log;
 
 pub use heartbeat::HeartbeatArgs;
 pub use run::parse_time;
@@ -97,6 +98,9 @@ pub enum Command {
     /// Tune any program
     #[command(after_help = run::AFTER_HELP)]
     Run(run::Run),
+    /// Switch an SQLite file between a rollback journal and a write-ahead log
+    #[command(alias = "wal", after_help = write_ahead_log::AFTER_HELP)]
+    WriteAheadLog(write_ahead_log::WriteAheadLog),
 }
 
 impl Command {
@@ -136,6 +140,7 @@ impl Command {
             Self::Ask(command) => command.execute(out),
             Self::Tell(command) => command.execute(out),
             Self::Run(command) => command.execute(out),
+            Self::WriteAheadLog(command) => command.execute(out),
         }
     }
 }
@@ -164,18 +169,7 @@ impl std::fmt::Display for Failure {
         match self {
             Self::Usage(text) => f.write_str(text),
             Self::Output(error) => write!(f, "cannot write the result: {error}"),
-            Self::Work(error) => {
-                let mut text = error.to_string();
-                let mut cause = std::error::Error::source(error);
-                while let Some(inner) = cause {
-                    let inner_text = inner.to_string();
-                    if !text.contains(&inner_text) {
-                        text = format!("{text}: {inner_text}");
-                    }
-                    cause = inner.source();
-                }
-                f.write_str(&text)
-            }
+            Self::Work(error) => f.write_str(&error.with_causes()),
         }
     }
 }
@@ -199,11 +193,18 @@ pub fn storage_url(given: Option<&str>) -> Option<String> {
     url.filter(|url| !url.is_empty())
 }
 
+/// The forms of a storage's URL that this build knows, for help texts.
+pub const STORAGE_URLS: &str = match (cfg!(feature = "postgres"), cfg!(feature = "mysql")) {
+    (true, true) => "sqlite:///PATH, postgresql://..., mysql://... or journal:PATH",
+    (true, false) => "sqlite:///PATH, postgresql://... or journal:PATH (built without mysql)",
+    (false, true) => "sqlite:///PATH, mysql://... or journal:PATH (built without postgres)",
+    (false, false) => "sqlite:///PATH or journal:PATH (built without postgres and mysql)",
+};
+
 /// Where the studies are.
 #[derive(Debug, Args)]
 struct StorageArgs {
-    /// URL of the storage: sqlite:///PATH, postgresql://..., mysql://... or journal:PATH [default: $OPTUNA_STORAGE]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", help = format!("URL of the storage: {STORAGE_URLS} [default: $OPTUNA_STORAGE]"))]
     storage: Option<String>,
 }
 

@@ -45,7 +45,7 @@ pub(super) fn parse_param(text: &str) -> Result<ParamSpec, String> {
                 .into()
         }
         "choice" | "categorical" | "cat" => {
-            CategoricalDistribution::new(rest.split(',').map(|choice| parse_value(choice.trim())))
+            CategoricalDistribution::new(choices(rest).into_iter().map(parse_choice))
                 .map_err(|error| error.to_string())?
                 .into()
         }
@@ -83,6 +83,41 @@ fn range<T: std::str::FromStr>(text: &str) -> Result<(T, T, bool, Option<T>), St
         }
     }
     Ok((low, high, log, step))
+}
+
+/// Splits choices at the commas that are not within a list, a dict or quotes.
+fn choices(text: &str) -> Vec<&str> {
+    let (mut start, mut open, mut quoted, mut escaped) = (0, 0_usize, false, false);
+    let mut choices = Vec::new();
+    for (at, c) in text.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ if quoted => {}
+            '[' | '{' => open += 1,
+            ']' | '}' => open = open.saturating_sub(1),
+            ',' if open == 0 => {
+                choices.push(&text[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    choices.push(&text[start..]);
+    // What is never closed is meant as it is written.
+    if open > 0 || quoted {
+        choices = text.split(',').collect();
+    }
+    choices
+}
+
+/// A choice: what [`parse_value`] reads, or a list or dict as JSON, which is how Optuna keeps a tuple.
+fn parse_choice(text: &str) -> ParamValue {
+    match Json::parse(text.trim()) {
+        Ok(json @ (Json::Array(_) | Json::Object(_))) => ParamValue::Json(json),
+        _ => parse_value(text.trim()),
+    }
 }
 
 /// A value as a person writes it: `0.1`, `3`, `true`, `null`, `"1"` for a string that looks like a number, `adam`.
@@ -187,6 +222,14 @@ mod tests {
             (
                 "c=choice:adam,sgd,1,2.5,true,null,\"1\"",
                 "CategoricalDistribution(choices=('adam', 'sgd', 1, 2.5, True, None, '1'))",
+            ),
+            (
+                "k=choice:[3,3], [5, 5],{\"a\": [1,2]},\"x,y\"",
+                "CategoricalDistribution(choices=([3, 3], [5, 5], {'a': [1, 2]}, 'x,y'))",
+            ),
+            (
+                "k=choice:[3,3",
+                "CategoricalDistribution(choices=('[3', 3))",
             ),
         ] {
             assert_eq!(

@@ -89,6 +89,11 @@ pub struct List {
 impl List {
     pub(super) fn execute(self, out: &mut dyn Write) -> CliResult {
         let studies = get_all_study_summaries(&self.storage.open()?)?;
+        for study in &studies {
+            if let Some(why) = &study.unreadable {
+                eprintln!("warning: study {:?} cannot be read: {why}", study.name);
+            }
+        }
         if self.json {
             let studies: Vec<Value> = studies
                 .iter()
@@ -101,6 +106,7 @@ impl List {
                         "datetime_start": time_json(study.datetime_start),
                         "best_trial": study.best_trial.as_ref().map(|trial| trial_json(trial)),
                         "user_attrs": attrs_json(&study.user_attrs),
+                        "unreadable": study.unreadable,
                     })
                 })
                 .collect();
@@ -118,7 +124,10 @@ impl List {
                         .map(|direction| direction.name())
                         .collect::<Vec<_>>()
                         .join(", "),
-                    study.n_trials.to_string(),
+                    match study.unreadable {
+                        None => study.n_trials.to_string(),
+                        Some(_) => "?".to_owned(),
+                    },
                     study
                         .best_trial
                         .as_ref()

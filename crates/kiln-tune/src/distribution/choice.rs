@@ -30,6 +30,8 @@ pub enum CategoricalChoice {
     Float(f64),
     /// A string.
     Str(String),
+    /// An array or an object, which is what Optuna stores of a tuple, a list or a dict.
+    Json(Json),
 }
 
 /// The external value of a parameter. Numeric parameters are `Float` or `Int`.
@@ -54,7 +56,7 @@ impl CategoricalChoice {
             #[allow(clippy::cast_precision_loss)]
             Self::Int(value) => Some(*value as f64),
             Self::Float(value) => Some(*value),
-            Self::Null | Self::Str(_) => None,
+            Self::Null | Self::Str(_) | Self::Json(_) => None,
         }
     }
 
@@ -85,27 +87,23 @@ impl CategoricalChoice {
             Self::Int(value) => Json::Int(*value),
             Self::Float(value) => Json::Float(*value),
             Self::Str(value) => Json::Str(value.clone()),
+            Self::Json(value) => value.clone(),
         }
     }
 
     /// From JSON.
     ///
     /// # Errors
-    /// [`Error::InvalidDistribution`] for an array or an object, and for an integer beyond 64 signed bits, which would be
-    /// rounded.
+    /// None today; the result stays for kinds of JSON to come.
     pub fn from_json(json: &Json) -> Result<Self> {
-        match json {
-            Json::Null => Ok(Self::Null),
-            Json::Bool(value) => Ok(Self::Bool(*value)),
-            Json::Int(value) => Ok(Self::Int(*value)),
-            Json::Float(value) => Ok(Self::Float(*value)),
-            Json::Str(value) => Ok(Self::Str(value.clone())),
-            Json::BigInt(_) | Json::Array(_) | Json::Object(_) => {
-                Err(Error::InvalidDistribution(format!(
-                    "a choice must be null, a bool, a number of at most 64 bits or a string, but got {json}"
-                )))
-            }
-        }
+        Ok(match json {
+            Json::Null => Self::Null,
+            Json::Bool(value) => Self::Bool(*value),
+            Json::Int(value) => Self::Int(*value),
+            Json::Float(value) => Self::Float(*value),
+            Json::Str(value) => Self::Str(value.clone()),
+            Json::BigInt(_) | Json::Array(_) | Json::Object(_) => Self::Json(json.clone()),
+        })
     }
 
     /// The Python literal, as in the text form of a distribution.
@@ -117,7 +115,30 @@ impl CategoricalChoice {
             Self::Int(value) => value.to_string(),
             Self::Float(value) => python_float(*value),
             Self::Str(value) => python_string(value),
+            Self::Json(value) => python_json(value),
         }
+    }
+}
+
+/// Equality of lists and dicts as in Python: by what they hold, which compares as choices do. The order of an object's keys
+/// does not matter.
+fn python_equal(a: &Json, b: &Json) -> bool {
+    match (a, b) {
+        (Json::Array(a), Json::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| python_equal(a, b))
+        }
+        (Json::Object(a), Json::Object(b)) => {
+            let same = |(key, value): &(String, Json)| {
+                let other = b.iter().find(|(k, _)| k == key);
+                other.is_some_and(|(_, other)| python_equal(value, other))
+            };
+            a.len() == b.len() && a.iter().all(same)
+        }
+        (Json::Array(_) | Json::Object(_), _) | (_, Json::Array(_) | Json::Object(_)) => false,
+        _ => matches!(
+            (CategoricalChoice::from_json(a), CategoricalChoice::from_json(b)),
+            (Ok(a), Ok(b)) if a == b
+        ),
     }
 }
 
@@ -127,6 +148,7 @@ impl PartialEq for CategoricalChoice {
             (Self::Null, Self::Null) => true,
             (Self::Str(a), Self::Str(b)) => a == b,
             (Self::Int(a), Self::Int(b)) => a == b,
+            (Self::Json(a), Self::Json(b)) => python_equal(a, b),
             _ => match (self.as_f64(), other.as_f64()) {
                 (Some(a), Some(b)) => a == b || (a.is_nan() && b.is_nan()),
                 _ => false,
@@ -144,6 +166,7 @@ impl fmt::Display for CategoricalChoice {
             Self::Int(value) => write!(f, "{value}"),
             Self::Float(value) => f.write_str(&python_float(*value)),
             Self::Str(value) => f.write_str(value),
+            Self::Json(value) => write!(f, "{value}"),
         }
     }
 }
@@ -156,6 +179,7 @@ impl Serialize for CategoricalChoice {
             Self::Int(value) => serializer.serialize_i64(*value),
             Self::Float(value) => serializer.serialize_f64(*value),
             Self::Str(value) => serializer.serialize_str(value),
+            Self::Json(value) => value.to_strict().serialize(serializer),
         }
     }
 }
@@ -229,6 +253,22 @@ fn python_string(value: &str) -> String {
     }
     out.push(quote);
     out
+}
+
+/// Python's `repr` of what JSON text holds.
+fn python_json(json: &Json) -> String {
+    let list = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>().join(", ");
+    match json {
+        Json::Array(items) => format!("[{}]", list(&mut items.iter().map(python_json))),
+        Json::Object(entries) => {
+            let mut entries = entries
+                .iter()
+                .map(|(key, value)| format!("{}: {}", python_string(key), python_json(value)));
+            format!("{{{}}}", list(&mut entries))
+        }
+        scalar => CategoricalChoice::from_json(scalar)
+            .map_or_else(|_| scalar.to_string(), |choice| choice.to_python()),
+    }
 }
 
 #[derive(Debug)]

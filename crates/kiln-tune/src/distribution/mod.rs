@@ -19,6 +19,7 @@ pub use float::FloatDistribution;
 pub use int::IntDistribution;
 
 use crate::error::{Error, Result};
+use crate::json::{Json, MAX_DEPTH, python_float};
 
 /// The values of one parameter.
 ///
@@ -31,6 +32,15 @@ pub enum Distribution {
     Int(IntDistribution),
     /// One of some choices, see [`CategoricalDistribution`].
     Categorical(CategoricalDistribution),
+}
+
+/// Why the text of a stored distribution is none.
+#[derive(Debug)]
+pub(crate) enum Unusable {
+    /// It is not JSON, which no program writes.
+    Damaged(Error),
+    /// It is of a kind that this release does not know.
+    Unknown(Error),
 }
 
 impl Distribution {
@@ -113,6 +123,11 @@ impl Distribution {
             #[allow(clippy::cast_precision_loss)]
             Self::Categorical(categorical) => categorical
                 .index_of(external)
+                .or_else(|| {
+                    // A list or a dict that came through a command line is text.
+                    let json = Json::parse(external.as_str()?).ok()?;
+                    categorical.index_of(&ParamValue::from_json(&json).ok()?)
+                })
                 .map(|index| index as f64)
                 .ok_or_else(refused),
         }
@@ -185,7 +200,30 @@ impl Distribution {
     /// # Errors
     /// [`Error::InvalidJson`] or [`Error::InvalidDistribution`].
     pub fn from_json_text(text: &str) -> Result<Self> {
-        Self::from_json(&crate::json::Json::parse(text)?)
+        Self::from_json(&Json::parse(text)?)
+    }
+
+    /// As [`from_json_text`](Self::from_json_text), for text of a storage, with the reason that decides what becomes of it.
+    pub(crate) fn from_stored(text: &str) -> Result<Self, Unusable> {
+        let json = Json::parse_cut(text, MAX_DEPTH).map_err(Unusable::Damaged)?;
+        if json.depth() > MAX_DEPTH {
+            return Err(Unusable::Unknown(Error::InvalidDistribution(format!(
+                "its choices have more than {MAX_DEPTH} levels of nesting"
+            ))));
+        }
+        Self::from_json(&json).map_err(Unusable::Unknown)
+    }
+
+    /// Checks an internal value of a storage. A number may lie outside of its range, as an enqueued one does; an index has
+    /// no meaning without its choice, and NaN none at all.
+    pub(crate) fn check_stored(&self, internal: f64) -> Result<()> {
+        if internal.is_nan() || (self.is_categorical() && !self.contains(internal)) {
+            return Err(Error::ValueNotInDistribution {
+                value: python_float(internal),
+                distribution: self.to_string(),
+            });
+        }
+        Ok(())
     }
 }
 

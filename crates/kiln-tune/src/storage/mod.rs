@@ -13,6 +13,8 @@ pub use cache::TrialCache;
 pub use heartbeat::{Heartbeat, StaleTrialCallback, retry_stale_trial};
 pub use journal::JournalStorage;
 pub use memory::InMemoryStorage;
+#[cfg(feature = "sqlite")]
+pub use rdb::write_ahead_log;
 pub use rdb::{RdbOptions, RdbStorage};
 pub use url::{open, open_existing};
 

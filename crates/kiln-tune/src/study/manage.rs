@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::{Study, StudyDirection};
+use super::{FrozenStudy, Study, StudyDirection};
 use crate::error::Result;
 use crate::storage::{Storage, StudyId};
 use crate::trial::{Attrs, FrozenTrial, Timestamp};
@@ -24,6 +24,8 @@ pub struct StudySummary {
     pub n_trials: usize,
     /// When the first trial started.
     pub datetime_start: Option<Timestamp>,
+    /// Why the study cannot be read, in a damaged storage. What is not known then is empty.
+    pub unreadable: Option<String>,
 }
 
 /// Loads a study with the default sampler and pruner; [`StudyBuilder::load`](super::StudyBuilder::load) sets others.
@@ -82,35 +84,44 @@ pub fn get_all_study_names(storage: &dyn Storage) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// What a list of studies shows, in the order of the storage.
+/// What a list of studies shows, in the order of the storage. A study that cannot be read says why in
+/// [`unreadable`](StudySummary::unreadable) and does not hide the others.
 ///
 /// # Errors
 /// When the storage fails.
 pub fn get_all_study_summaries(storage: &Arc<dyn Storage>) -> Result<Vec<StudySummary>> {
-    storage
+    let summary = |frozen: FrozenStudy| {
+        let mut summary = StudySummary {
+            id: frozen.id,
+            name: frozen.name,
+            directions: frozen.directions,
+            best_trial: None,
+            user_attrs: frozen.user_attrs,
+            system_attrs: frozen.system_attrs,
+            n_trials: 0,
+            datetime_start: None,
+            unreadable: None,
+        };
+        if let Err(error) = look(&mut summary, storage) {
+            summary.unreadable = Some(error.with_causes());
+        }
+        summary
+    };
+    Ok(storage
         .get_all_studies()?
         .into_iter()
-        .map(|frozen| {
-            let study = Study::builder()
-                .name(&*frozen.name)
-                .shared_storage(storage.clone())
-                .load()?;
-            let trials = study.trials()?;
-            let best_trial = if study.is_multi_objective() {
-                None
-            } else {
-                study.best_trial().ok()
-            };
-            Ok(StudySummary {
-                id: frozen.id,
-                name: frozen.name,
-                directions: frozen.directions,
-                best_trial,
-                user_attrs: frozen.user_attrs,
-                system_attrs: frozen.system_attrs,
-                n_trials: trials.len(),
-                datetime_start: trials.iter().filter_map(|trial| trial.datetime_start).min(),
-            })
-        })
-        .collect()
+        .map(summary)
+        .collect())
+}
+
+/// Adds what the trials of a study tell.
+fn look(summary: &mut StudySummary, storage: &Arc<dyn Storage>) -> Result<()> {
+    let study = load_study(&summary.name, storage.clone())?;
+    let trials = study.trials()?;
+    if !study.is_multi_objective() {
+        summary.best_trial = study.best_trial().ok();
+    }
+    summary.n_trials = trials.len();
+    summary.datetime_start = trials.iter().filter_map(|trial| trial.datetime_start).min();
+    Ok(())
 }

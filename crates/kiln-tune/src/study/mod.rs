@@ -79,7 +79,7 @@ pub struct FrozenStudy {
     pub id: StudyId,
     /// The name.
     pub name: String,
-    /// One direction per objective.
+    /// One direction per objective; none when a damaged storage holds none that can be read.
     pub directions: Vec<StudyDirection>,
     /// What the user noted.
     pub user_attrs: Attrs,
@@ -111,6 +111,12 @@ impl Study {
     ) -> Result<Self> {
         let name = storage.get_study_name_from_id(id)?;
         let directions = storage.get_study_directions(id)?;
+        if directions.is_empty() {
+            return Err(Error::Storage {
+                message: format!("study {name:?} has no direction; the storage is damaged"),
+                source: None,
+            });
+        }
         let inner = Inner {
             id,
             name,

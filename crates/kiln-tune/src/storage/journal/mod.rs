@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use chrono::SecondsFormat;
 use file::JournalFile;
-use replay::{Replay, op};
+use replay::{Effect, Replay, op};
 
 use super::{Storage, StudyId, best_of};
 use crate::distribution::Distribution;
@@ -40,11 +40,18 @@ use crate::trial::{Attrs, FrozenTrial, Timestamp, TrialId, TrialState, now};
 /// # std::fs::remove_dir_all(&directory).unwrap();
 /// # Ok::<(), kiln_tune::Error>(())
 /// ```
+///
+/// What cannot be read of an entry that another program wrote, such as an attribute nested deeper than 200 levels, is left
+/// out with a warning that names the line. A value that contradicts its own distribution makes its study unreadable, and
+/// no other; a line that is no entry at all makes the journal so.
 pub struct JournalStorage {
     state: Mutex<State>,
     path: PathBuf,
     worker: String,
 }
+
+/// How often a write is decided anew before it is given up.
+const MAX_DECISIONS: usize = 20;
 
 struct State {
     file: JournalFile,
@@ -53,8 +60,22 @@ struct State {
 
 impl State {
     fn sync(&mut self) -> Result<()> {
+        self.sync_until(None).map(drop)
+    }
+
+    /// Reads what is new, and returns what became of our own line if it is there.
+    fn sync_until(&mut self, own: Option<&str>) -> Result<Option<Effect>> {
         let Self { file, replay } = self;
-        file.read(|line| replay.apply(line))
+        let mut effect = None;
+        file.read(|number, line| {
+            let done = replay.apply(number, line)?;
+            // Others write under names of their own, so the first of these is ours.
+            if effect.is_none() && own == Some(line.trim()) {
+                effect = Some(done);
+            }
+            Ok(())
+        })?;
+        Ok(effect)
     }
 }
 
@@ -80,7 +101,7 @@ impl JournalStorage {
         let path = file.path().to_owned();
         let mut state = State {
             file,
-            replay: Replay::default(),
+            replay: Replay::new(&path),
         };
         state.sync()?;
         Ok(Self {
@@ -98,16 +119,20 @@ impl JournalStorage {
     }
 
     /// Under the lock of the file: `decide` looks at the present state and says what to append, or None for nothing, and
-    /// what to answer. What is appended is therefore never refused by a reader.
+    /// what to answer. It decides again when others have written in spite of the lock, which happens to a process that was
+    /// stopped for so long that it was taken for dead; what is appended is therefore never refused by a reader.
     fn write<T>(
         &self,
-        decide: impl FnOnce(&Replay) -> Result<(Option<(i64, Vec<(&'static str, Json)>)>, T)>,
-    ) -> Result<T> {
+        decide: impl Fn(&Replay) -> Result<(Option<(i64, Vec<(&'static str, Json)>)>, T)>,
+    ) -> Result<(T, Effect)> {
         let mut state = lock(&self.state);
-        let _lock = state.file.lock()?;
-        state.sync()?;
-        let (entry, answer) = decide(&state.replay)?;
-        if let Some((code, fields)) = entry {
+        for _ in 0..MAX_DECISIONS {
+            let held = state.file.lock()?;
+            state.sync()?;
+            let (entry, answer) = decide(&state.replay)?;
+            let Some((code, fields)) = entry else {
+                return Ok((answer, Effect::Done));
+            };
             let mut object = vec![
                 ("op_code".to_owned(), Json::Int(code)),
                 ("worker_id".to_owned(), Json::Str(self.worker_id())),
@@ -117,10 +142,22 @@ impl JournalStorage {
                     .into_iter()
                     .map(|(key, value)| (key.to_owned(), value)),
             );
-            state.file.append(&Json::Object(object).to_compact())?;
-            state.sync()?;
+            let line = Json::Object(object).to_compact();
+            if !state.file.append(&held, &line)? {
+                continue;
+            }
+            match state.sync_until(Some(&line))? {
+                Some(Effect::Skipped) | None => {}
+                Some(effect) => return Ok((answer, effect)),
+            }
         }
-        Ok(answer)
+        Err(Error::Storage {
+            message: format!(
+                "cannot write to the journal {}: its lock was taken away {MAX_DECISIONS} times",
+                self.path.display()
+            ),
+            source: None,
+        })
     }
 
     /// As Optuna's: one per thread.
@@ -150,6 +187,7 @@ impl JournalStorage {
                 (),
             ))
         })
+        .map(drop)
     }
 
     fn set_trial_attr(
@@ -170,6 +208,7 @@ impl JournalStorage {
                 (),
             ))
         })
+        .map(drop)
     }
 }
 
@@ -208,12 +247,13 @@ impl Storage for JournalStorage {
 
     fn delete_study(&self, study_id: StudyId) -> Result<()> {
         self.write(|replay| {
-            replay.study(study_id)?;
+            replay.any_study(study_id)?;
             Ok((
                 Some((op::DELETE_STUDY, vec![("study_id", Json::Int(study_id))])),
                 (),
             ))
         })
+        .map(drop)
     }
 
     fn set_study_user_attr(&self, study_id: StudyId, key: &str, value: &Json) -> Result<()> {
@@ -243,19 +283,19 @@ impl Storage for JournalStorage {
     }
 
     fn get_study_name_from_id(&self, study_id: StudyId) -> Result<String> {
-        self.read(|replay| Ok(replay.study(study_id)?.name.clone()))
+        self.read(|replay| Ok(replay.any_study(study_id)?.name.clone()))
     }
 
     fn get_study_directions(&self, study_id: StudyId) -> Result<Vec<StudyDirection>> {
-        self.read(|replay| Ok(replay.study(study_id)?.directions.clone()))
+        self.read(|replay| Ok(replay.any_study(study_id)?.directions.clone()))
     }
 
     fn get_study_user_attrs(&self, study_id: StudyId) -> Result<Attrs> {
-        self.read(|replay| Ok(replay.study(study_id)?.user_attrs.clone()))
+        self.read(|replay| Ok(replay.any_study(study_id)?.user_attrs.clone()))
     }
 
     fn get_study_system_attrs(&self, study_id: StudyId) -> Result<Attrs> {
-        self.read(|replay| Ok(replay.study(study_id)?.system_attrs.clone()))
+        self.read(|replay| Ok(replay.any_study(study_id)?.system_attrs.clone()))
     }
 
     fn get_all_studies(&self) -> Result<Vec<FrozenStudy>> {
@@ -276,7 +316,7 @@ impl Storage for JournalStorage {
         study_id: StudyId,
         template: Option<&FrozenTrial>,
     ) -> Result<Arc<FrozenTrial>> {
-        let id = self.write(|replay| {
+        let ((), effect) = self.write(|replay| {
             replay.study(study_id)?;
             if let Some(trial) = template {
                 for param in &trial.params {
@@ -288,9 +328,11 @@ impl Storage for JournalStorage {
                 Some(trial) => fields.extend(template_fields(trial)),
                 None => fields.push(("datetime_start", time(now()))),
             }
-            let id = TrialId::try_from(replay.trials.len()).unwrap_or(TrialId::MAX);
-            Ok((Some((op::CREATE_TRIAL, fields)), id))
+            Ok((Some((op::CREATE_TRIAL, fields)), ()))
         })?;
+        let Effect::Created(id) = effect else {
+            unreachable!("an entry that creates a trial and is not skipped does so");
+        };
         self.get_trial(id)
     }
 
@@ -318,6 +360,7 @@ impl Storage for JournalStorage {
             ];
             Ok((Some((op::SET_TRIAL_PARAM, fields)), ()))
         })
+        .map(drop)
     }
 
     fn get_trial_id_from_study_id_trial_number(
@@ -363,6 +406,7 @@ impl Storage for JournalStorage {
             }
             Ok((Some((op::SET_TRIAL_STATE_VALUES, fields)), true))
         })
+        .map(|(written, _)| written)
     }
 
     fn set_trial_intermediate_value(&self, trial_id: TrialId, step: i64, value: f64) -> Result<()> {
@@ -375,6 +419,7 @@ impl Storage for JournalStorage {
             ];
             Ok((Some((op::SET_TRIAL_INTERMEDIATE_VALUE, fields)), ()))
         })
+        .map(drop)
     }
 
     fn set_trial_user_attr(&self, trial_id: TrialId, key: &str, value: &Json) -> Result<()> {

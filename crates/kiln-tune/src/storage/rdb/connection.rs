@@ -12,7 +12,26 @@ pub(crate) enum SqlValue {
     Int(i64),
     Real(f64),
     Text(String),
+    /// What should be text and is not UTF-8.
+    Bytes(Vec<u8>),
     Time(Timestamp),
+}
+
+impl SqlValue {
+    /// The value for a message, cut to a readable length.
+    fn shown(&self) -> String {
+        match self {
+            Self::Null => "NULL".to_owned(),
+            Self::Int(value) => value.to_string(),
+            Self::Real(value) => value.to_string(),
+            Self::Text(text) => format!("{:?}", text.chars().take(60).collect::<String>()),
+            Self::Bytes(bytes) => format!(
+                "the bytes {}, which are not UTF-8",
+                bytes[..bytes.len().min(60)].escape_ascii()
+            ),
+            Self::Time(time) => time.to_string(),
+        }
+    }
 }
 
 impl From<i64> for SqlValue {
@@ -77,8 +96,14 @@ impl SqlError {
     pub(crate) fn unexpected(what: &str, found: &SqlValue) -> Self {
         Self::new(
             Failure::Other,
-            format!("expected {what} in the database, found {found:?}"),
+            format!("expected {what}, found {}", found.shown()),
         )
+    }
+}
+
+impl std::fmt::Display for SqlError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.source.fmt(f)
     }
 }
 
@@ -89,6 +114,24 @@ pub(crate) type SqlResult<T> = Result<T, SqlError>;
 pub(crate) struct Row(pub(crate) Vec<SqlValue>);
 
 impl Row {
+    /// Says which row an error is about: the one of `table` whose column `key` has the value of `column`.
+    pub(crate) fn in_table(
+        &self,
+        table: &str,
+        key: &str,
+        column: usize,
+        error: impl std::fmt::Display,
+    ) -> SqlError {
+        SqlError::new(
+            Failure::Other,
+            format!(
+                "table {table}, row with {key} {}: {error}; the database is damaged: correct the row or delete it, or \
+                 restore a copy",
+                self.0[column].shown()
+            ),
+        )
+    }
+
     pub(crate) fn is_null(&self, column: usize) -> bool {
         self.0[column] == SqlValue::Null
     }

@@ -23,13 +23,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use connection::{Access, SqlValue};
+use connection::{Access, Failure, SqlValue};
 pub use options::RdbOptions;
+#[cfg(feature = "sqlite")]
+pub use options::write_ahead_log;
 use pool::{Abort, Pool, Transaction};
 use read::Interner;
 
 use super::{Heartbeat, StaleTrialCallback, Storage, StudyId};
-use crate::distribution::Distribution;
+use crate::distribution::{Distribution, Unusable};
 use crate::error::{Error, Result};
 use crate::json::Json;
 use crate::study::{FrozenStudy, StudyDirection, unused_study_name};
@@ -45,7 +47,12 @@ use crate::trial::{Attrs, FrozenTrial, TrialId, TrialState};
 ///   for up to [`RdbOptions::patience`] (60 s).
 /// * A new SQLite file uses write-ahead logging: readers never wait, a commit needs no `fsync`, and a killed process loses
 ///   at most its running trial. It does not work over a network file system: use PostgreSQL, MySQL or the journal there,
-///   or [`RdbOptions::wal`]`(false)`. A file that Optuna made keeps the mode it has.
+///   or [`RdbOptions::wal`]`(false)`. A file that Optuna made keeps its rollback journal, unless
+///   [`write_ahead_log`](crate::storage::write_ahead_log) switches it; there, writers that find it locked leave gaps, so that
+///   Optuna's workers, which give up after 5 s, get their turn.
+/// * A row that cannot be read is an error that names its table and its id, for the calls that need it: the other studies
+///   of the database work. An attribute, or a parameter of a kind that this release does not know, is left out with a
+///   warning instead.
 /// * Names of studies, parameters and attributes have at most 512 characters.
 ///
 /// ```
@@ -162,9 +169,16 @@ impl RdbStorage {
             return Ok(());
         }
         if let Some(text) = write::some_distribution(tx, study_id, trial_id, name)? {
-            self.interner
-                .distribution(&text)?
-                .check_compatible(name, distribution)?;
+            match self.interner.distribution(&text) {
+                Ok(other) => other.check_compatible(name, distribution)?,
+                Err(Unusable::Damaged(error) | Unusable::Unknown(error)) => {
+                    return Err(Error::storage(
+                        format!("the study has parameter {name:?} with a distribution that cannot be read"),
+                        error,
+                    )
+                    .into());
+                }
+            }
         }
         lock(&self.known)
             .entry(study_id)
@@ -234,24 +248,31 @@ impl Storage for RdbStorage {
     fn get_study_directions(&self, study_id: StudyId) -> Result<Vec<StudyDirection>> {
         self.transaction(Access::Read, "read a study", |tx| {
             write::study_name(tx, study_id, false)?;
-            let sql =
-                "SELECT direction FROM study_directions WHERE study_id = ? ORDER BY objective";
-            let rows = tx.connection.query(sql, &[study_id.into()])?;
-            rows.iter().map(|row| Ok(direction(row.text(0)?))).collect()
+            Ok(read::directions(tx.connection, study_id)?)
         })
     }
 
     fn get_study_user_attrs(&self, study_id: StudyId) -> Result<Attrs> {
         self.transaction(Access::Read, "read a study", |tx| {
             write::study_name(tx, study_id, false)?;
-            read::study_attrs(tx.connection, "study_user_attributes", study_id)
+            Ok(read::study_attrs(
+                tx.connection,
+                &self.interner,
+                "study_user_attributes",
+                study_id,
+            )?)
         })
     }
 
     fn get_study_system_attrs(&self, study_id: StudyId) -> Result<Attrs> {
         self.transaction(Access::Read, "read a study", |tx| {
             write::study_name(tx, study_id, false)?;
-            read::study_attrs(tx.connection, "study_system_attributes", study_id)
+            Ok(read::study_attrs(
+                tx.connection,
+                &self.interner,
+                "study_system_attributes",
+                study_id,
+            )?)
         })
     }
 
@@ -262,46 +283,32 @@ impl Storage for RdbStorage {
                 "SELECT study_id, study_name FROM studies ORDER BY study_id",
                 &[],
             )? {
-                let (id, name) = (row.int(0)?, row.text(1)?.to_owned());
+                let id = row.int(0)?;
+                let name = match row.text(1) {
+                    Ok(name) => name.to_owned(),
+                    Err(error) => {
+                        self.interner
+                            .leave_out(&row.in_table("studies", "study_id", 0, error));
+                        continue;
+                    }
+                };
+                // One study that cannot be read does not hide the others.
+                let directions = match read::directions(tx.connection, id) {
+                    Ok(directions) => directions,
+                    Err(error) if error.kind == Failure::Other => {
+                        self.interner.leave_out(&error);
+                        Vec::new()
+                    }
+                    Err(error) => return Err(error.into()),
+                };
+                let mut attrs = |table| read::study_attrs(tx.connection, &self.interner, table, id);
                 studies.push(FrozenStudy {
                     id,
                     name,
-                    directions: Vec::new(),
-                    user_attrs: Attrs::new(),
-                    system_attrs: Attrs::new(),
+                    directions,
+                    user_attrs: attrs("study_user_attributes")?,
+                    system_attrs: attrs("study_system_attributes")?,
                 });
-            }
-            let positions: HashMap<StudyId, usize> = studies
-                .iter()
-                .enumerate()
-                .map(|(i, study)| (study.id, i))
-                .collect();
-            for row in tx.connection.query(
-                "SELECT study_id, direction FROM study_directions ORDER BY study_id, objective",
-                &[],
-            )? {
-                if let Some(&at) = positions.get(&row.int(0)?) {
-                    studies[at].directions.push(direction(row.text(1)?));
-                }
-            }
-            for (table, system) in [
-                ("study_user_attributes", false),
-                ("study_system_attributes", true),
-            ] {
-                for row in tx.connection.query(
-                    &format!("SELECT study_id, \"key\", value_json FROM {table}"),
-                    &[],
-                )? {
-                    if let Some(&at) = positions.get(&row.int(0)?) {
-                        let study = &mut studies[at];
-                        let attrs = if system {
-                            &mut study.system_attrs
-                        } else {
-                            &mut study.user_attrs
-                        };
-                        attrs.insert(row.text(1)?.to_owned(), read::attr(row.text(2)?)?);
-                    }
-                }
             }
             Ok(studies)
         })
@@ -534,15 +541,6 @@ impl Heartbeat for RdbStorage {
         self.heartbeat
             .as_ref()
             .and_then(|settings| settings.on_stale.clone())
-    }
-}
-
-/// The direction by its name in the database. `NOT_SET` was written by very old releases for the default.
-fn direction(text: &str) -> StudyDirection {
-    if text == "MAXIMIZE" {
-        StudyDirection::Maximize
-    } else {
-        StudyDirection::Minimize
     }
 }
 

@@ -144,6 +144,7 @@ fn to_value(value: &SqlValue) -> Value {
         SqlValue::Int(value) => Value::Int(*value),
         SqlValue::Real(value) => Value::Double(*value),
         SqlValue::Text(value) => Value::Bytes(value.clone().into_bytes()),
+        SqlValue::Bytes(value) => Value::Bytes(value.clone()),
         SqlValue::Time(time) => Value::Date(
             time.year() as u16,
             time.month() as u8,
@@ -165,9 +166,8 @@ fn from_value(value: Value) -> SqlResult<SqlValue> {
         ),
         Value::Float(value) => SqlValue::Real(value.into()),
         Value::Double(value) => SqlValue::Real(value),
-        Value::Bytes(bytes) => SqlValue::Text(
-            String::from_utf8(bytes).map_err(|error| SqlError::new(Failure::Other, error))?,
-        ),
+        Value::Bytes(bytes) => String::from_utf8(bytes)
+            .map_or_else(|error| SqlValue::Bytes(error.into_bytes()), SqlValue::Text),
         Value::Date(year, month, day, hour, minute, second, fraction) => {
             let date = NaiveDate::from_ymd_opt(year.into(), month.into(), day.into());
             let time = date.and_then(|date| {

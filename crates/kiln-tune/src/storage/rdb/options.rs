@@ -196,6 +196,74 @@ impl RdbOptions {
     }
 }
 
+/// Turns the write-ahead log of an SQLite file on or off, or only looks (`None`), and says whether it is on then.
+///
+/// Optuna makes its files with a rollback journal: whoever writes keeps everybody else from reading and writing, and
+/// waits for the disk two or three times. With a write-ahead log readers never wait, writers follow each other quickly,
+/// and a killed process loses nothing that was committed; after a power failure the last commits may be missing, but the
+/// file is whole. Optuna reads and writes such a file as before, and the setting stays with the file. In return, all
+/// processes must be on one machine (no network file system), and while the file is open there are two more beside it,
+/// `-wal` and `-shm`, that belong to it: copy the three together, or when nobody has it open.
+///
+/// ```
+/// # let directory = std::env::temp_dir().join(format!("kiln-tune-wal-{}", std::process::id()));
+/// # std::fs::create_dir_all(&directory).unwrap();
+/// # let url = format!("sqlite:///{}", directory.join("study.db").display());
+/// use kiln_tune::storage::{RdbOptions, write_ahead_log};
+///
+/// drop(RdbOptions::new().wal(false).open(&url)?);
+/// assert!(!write_ahead_log(&url, None)?);
+/// assert!(write_ahead_log(&url, Some(true))?);
+/// # std::fs::remove_dir_all(&directory).unwrap();
+/// # Ok::<(), kiln_tune::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::InvalidArgument`] for a URL that is not of an SQLite file, [`Error::Storage`] when it holds no studies, and
+/// when others have it open (to turn the log off) or write right now: it stays as it was then.
+#[cfg(feature = "sqlite")]
+pub fn write_ahead_log(url: &str, on: Option<bool>) -> Result<bool> {
+    let target = match Target::parse(url) {
+        Ok(target) => target,
+        Err(_) if url.starts_with("journal:") => Target::Sqlite(None),
+        Err(error) => return Err(error),
+    };
+    let Target::Sqlite(Some(path)) = &target else {
+        return Err(Error::invalid(format!(
+            "only an SQLite file has a write-ahead log to turn on or off, but got {}",
+            without_password(url)
+        )));
+    };
+    let patience = Duration::from_secs(5);
+    let switch = || {
+        let mut connection = super::sqlite::Sqlite::open(Some(path), false, false, patience)?;
+        schema::prepare(&mut connection, false)?;
+        connection.write_ahead_log(on)
+    };
+    let failed = |source: crate::error::BoxError| {
+        let what = if on.is_none() { "look at" } else { "switch" };
+        Error::storage(
+            format!("cannot {what} the write-ahead log of {}", target.name()),
+            source,
+        )
+    };
+    let is_on = match switch() {
+        Ok(is_on) => is_on,
+        Err(error) if error.kind == Failure::Busy => {
+            return Err(failed(
+                "others have the file open; stop the workers that use it and try again".into(),
+            ));
+        }
+        Err(error) => return Err(failed(error.source)),
+    };
+    if on.is_some_and(|on| on != is_on) {
+        return Err(failed(
+            "SQLite kept it as it was, which it does on file systems that cannot share memory between processes".into(),
+        ));
+    }
+    Ok(is_on)
+}
+
 /// The database that a URL names.
 #[derive(Debug, PartialEq)]
 enum Target {
@@ -226,14 +294,16 @@ impl Target {
                 )));
             }
         };
-        let (feature, compiled_in) = match target {
-            Self::Sqlite(_) => ("sqlite", cfg!(feature = "sqlite")),
-            Self::Postgres(_) => ("postgres", cfg!(feature = "postgres")),
-            Self::Mysql(_) => ("mysql", cfg!(feature = "mysql")),
+        let (name, feature, compiled_in) = match target {
+            Self::Sqlite(_) => ("SQLite", "sqlite", cfg!(feature = "sqlite")),
+            Self::Postgres(_) => ("PostgreSQL", "postgres", cfg!(feature = "postgres")),
+            Self::Mysql(_) => ("MySQL", "mysql", cfg!(feature = "mysql")),
         };
         if !compiled_in {
             return Err(Error::invalid(format!(
-                "this program was built without {database}; build it with the feature `{feature}` of kiln-tune"
+                "this program was built without {name}; build it with the feature `{feature}`, as in `cargo install --path \
+                 crates/kiln-cli --features {feature}` for `kiln`, or `cargo install --path crates/kiln-tune --features \
+                 cli,{feature}` for `kiln-study` (and `tls` for encrypted connections)"
             )));
         }
         Ok(target)
@@ -339,12 +409,28 @@ mod tests {
     }
 
     #[test]
-    #[cfg(not(feature = "postgres"))]
-    fn a_database_that_was_not_built_in_names_its_feature() {
-        let error = Target::parse("postgresql://localhost/db")
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("feature `postgres`"), "{error}");
+    #[cfg(not(all(feature = "postgres", feature = "mysql")))]
+    fn a_database_that_was_not_built_in_names_its_feature_of_each_program() {
+        for (built_in, url, feature) in [
+            (
+                cfg!(feature = "postgres"),
+                "postgresql://localhost/db",
+                "postgres",
+            ),
+            (cfg!(feature = "mysql"), "mysql://localhost/db", "mysql"),
+        ] {
+            if built_in {
+                continue;
+            }
+            let error = Target::parse(url).unwrap_err().to_string();
+            for advice in [
+                format!("feature `{feature}`"),
+                format!("crates/kiln-cli --features {feature}`"),
+                format!("crates/kiln-tune --features cli,{feature}`"),
+            ] {
+                assert!(error.contains(&advice), "{error}");
+            }
+        }
     }
 
     #[test]

@@ -198,6 +198,7 @@ impl ToSql for SqlValue {
             Self::Real(value) => value.to_sql(ty, out),
             // The binary form of an enum is its label, as for text.
             Self::Text(value) => value.as_str().to_sql(ty, out),
+            Self::Bytes(value) => value.to_sql(ty, out),
             Self::Time(value) => (value.timestamp_micros() - EPOCH).to_sql(&Type::INT8, out),
         }
     }

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex};
 use super::connection::{Connection, Failure, Row, SqlError, SqlResult, SqlValue};
 use super::pool::Abort;
 use super::write::in_range;
-use crate::distribution::Distribution;
+use crate::distribution::{Distribution, Unusable};
 use crate::error::{Error, Result};
 use crate::json::Json;
 use crate::storage::StudyId;
+use crate::study::StudyDirection;
 use crate::sync::lock;
 use crate::trial::{Attrs, FrozenTrial, Params, TrialId, TrialState};
 
@@ -21,6 +22,8 @@ const IDS_PER_STATEMENT: usize = 512;
 pub(crate) struct Interner {
     names: Mutex<HashSet<Arc<str>>>,
     distributions: Mutex<HashMap<String, Arc<Distribution>>>,
+    /// The rows that were left out, each of which is named once.
+    left_out: Mutex<HashSet<String>>,
 }
 
 impl Interner {
@@ -34,14 +37,22 @@ impl Interner {
         name
     }
 
-    pub(crate) fn distribution(&self, text: &str) -> Result<Arc<Distribution>> {
+    pub(crate) fn distribution(&self, text: &str) -> Result<Arc<Distribution>, Unusable> {
         let mut distributions = lock(&self.distributions);
         if let Some(known) = distributions.get(text) {
             return Ok(known.clone());
         }
-        let distribution = Arc::new(Distribution::from_json_text(text)?);
+        let distribution = Arc::new(Distribution::from_stored(text)?);
         distributions.insert(text.to_owned(), distribution.clone());
         Ok(distribution)
+    }
+
+    /// Says that a row is left out of what is read.
+    pub(crate) fn leave_out(&self, error: &SqlError) {
+        let what = error.to_string();
+        if lock(&self.left_out).insert(what.clone()) {
+            log::warn!("left out: {what}");
+        }
     }
 }
 
@@ -129,44 +140,123 @@ pub(crate) fn states(
     )?);
     let mut states: Vec<(TrialId, TrialState)> = rows
         .iter()
-        .map(|row| Ok((row.int(0)?, state(row.text(1)?)?)))
+        .map(|row| {
+            let state = row.text(1).and_then(state);
+            Ok((row.int(0)?, state.map_err(|e| in_trials(row, "state", e))?))
+        })
         .collect::<SqlResult<_>>()?;
     states.sort_unstable_by_key(|(id, _)| *id);
     states.dedup_by_key(|(id, _)| *id);
     Ok(states)
 }
 
-/// The attributes in `table` of one study.
-pub(crate) fn study_attrs(
+/// The directions of a study, one for each objective.
+pub(crate) fn directions(
     connection: &mut dyn Connection,
-    table: &str,
     study_id: StudyId,
-) -> Result<Attrs, Abort> {
+) -> SqlResult<Vec<StudyDirection>> {
     let rows = connection.query(
-        &format!("SELECT \"key\", value_json FROM {table} WHERE study_id = ?"),
-        &[study_id.into()],
+        "SELECT study_direction_id, direction, objective FROM study_directions WHERE study_id = ? ORDER BY objective",
+        &[in_range(study_id)],
     )?;
-    rows.iter()
-        .map(|row| Ok((row.text(0)?.to_owned(), attr(row.text(1)?)?)))
+    if rows.is_empty() {
+        return Err(SqlError::new(
+            Failure::Other,
+            format!(
+                "table study_directions has no row with study_id {study_id}; the database is damaged: delete the study, or \
+                 add the row by INSERT INTO study_directions (study_id, objective, direction) VALUES ({study_id}, 0, 'MINIMIZE')"
+            ),
+        ));
+    }
+    let of_row = |(objective, row): (i64, &Row)| {
+        let found = row.int(2)?;
+        if found != objective {
+            return Err(SqlError::new(
+                Failure::Other,
+                format!("objective must be {objective}, found {found}"),
+            ));
+        }
+        match row.text(1)? {
+            // What very old releases wrote for the default.
+            "MINIMIZE" | "NOT_SET" => Ok(StudyDirection::Minimize),
+            "MAXIMIZE" => Ok(StudyDirection::Maximize),
+            _ => Err(SqlError::unexpected(
+                "MINIMIZE or MAXIMIZE in direction",
+                &row.0[1],
+            )),
+        }
+    };
+    (0..)
+        .zip(&rows)
+        .map(|(objective, row)| {
+            of_row((objective, row))
+                .map_err(|e| row.in_table("study_directions", "study_direction_id", 0, e))
+        })
         .collect()
 }
 
-/// The JSON of an attribute.
-pub(crate) fn attr(text: &str) -> Result<Json, Abort> {
-    Ok(Json::parse(text)?)
+/// The attributes in `table` of one study. One that cannot be read is left out and named.
+pub(crate) fn study_attrs(
+    connection: &mut dyn Connection,
+    interner: &Interner,
+    table: &'static str,
+    study_id: StudyId,
+) -> SqlResult<Attrs> {
+    let id = id_column(table);
+    let rows = connection.query(
+        &format!("SELECT {id}, \"key\", value_json FROM {table} WHERE study_id = ?"),
+        &[in_range(study_id)],
+    )?;
+    let mut attrs = Attrs::new();
+    for row in rows {
+        match attr(&row, 1, 2) {
+            Ok((key, value)) => {
+                attrs.insert(key, value);
+            }
+            Err(error) => interner.leave_out(&row.in_table(table, id, 0, error)),
+        }
+    }
+    Ok(attrs)
+}
+
+/// The column that tells the rows of a table apart.
+fn id_column(table: &str) -> &'static str {
+    match table {
+        "study_user_attributes" => "study_user_attribute_id",
+        "study_system_attributes" => "study_system_attribute_id",
+        "trial_user_attributes" => "trial_user_attribute_id",
+        "trial_system_attributes" => "trial_system_attribute_id",
+        "trial_params" => "param_id",
+        "trial_values" => "trial_value_id",
+        "trial_intermediate_values" => "trial_intermediate_value_id",
+        _ => "trial_id",
+    }
+}
+
+/// An attribute from the columns of its key and of its JSON.
+fn attr(row: &Row, key: usize, value: usize) -> SqlResult<(String, Json)> {
+    let json =
+        Json::parse(row.text(value)?).map_err(|error| SqlError::new(Failure::Other, error))?;
+    Ok((row.text(key)?.to_owned(), json))
+}
+
+/// Says which row of `trials` an error is about, whose first column is the id.
+fn in_trials(row: &Row, column: &str, error: SqlError) -> SqlError {
+    row.in_table("trials", "trial_id", 0, format!("{column}: {error}"))
 }
 
 fn bare_trial(row: &Row) -> SqlResult<FrozenTrial> {
-    let state = state(row.text(2)?)?;
-    let number =
-        u64::try_from(row.int(1)?).map_err(|error| SqlError::new(Failure::Other, error))?;
+    let number = row
+        .int(1)
+        .and_then(|n| u64::try_from(n).map_err(|error| SqlError::new(Failure::Other, error)));
+    let column = |name: &'static str| move |error| in_trials(row, name, error);
     Ok(FrozenTrial {
         id: row.int(0)?,
-        number,
-        state,
+        number: number.map_err(column("number"))?,
+        state: row.text(2).and_then(state).map_err(column("state"))?,
         values: None,
-        datetime_start: row.time(3)?,
-        datetime_complete: row.time(4)?,
+        datetime_start: row.time(3).map_err(column("datetime_start"))?,
+        datetime_complete: row.time(4).map_err(column("datetime_complete"))?,
         params: Params::new(),
         user_attrs: Attrs::new(),
         system_attrs: Attrs::new(),
@@ -206,75 +296,115 @@ fn fill(
     ids.sort_unstable();
     for_ids(&ids, |list, ids| {
         let ids: Vec<SqlValue> = ids.iter().map(|id| SqlValue::Int(*id)).collect();
-        let mut each = |sql: String,
-                        store: &mut dyn FnMut(&mut FrozenTrial, &Row) -> Result<(), Abort>|
-         -> Result<(), Abort> {
+        // Gives the rows of a table, whose columns start at 2, to `store`.
+        let mut each = |table: &'static str,
+                        columns: &str,
+                        order: &str,
+                        store: &mut dyn FnMut(&mut FrozenTrial, &Row) -> Result<(), Unreadable>|
+         -> SqlResult<()> {
+            let id = id_column(table);
+            let sql = format!(
+                "SELECT trial_id, {id}, {columns} FROM {table} WHERE trial_id IN ({list}){order}"
+            );
             for row in connection.query(&sql, &ids)? {
-                if let Some(trial) = trials.get_mut(&row.int(0)?) {
-                    store(trial, &row)?;
+                let Some(trial) = trials.get_mut(&row.int(0)?) else {
+                    continue;
+                };
+                match store(trial, &row) {
+                    Ok(()) => {}
+                    Err(Unreadable::LeftOut(error)) => {
+                        interner.leave_out(&row.in_table(table, id, 1, error));
+                    }
+                    Err(Unreadable::Damaged(error)) => {
+                        return Err(row.in_table(table, id, 1, error));
+                    }
                 }
             }
             Ok(())
         };
         // In the order in which they were suggested.
         each(
-            format!(
-                "SELECT trial_id, param_name, param_value, distribution_json FROM trial_params WHERE trial_id IN ({list}) ORDER BY param_id"
-            ),
+            "trial_params",
+            "param_name, param_value, distribution_json",
+            " ORDER BY param_id",
             &mut |trial, row| {
-                let distribution = interner.distribution(row.text(3)?)?;
+                let (name, internal) = (row.text(2)?, row.real(3)?);
+                let distribution = interner.distribution(row.text(4)?)?;
+                distribution.check_stored(internal)?;
                 trial
                     .params
-                    .insert(interner.name(row.text(1)?), row.real(2)?, distribution);
+                    .insert(interner.name(name), internal, distribution);
                 Ok(())
             },
         )?;
         each(
-            format!(
-                "SELECT trial_id, objective, value, value_type FROM trial_values WHERE trial_id IN ({list}) ORDER BY objective"
-            ),
+            "trial_values",
+            "objective, value, value_type",
+            " ORDER BY objective",
             &mut |trial, row| {
-                trial
-                    .values
-                    .get_or_insert_with(Vec::new)
-                    .push(number(row, 2, 3)?);
+                let values = trial.values.get_or_insert_with(Vec::new);
+                if usize::try_from(row.int(2)?) != Ok(values.len()) {
+                    let wanted = format!("{} in objective", values.len());
+                    return Err(SqlError::unexpected(&wanted, &row.0[2]).into());
+                }
+                values.push(number(row, 3, 4)?);
                 Ok(())
             },
         )?;
         each(
-            format!(
-                "SELECT trial_id, step, intermediate_value, intermediate_value_type FROM trial_intermediate_values WHERE trial_id IN ({list})"
-            ),
+            "trial_intermediate_values",
+            "step, intermediate_value, intermediate_value_type",
+            "",
             &mut |trial, row| {
                 trial
                     .intermediate_values
-                    .insert(row.int(1)?, number(row, 2, 3)?);
+                    .insert(row.int(2)?, number(row, 3, 4)?);
                 Ok(())
             },
         )?;
-        each(
-            format!(
-                "SELECT trial_id, \"key\", value_json FROM trial_user_attributes WHERE trial_id IN ({list})"
-            ),
-            &mut |trial, row| {
-                trial
-                    .user_attrs
-                    .insert(row.text(1)?.to_owned(), attr(row.text(2)?)?);
+        for table in ["trial_user_attributes", "trial_system_attributes"] {
+            each(table, "\"key\", value_json", "", &mut |trial, row| {
+                let (key, value) = attr(row, 2, 3).map_err(Unreadable::LeftOut)?;
+                let attrs = if table == "trial_user_attributes" {
+                    &mut trial.user_attrs
+                } else {
+                    &mut trial.system_attrs
+                };
+                attrs.insert(key, value);
                 Ok(())
-            },
-        )?;
-        each(
-            format!(
-                "SELECT trial_id, \"key\", value_json FROM trial_system_attributes WHERE trial_id IN ({list})"
-            ),
-            &mut |trial, row| {
-                trial
-                    .system_attrs
-                    .insert(row.text(1)?.to_owned(), attr(row.text(2)?)?);
-                Ok(())
-            },
-        )
+            })?;
+        }
+        Ok(())
     })
+}
+
+/// What becomes of a row that cannot be read.
+enum Unreadable {
+    /// The trial is whole without it.
+    LeftOut(SqlError),
+    /// The trial is not.
+    Damaged(SqlError),
+}
+
+impl From<SqlError> for Unreadable {
+    fn from(error: SqlError) -> Self {
+        Self::Damaged(error)
+    }
+}
+
+impl From<Error> for Unreadable {
+    fn from(error: Error) -> Self {
+        Self::Damaged(SqlError::new(Failure::Other, error))
+    }
+}
+
+impl From<Unusable> for Unreadable {
+    fn from(reason: Unusable) -> Self {
+        match reason {
+            Unusable::Damaged(error) => error.into(),
+            Unusable::Unknown(error) => Self::LeftOut(SqlError::new(Failure::Other, error)),
+        }
+    }
 }
 
 /// A number from its column and the column that says whether it is finite.

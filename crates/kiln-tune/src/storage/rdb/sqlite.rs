@@ -1,7 +1,7 @@
 //! SQLite, by rusqlite.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{ErrorCode, OpenFlags, ToSql};
@@ -9,10 +9,54 @@ use rusqlite::{ErrorCode, OpenFlags, ToSql};
 use super::connection::{
     Access, Connection, Dialect, Failure, Row, SqlError, SqlResult, SqlValue, format_datetime,
 };
+use super::pool::jitter;
 
 /// A connection to one SQLite file.
 pub(crate) struct Sqlite {
     connection: rusqlite::Connection,
+    patience: Duration,
+    /// For a file with a rollback journal, which one process at a time may use while it is written.
+    turns: Option<Turns>,
+}
+
+/// How others get their turn at a file with a rollback journal.
+///
+/// SQLite has no queue for its lock: who waits looks at it again and again, ever more seldom, and Python gives up after
+/// 5 s. Many writers that come back at once leave it free so rarely that somebody never meets it free. So a writer that
+/// finds the file locked leaves twice the gap between its own writes, and at least as much as it has waited, and a little
+/// less when it finds it free. Up and down balance when a fifth of the first looks find it locked, however many writers
+/// there are.
+struct Turns {
+    gap: Duration,
+    next: Instant,
+}
+
+impl Turns {
+    const SHORTEST: Duration = Duration::from_millis(2);
+    const LONGEST: Duration = Duration::from_secs(3);
+
+    fn new() -> Self {
+        Self {
+            gap: Duration::ZERO,
+            next: Instant::now(),
+        }
+    }
+
+    /// The lock was taken after a wait, of no time if it was free.
+    fn learn(&mut self, waited: Duration) {
+        self.gap = if waited.is_zero() {
+            self.gap.mul_f64(0.85)
+        } else {
+            (self.gap * 2)
+                .max(waited)
+                .clamp(Self::SHORTEST, Self::LONGEST)
+        };
+    }
+
+    /// A write is done.
+    fn pass(&mut self) {
+        self.next = Instant::now() + jitter(self.gap);
+    }
 }
 
 impl Sqlite {
@@ -24,7 +68,7 @@ impl Sqlite {
         path: Option<&Path>,
         create: bool,
         wal: bool,
-        busy_timeout: Duration,
+        patience: Duration,
     ) -> SqlResult<Self> {
         let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         if create {
@@ -35,7 +79,7 @@ impl Sqlite {
             None => rusqlite::Connection::open_in_memory(),
         }
         .map_err(classify)?;
-        connection.busy_timeout(busy_timeout).map_err(classify)?;
+        connection.busy_timeout(patience).map_err(classify)?;
         connection.set_prepared_statement_cache_capacity(128);
         // The bundled SQLite enforces foreign keys, Optuna's does not; one file should follow one rule.
         connection
@@ -58,13 +102,77 @@ impl Sqlite {
         let mode: String = connection
             .query_row("PRAGMA journal_mode", [], |row| row.get(0))
             .map_err(classify)?;
-        if mode.eq_ignore_ascii_case("wal") {
+        let is_wal = mode.eq_ignore_ascii_case("wal");
+        if is_wal {
             // With a write-ahead log this is safe against a killed process, and against power loss up to the last commits.
             connection
                 .pragma_update(None, "synchronous", "NORMAL")
                 .map_err(classify)?;
         }
-        Ok(Self { connection })
+        Ok(Self {
+            connection,
+            patience,
+            turns: (!is_wal && path.is_some()).then(Turns::new),
+        })
+    }
+
+    /// Turns the write-ahead log on or off if that is asked for, and says whether it is on.
+    pub(crate) fn write_ahead_log(&self, on: Option<bool>) -> SqlResult<bool> {
+        let sql = match on {
+            None => "PRAGMA journal_mode",
+            Some(true) => "PRAGMA journal_mode = WAL",
+            Some(false) => "PRAGMA journal_mode = DELETE",
+        };
+        let mode: String = self
+            .connection
+            .query_row(sql, [], |row| row.get(0))
+            .map_err(classify)?;
+        Ok(mode.eq_ignore_ascii_case("wal"))
+    }
+
+    /// Takes the write lock of a file with a rollback journal when it is our turn.
+    fn begin_in_turn(&mut self, mut turns: Turns) -> SqlResult<()> {
+        std::thread::sleep(turns.next.saturating_duration_since(Instant::now()));
+        let (start, mut pause) = (Instant::now(), Duration::from_millis(1));
+        let mut waited = Duration::ZERO;
+        // SQLite's own waiting does not tell how long it was.
+        self.connection
+            .busy_timeout(Duration::ZERO)
+            .map_err(classify)?;
+        let result = loop {
+            match self.execute("BEGIN IMMEDIATE", &[]) {
+                Err(error)
+                    if error.kind == Failure::Busy && start.elapsed() + pause < self.patience =>
+                {
+                    std::thread::sleep(jitter(pause));
+                    // As seldom as SQLite looks itself, so that others are not outrun.
+                    pause = (pause * 2).min(Duration::from_millis(128));
+                    waited = start.elapsed();
+                }
+                result => break result.map(drop),
+            }
+        };
+        self.connection
+            .busy_timeout(self.patience)
+            .map_err(classify)?;
+        turns.learn(waited);
+        self.turns = Some(turns);
+        result.map_err(|error| match error.kind {
+            Failure::Busy => SqlError::new(
+                Failure::Busy,
+                format!(
+                    "{error}; the file has a rollback journal, so that readers and writers wait for each other: \
+                     `kiln study write-ahead-log on` ends that"
+                ),
+            ),
+            _ => error,
+        })
+    }
+
+    fn pass_turn(&mut self) {
+        if let Some(turns) = &mut self.turns {
+            turns.pass();
+        }
     }
 }
 
@@ -74,6 +182,11 @@ impl Connection for Sqlite {
     }
 
     fn begin(&mut self, access: Access) -> SqlResult<()> {
+        if access == Access::Write
+            && let Some(turns) = self.turns.take()
+        {
+            return self.begin_in_turn(turns);
+        }
         self.execute(
             if access == Access::Write {
                 "BEGIN IMMEDIATE"
@@ -86,14 +199,18 @@ impl Connection for Sqlite {
     }
 
     fn commit(&mut self) -> SqlResult<()> {
-        self.execute("COMMIT", &[]).map(drop)
+        let result = self.execute("COMMIT", &[]).map(drop);
+        self.pass_turn();
+        result
     }
 
     fn rollback(&mut self) -> SqlResult<()> {
         if self.connection.is_autocommit() {
             return Ok(());
         }
-        self.execute("ROLLBACK", &[]).map(drop)
+        let result = self.execute("ROLLBACK", &[]).map(drop);
+        self.pass_turn();
+        result
     }
 
     fn batch(&mut self, sql: &str) -> SqlResult<()> {
@@ -121,9 +238,10 @@ impl Connection for Sqlite {
             .map_err(classify)?;
         let mut result = Vec::new();
         while let Some(row) = rows.next().map_err(classify)? {
-            let values =
-                (0..columns).map(|column| row.get_ref(column).map_err(classify).and_then(from_ref));
-            result.push(Row(values.collect::<SqlResult<_>>()?));
+            let values = (0..columns).map(|column| row.get_ref(column).map(from_ref));
+            result.push(Row(values
+                .collect::<rusqlite::Result<_>>()
+                .map_err(classify)?));
         }
         Ok(result)
     }
@@ -136,22 +254,22 @@ impl ToSql for SqlValue {
             Self::Int(value) => ToSqlOutput::Borrowed(ValueRef::Integer(*value)),
             Self::Real(value) => ToSqlOutput::Borrowed(ValueRef::Real(*value)),
             Self::Text(value) => ToSqlOutput::Borrowed(ValueRef::Text(value.as_bytes())),
+            Self::Bytes(value) => ToSqlOutput::Borrowed(ValueRef::Blob(value)),
             Self::Time(value) => ToSqlOutput::from(format_datetime(*value)),
         })
     }
 }
 
-fn from_ref(value: ValueRef<'_>) -> SqlResult<SqlValue> {
-    Ok(match value {
+fn from_ref(value: ValueRef<'_>) -> SqlValue {
+    match value {
         ValueRef::Null => SqlValue::Null,
         ValueRef::Integer(value) => SqlValue::Int(value),
         ValueRef::Real(value) => SqlValue::Real(value),
-        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => SqlValue::Text(
-            std::str::from_utf8(bytes)
-                .map_err(|error| SqlError::new(Failure::Other, error))?
-                .to_owned(),
-        ),
-    })
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => match std::str::from_utf8(bytes) {
+            Ok(text) => SqlValue::Text(text.to_owned()),
+            Err(_) => SqlValue::Bytes(bytes.to_owned()),
+        },
+    }
 }
 
 fn classify_kind(error: &rusqlite::Error) -> Failure {

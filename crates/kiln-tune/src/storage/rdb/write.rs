@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::check_length;
-use super::connection::SqlValue;
+use super::connection::{SqlError, SqlResult, SqlValue};
 use super::pool::{Abort, Transaction};
 use super::read::{self, number_columns};
 use crate::error::{Error, Result};
@@ -35,9 +35,12 @@ pub(crate) fn study_name(
     } else {
         ""
     };
-    let sql = format!("SELECT study_name FROM studies WHERE study_id = ?{lock}");
+    let sql = format!("SELECT study_id, study_name FROM studies WHERE study_id = ?{lock}");
     match tx.connection.query_one(&sql, &[in_range(study_id)])? {
-        Some(row) => Ok(row.text(0)?.to_owned()),
+        Some(row) => match row.text(1) {
+            Ok(name) => Ok(name.to_owned()),
+            Err(error) => Err(row.in_table("studies", "study_id", 0, error).into()),
+        },
         None => Err(Error::StudyNotFound {
             name: format!("id {study_id}"),
             hint: String::new(),
@@ -61,17 +64,18 @@ pub(crate) fn updatable(tx: &mut Transaction<'_>, trial_id: TrialId) -> Result<U
 
 fn locked(tx: &mut Transaction<'_>, trial_id: TrialId) -> Result<(Updatable, u64), Abort> {
     let sql = format!(
-        "SELECT study_id, state, number FROM trials WHERE trial_id = ?{}",
+        "SELECT trial_id, study_id, state, number FROM trials WHERE trial_id = ?{}",
         tx.connection.dialect().for_update()
     );
     let Some(row) = tx.connection.query_one(&sql, &[in_range(trial_id)])? else {
         return Err(no_trial(trial_id).into());
     };
-    let trial = Updatable {
-        study_id: row.int(0)?,
-        state: read::state(row.text(1)?)?,
+    let read = || -> SqlResult<_> {
+        let (study_id, state) = (row.int(1)?, read::state(row.text(2)?)?);
+        let number = u64::try_from(row.int(3)?).unwrap_or(0);
+        Ok((Updatable { study_id, state }, number))
     };
-    Ok((trial, u64::try_from(row.int(2)?).unwrap_or(0)))
+    Ok(read().map_err(|error| row.in_table("trials", "trial_id", 0, error))?)
 }
 
 /// Ids are 32 bits wide in PostgreSQL and MySQL; a wider one exists in no database.
@@ -241,10 +245,21 @@ pub(crate) fn lock_study_and_next_number(
 ) -> Result<u64, Abort> {
     study_name(tx, study_id, true)?;
     // Trials are never deleted one by one, so the count of trials is one more than the last number.
-    let sql = "SELECT number FROM trials WHERE study_id = ? ORDER BY trial_id DESC LIMIT 1";
-    let last = tx.connection.query_one(sql, &[study_id.into()])?;
-    let next = last.map_or(Ok(0), |row| row.int(0).map(|number| number + 1))?;
-    Ok(u64::try_from(next).unwrap_or(0))
+    let sql =
+        "SELECT trial_id, number FROM trials WHERE study_id = ? ORDER BY trial_id DESC LIMIT 1";
+    let Some(row) = tx.connection.query_one(sql, &[study_id.into()])? else {
+        return Ok(0);
+    };
+    // Numbers are 32 bits wide in PostgreSQL and MySQL.
+    let next = match row.int(1) {
+        Ok(number @ 0..0x7fff_ffff) => Ok(number.unsigned_abs() + 1),
+        Ok(_) => Err(SqlError::unexpected(
+            "a number from 0 to 2147483646",
+            &row.0[1],
+        )),
+        Err(error) => Err(error),
+    };
+    Ok(next.map_err(|error| row.in_table("trials", "trial_id", 0, error))?)
 }
 
 pub(crate) fn trial(
