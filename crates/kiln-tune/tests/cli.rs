@@ -8,7 +8,6 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use place::{Place, assert_gone};
-use serde_json::Value;
 
 #[test]
 fn studies_are_created_listed_shown_and_deleted() {

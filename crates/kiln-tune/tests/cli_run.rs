@@ -179,6 +179,25 @@ fn another_space_for_a_study_is_refused_before_a_trial_starts() {
 }
 
 #[test]
+fn the_number_of_programs_at_once_has_a_bound() {
+    let place = Place::new();
+    let run = [
+        "run",
+        "--study",
+        "s",
+        "--param",
+        "x=float:0..1",
+        "--trials",
+        "2",
+        "--jobs",
+    ];
+    let error = place.fails(2, &[&run[..], &["1000000", "--", "echo", "1"]].concat());
+    assert!(error.contains("at most 1000"), "{error}");
+    place.ok(&[&run[..], &["1000", "--quiet", "--", "echo", "1"]].concat());
+    assert_eq!(place.trials("s").len(), 2);
+}
+
+#[test]
 fn a_command_that_the_shell_cannot_run_ends_the_run() {
     let place = Place::new();
     std::fs::write(place.path().join("not-executable"), "echo 1").unwrap();
@@ -318,7 +337,12 @@ fn studies_with_one_log_folder_keep_their_logs_apart() {
             "2",
         ];
         let log = ["--quiet", "--log-dir", "logs", "--", "sh", "-c"];
-        place.ok(&[&run[..], &log, &["echo $KILN_STUDY; echo $KILN_TRIAL"]].concat());
+        place.ok(&[
+            &run[..],
+            &log,
+            &[r#"printf '%s\n' "$KILN_STUDY" "$KILN_TRIAL""#],
+        ]
+        .concat());
     }
     let mut logs = Vec::new();
     let mut folders = vec![place.path().join("logs")];

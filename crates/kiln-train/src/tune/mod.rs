@@ -300,6 +300,7 @@ impl Tuner {
         self.space.check(&self.recipe)?;
         self.metric.check(&self.recipe)?;
         self.check_direction(study)?;
+        study.check_space(&self.space.param_space())?;
         let _ = study.set_metric_names(&[self.metric.name()]);
         let data = match &self.data {
             Some(data) => data.clone(),

@@ -102,6 +102,15 @@ fn checked(study: &Study, name: &str, given: Given) -> CliResult<ParamValue> {
     let internal = distribution
         .to_internal(&value)
         .map_err(|error| Failure::Usage(format!("{name}: {error}")))?;
+    if matches!(*distribution, Distribution::Int(_))
+        && matches!(value, ParamValue::Int(_))
+        && distribution.to_external(internal) != value
+    {
+        return Err(Failure::Usage(format!(
+            "{name}: {value} of {distribution} would be stored as {}, since values are stored as floats",
+            distribution.to_external(internal)
+        )));
+    }
     if !distribution.contains(internal) {
         log::warn!("the value {value} of parameter {name:?} is outside of {distribution}");
     }

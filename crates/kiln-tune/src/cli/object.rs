@@ -34,7 +34,7 @@ pub(super) fn entries(line: &str) -> Option<Entries> {
     }
 }
 
-/// Whether a line looks like an object, though it may be none: `{"value": tensor(0.5, device='cuda:0')}`.
+/// Whether a line looks like an object, though it may be none: `{"value": <Loss of 3 items>}`.
 pub(super) fn is_like_one(line: &str) -> bool {
     let inside = line.strip_prefix('{').map(str::trim_start);
     inside.is_some_and(|inside| inside.starts_with(['"', '\'']))
@@ -230,8 +230,14 @@ fn python_to_json(text: &str) -> Option<String> {
             }
             c if c.is_ascii_alphabetic() => {
                 let mut word = String::from(c);
-                while let Some(next) = rest.next_if(char::is_ascii_alphanumeric) {
+                while let Some(next) =
+                    rest.next_if(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_'))
+                {
                     word.push(next);
+                }
+                if rest.next_if_eq(&'(').is_some() {
+                    out.push_str(&number_of_call(&word, &mut rest)?);
+                    continue;
                 }
                 out.push_str(match word.as_str() {
                     "None" => "null",
@@ -250,6 +256,21 @@ fn python_to_json(text: &str) -> Option<String> {
         }
     }
     Some(out)
+}
+
+/// The number of `tensor(0.5, device='cuda:0')` or `np.float64(0.5)`, whose bracket is open.
+fn number_of_call(function: &str, rest: &mut impl Iterator<Item = char>) -> Option<String> {
+    let kind = function.rsplit('.').next()?;
+    if !["tensor", "array", "float", "int"]
+        .iter()
+        .any(|known| kind.starts_with(known))
+    {
+        return None;
+    }
+    let inside: String = rest.take_while(|c| *c != ')').collect();
+    let number = inside.split(',').next()?.trim().trim_end_matches('.');
+    let number: f64 = number.parse().ok()?;
+    Some(Json::Float(number).to_string())
 }
 
 #[cfg(test)]
@@ -277,7 +298,16 @@ mod tests {
         assert_eq!(said.notes.constraints, [("memory".to_owned(), -0.5)]);
         assert_eq!(said.notes.attrs[0].1.to_string(), "[1]");
         assert_eq!(object("{\"value\": 2}").values, Some(vec![2.0]));
-        assert_eq!(object("{'value': 2, 'x': None}").values, Some(vec![2.0]));
+        for line in [
+            "{'value': 2, 'x': None}",
+            "{'value': tensor(2.)}",
+            "{\"value\": tensor(2., device='cuda:0', grad_fn=<A>)}",
+            "{'value': np.float64(2.0), 'rate': 5e-05}",
+            "{'value': array(2, dtype=int32)}",
+        ] {
+            assert_eq!(object(line).values, Some(vec![2.0]), "{line}");
+        }
+        assert!(object("{'value': np.float64(nan)}").values.unwrap()[0].is_nan());
         assert_eq!(object("{\"value\": [2.5]}").values, Some(vec![2.5]));
         assert_eq!(object("{\"values\": true}").values, Some(vec![1.0]));
         assert_eq!(object("{\"constraints\": {}}").values, None);
@@ -362,12 +392,13 @@ mod tests {
         }
         assert_eq!(entries("{0.5}"), None);
         assert!(!is_like_one("{0.5}"));
-        for line in ["{'loss': tensor(0.5, device='cuda:0')}", "{\"loss\": 0.5"] {
+        for line in ["{'loss': tensor([0.5, 1])}", "{\"loss\": 0.5"] {
             assert_eq!(entries(line), None);
             assert!(is_like_one(line) && refuse(line).is_ok(), "{line}");
         }
         for line in [
-            "{\"value\": tensor(0.5, device='cuda:0')}",
+            "{\"value\": tensor([0.5, 1], device='cuda:0')}",
+            "{'value': Decimal('0.5')}",
             "{'step': 1, 'value': 0.5",
             "{\"values\": [1, 2",
         ] {

@@ -41,6 +41,9 @@ Its output:
   is ended with everything it started. A JSON line with a value may hold \"constraints\" and \"user_attrs\" objects, too;
   those of the last one count. An exit code other than 0 fails the trial.";
 
+/// The most programs at once: each takes a thread, and a system has some thousands.
+const MAX_JOBS: usize = 1000;
+
 /// Settings of `run`.
 #[derive(Debug, Args)]
 pub struct Run {
@@ -93,6 +96,12 @@ impl Run {
             return Err(Failure::Usage(
                 "nothing says when to stop; write --trials N or --timeout TIME".to_owned(),
             ));
+        }
+        if self.jobs > MAX_JOBS {
+            return Err(Failure::Usage(format!(
+                "--jobs must be at most {MAX_JOBS}, but got {}",
+                self.jobs
+            )));
         }
         let study = self.open_study(&space)?;
         let n_objectives = study.directions().len();

@@ -242,12 +242,14 @@ impl Notes {
 mod tests {
     use super::*;
 
+    type Reports = Vec<(i64, f64)>;
+
     /// The reports of some lines, and the values in the end.
     fn read(
         lines: &str,
         metrics: &[&str],
         n_objectives: usize,
-    ) -> (Vec<(i64, f64)>, Result<Vec<f64>, String>) {
+    ) -> (Reports, Result<Vec<f64>, String>) {
         let metrics: Vec<String> = metrics.iter().map(|name| (*name).to_owned()).collect();
         let mut transcript = Transcript::new(&metrics, n_objectives);
         let mut reports = Vec::new();

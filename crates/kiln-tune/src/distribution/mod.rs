@@ -102,7 +102,7 @@ impl Distribution {
     ///
     /// # Errors
     /// [`Error::ValueNotInDistribution`] when the value is not a number (or NaN, or not positive on a log scale), not one
-    /// of the choices, or, for an integer, infinite or one that a float would round (see [`IntDistribution`]).
+    /// of the choices, or, for an integer, infinite or one of more than 64 bits.
     pub fn to_internal(&self, external: &ParamValue) -> Result<f64> {
         let refused = || Error::ValueNotInDistribution {
             value: external.to_python(),
@@ -111,7 +111,7 @@ impl Distribution {
         match self {
             Self::Float(_) | Self::Int(_) => {
                 let number = match (self, external) {
-                    (Self::Int(_), external) => int::exact(external),
+                    (Self::Int(_), external) => int::internal(external),
                     // Python's float() reads text, and values that came through a command line are text.
                     (_, ParamValue::Str(text)) => text.trim().parse().ok(),
                     (_, other) => other.as_f64(),

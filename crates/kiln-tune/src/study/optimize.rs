@@ -216,8 +216,10 @@ impl Study {
         if n_jobs == 1 {
             run.work();
         } else {
+            // A thread without a trial has nothing to do.
+            let most = budget.n_trials.and_then(|n| usize::try_from(n).ok());
             std::thread::scope(|scope| {
-                for _ in 0..n_jobs {
+                for _ in 0..n_jobs.min(most.unwrap_or(usize::MAX)) {
                     scope.spawn(|| run.work());
                 }
             });
