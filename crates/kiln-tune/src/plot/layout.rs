@@ -521,7 +521,7 @@ const MAX_TICKS: usize = 100;
 fn linear_ticks(low: f64, high: f64, count: f64) -> Vec<(f64, String)> {
     if !(high - low).is_finite() {
         // The difference of the ends overflows, but not that of a thousandth of them.
-        const SHARE: f64 = 1.0 / 1024.0;
+        const SHARE: f64 = 0.001;
         let ticks = linear_ticks(low * SHARE, high * SHARE, count);
         let values = ticks.into_iter().map(|(value, _)| value / SHARE);
         let inside = values.filter(|value| (low..=high).contains(value));

@@ -154,7 +154,7 @@ enum Next {
     #[default]
     Open,
     End,
-    Parameter(Branch),
+    Parameter(Box<Branch>),
 }
 
 /// A parameter with what follows after those of its values that were tried. All others are open.
@@ -173,12 +173,12 @@ impl Node {
                 "brute force: a trial ended where another one suggests {name:?}; the objective must be deterministic"
             ))),
             Next::Open | Next::End => {
-                self.next = Next::Parameter(Branch {
+                self.next = Next::Parameter(Box::new(Branch {
                     name: name.to_owned(),
                     distribution: distribution.clone(),
                     values: Values::of(name, distribution)?,
                     tried: BTreeMap::new(),
-                });
+                }));
                 Ok(())
             }
             Next::Parameter(branch) => {

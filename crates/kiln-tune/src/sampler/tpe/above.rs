@@ -270,8 +270,8 @@ impl Above {
                 let key = keys.get(at)?;
                 Some(kernels.mus[argsort::position(*key) as usize])
             };
-            for at in 0..n {
-                let slot = argsort::position(keys[at]);
+            for (at, key) in keys.iter().enumerate() {
+                let slot = argsort::position(*key);
                 let left = at.checked_sub(1).and_then(|at| mu(kernels, at));
                 let (own, right) = (kernels.mus[slot as usize], mu(kernels, at + 1));
                 if left != Some(own) && right != Some(own) {
