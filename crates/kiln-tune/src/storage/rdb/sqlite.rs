@@ -296,3 +296,65 @@ fn classify(error: rusqlite::Error) -> SqlError {
     };
     SqlError::new(kind, format!("{advice} ({error})"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_writer_that_finds_the_file_locked_leaves_longer_gaps_and_shorter_ones_when_it_is_free() {
+        let waited = Duration::from_millis(40);
+        let mut turns = Turns::new();
+        turns.learn(Duration::ZERO);
+        assert_eq!(turns.gap, Duration::ZERO, "alone it leaves none");
+        turns.learn(waited);
+        assert_eq!(turns.gap, waited);
+        turns.learn(Duration::from_micros(1));
+        assert_eq!(turns.gap, waited * 2);
+        for _ in 0..20 {
+            turns.learn(waited);
+        }
+        assert_eq!(turns.gap, Turns::LONGEST);
+        for _ in 0..60 {
+            turns.learn(Duration::ZERO);
+        }
+        assert!(turns.gap < Duration::from_millis(1), "{:?}", turns.gap);
+        // One look in five that finds it locked keeps the gap about as long as it is.
+        turns.gap = Duration::from_millis(100);
+        for look in 0..50 {
+            turns.learn(if look % 5 == 0 {
+                waited
+            } else {
+                Duration::ZERO
+            });
+        }
+        let balance = turns.gap.as_secs_f64() / 0.1;
+        assert!((0.5..3.0).contains(&balance), "{balance}");
+    }
+
+    #[test]
+    fn a_file_with_a_write_ahead_log_needs_no_turns() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s.db");
+        let patience = Duration::from_secs(1);
+        assert!(
+            Sqlite::open(Some(&path), true, true, patience)
+                .unwrap()
+                .turns
+                .is_none()
+        );
+        let path = directory.path().join("rollback.db");
+        assert!(
+            Sqlite::open(Some(&path), true, false, patience)
+                .unwrap()
+                .turns
+                .is_some()
+        );
+        assert!(
+            Sqlite::open(None, true, false, patience)
+                .unwrap()
+                .turns
+                .is_none()
+        );
+    }
+}
