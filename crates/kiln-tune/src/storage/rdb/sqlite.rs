@@ -23,9 +23,9 @@ pub(crate) struct Sqlite {
 ///
 /// SQLite has no queue for its lock: who waits looks at it again and again, ever more seldom, and Python gives up after
 /// 5 s. Many writers that come back at once leave it free so rarely that somebody never meets it free. So a writer that
-/// finds the file locked leaves twice the gap between its own writes, and at least as much as it has waited, and a little
-/// less when it finds it free. Up and down balance when a fifth of the first looks find it locked, however many writers
-/// there are.
+/// finds the file locked leaves twice the gap between its own writes, and at least twice as long as it has waited, and a
+/// little less when it finds it free. Up and down balance when an eighth of the first looks find it locked, however many
+/// writers there are.
 struct Turns {
     gap: Duration,
     next: Instant,
@@ -33,7 +33,7 @@ struct Turns {
 
 impl Turns {
     const SHORTEST: Duration = Duration::from_millis(2);
-    const LONGEST: Duration = Duration::from_secs(3);
+    const LONGEST: Duration = Duration::from_secs(5);
 
     fn new() -> Self {
         Self {
@@ -45,11 +45,9 @@ impl Turns {
     /// The lock was taken after a wait, of no time if it was free.
     fn learn(&mut self, waited: Duration) {
         self.gap = if waited.is_zero() {
-            self.gap.mul_f64(0.85)
+            self.gap.mul_f64(0.9)
         } else {
-            (self.gap * 2)
-                .max(waited)
-                .clamp(Self::SHORTEST, Self::LONGEST)
+            (self.gap.max(waited) * 2).clamp(Self::SHORTEST, Self::LONGEST)
         };
     }
 
@@ -308,21 +306,21 @@ mod tests {
         turns.learn(Duration::ZERO);
         assert_eq!(turns.gap, Duration::ZERO, "alone it leaves none");
         turns.learn(waited);
-        assert_eq!(turns.gap, waited);
-        turns.learn(Duration::from_micros(1));
         assert_eq!(turns.gap, waited * 2);
+        turns.learn(Duration::from_micros(1));
+        assert_eq!(turns.gap, waited * 4);
         for _ in 0..20 {
             turns.learn(waited);
         }
         assert_eq!(turns.gap, Turns::LONGEST);
-        for _ in 0..60 {
+        for _ in 0..100 {
             turns.learn(Duration::ZERO);
         }
         assert!(turns.gap < Duration::from_millis(1), "{:?}", turns.gap);
-        // One look in five that finds it locked keeps the gap about as long as it is.
+        // One look in eight that finds it locked keeps the gap about as long as it is.
         turns.gap = Duration::from_millis(100);
-        for look in 0..50 {
-            turns.learn(if look % 5 == 0 {
+        for look in 0..48 {
+            turns.learn(if look % 8 == 0 {
                 waited
             } else {
                 Duration::ZERO
