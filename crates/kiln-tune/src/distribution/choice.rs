@@ -135,10 +135,13 @@ fn python_equal(a: &Json, b: &Json) -> bool {
             a.len() == b.len() && a.iter().all(same)
         }
         (Json::Array(_) | Json::Object(_), _) | (_, Json::Array(_) | Json::Object(_)) => false,
-        _ => matches!(
-            (CategoricalChoice::from_json(a), CategoricalChoice::from_json(b)),
-            (Ok(a), Ok(b)) if a == b
-        ),
+        _ => {
+            let same = (
+                CategoricalChoice::from_json(a),
+                CategoricalChoice::from_json(b),
+            );
+            a == b || matches!(same, (Ok(a), Ok(b)) if a == b)
+        }
     }
 }
 

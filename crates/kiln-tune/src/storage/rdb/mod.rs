@@ -168,15 +168,14 @@ impl RdbStorage {
         }) {
             return Ok(());
         }
-        if let Some(text) = write::some_distribution(tx, study_id, trial_id, name)? {
-            match self.interner.distribution(&text) {
+        if let Some(row) = write::some_distribution(tx, study_id, trial_id, name)? {
+            let in_row =
+                |error: &dyn std::fmt::Display| row.in_table("trial_params", "param_id", 0, error);
+            let text = row.text(1).map_err(|error| in_row(&error))?;
+            match self.interner.distribution(text) {
                 Ok(other) => other.check_compatible(name, distribution)?,
                 Err(Unusable::Damaged(error) | Unusable::Unknown(error)) => {
-                    return Err(Error::storage(
-                        format!("the study has parameter {name:?} with a distribution that cannot be read"),
-                        error,
-                    )
-                    .into());
+                    return Err(in_row(&error).into());
                 }
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::check_length;
-use super::connection::{SqlError, SqlResult, SqlValue};
+use super::connection::{Row, SqlError, SqlResult, SqlValue};
 use super::pool::{Abort, Transaction};
 use super::read::{self, number_columns};
 use crate::error::{Error, Result};
@@ -323,22 +323,17 @@ pub(crate) fn param(
     Ok(())
 }
 
-/// The distribution that some other trial of the study has for a name.
+/// The row of `trial_params` with the distribution that some other trial of the study has for a name: its id and the text.
 pub(crate) fn some_distribution(
     tx: &mut Transaction<'_>,
     study_id: StudyId,
     but: TrialId,
     name: &str,
-) -> Result<Option<String>, Abort> {
-    let sql = "SELECT p.distribution_json FROM trial_params p JOIN trials t ON t.trial_id = p.trial_id \
+) -> SqlResult<Option<Row>> {
+    let sql = "SELECT p.param_id, p.distribution_json FROM trial_params p JOIN trials t ON t.trial_id = p.trial_id \
                WHERE t.study_id = ? AND p.param_name = ? AND p.trial_id <> ? LIMIT 1";
-    match tx
-        .connection
-        .query_one(sql, &[study_id.into(), name.into(), but.into()])?
-    {
-        Some(row) => Ok(Some(row.text(0)?.to_owned())),
-        None => Ok(None),
-    }
+    tx.connection
+        .query_one(sql, &[study_id.into(), name.into(), but.into()])
 }
 
 fn values(tx: &mut Transaction<'_>, trial_id: TrialId, values: &[f64]) -> Result<(), Abort> {
