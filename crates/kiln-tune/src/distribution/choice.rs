@@ -94,7 +94,7 @@ impl CategoricalChoice {
     /// From JSON.
     ///
     /// # Errors
-    /// None today; the result stays for kinds of JSON to come.
+    /// [`Error::InvalidDistribution`] for an integer beyond 64 signed bits, which would be rounded.
     pub fn from_json(json: &Json) -> Result<Self> {
         Ok(match json {
             Json::Null => Self::Null,
@@ -102,7 +102,12 @@ impl CategoricalChoice {
             Json::Int(value) => Self::Int(*value),
             Json::Float(value) => Self::Float(*value),
             Json::Str(value) => Self::Str(value.clone()),
-            Json::BigInt(_) | Json::Array(_) | Json::Object(_) => Self::Json(json.clone()),
+            Json::Array(_) | Json::Object(_) => Self::Json(json.clone()),
+            Json::BigInt(_) => {
+                return Err(Error::InvalidDistribution(format!(
+                    "an integer choice must fit 64 bits, but got {json}"
+                )));
+            }
         })
     }
 
