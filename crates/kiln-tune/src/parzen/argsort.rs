@@ -5,12 +5,23 @@
 //! when the environment variable `NPY_DISABLE_CPU_FEATURES` turns them off. It is quicksort with the median of three, which
 //! leaves short pieces to insertion sort and deep ones to heapsort (`aquicksort_` in `npysort/quicksort.cpp`).
 
+/// In which order equal observations of a parameter are given their bandwidths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TieOrder {
+    /// The order in which they were observed.
+    #[default]
+    Stable,
+    /// The order in which NumPy's unstable `argsort` leaves them when it uses no vector instructions: that of Optuna on such
+    /// machines.
+    NumPy,
+}
+
 /// Pieces with at most so many steps from their first to their last element are sorted by insertion.
 const SMALL: usize = 15;
 
-/// The positions of the values in ascending order; equal ones in the order of NumPy.
+/// The positions of the values in ascending order.
 #[allow(clippy::cast_possible_truncation)]
-pub(crate) fn argsort(values: &[f64]) -> Vec<usize> {
+pub(crate) fn argsort(values: &[f64], ties: TieOrder) -> Vec<usize> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|a, b| values[*a].total_cmp(&values[*b]));
     let mut keys = vec![0; values.len()];
@@ -24,10 +35,10 @@ pub(crate) fn argsort(values: &[f64]) -> Vec<usize> {
         keys[*position] = key(rank, *position as u32);
     }
     // Insertion sort is stable.
-    if !has_ties || values.len() <= SMALL + 1 {
+    if ties == TieOrder::Stable || !has_ties || values.len() <= SMALL + 1 {
         return order;
     }
-    sort(&mut keys);
+    sort(&mut keys, ties);
     keys.into_iter().map(|key| position(key) as usize).collect()
 }
 
@@ -47,7 +58,11 @@ fn less(a: u64, b: u64) -> bool {
 }
 
 /// Sorts keys by their ranks.
-pub(crate) fn sort(keys: &mut [u64]) {
+pub(crate) fn sort(keys: &mut [u64], ties: TieOrder) {
+    if ties == TieOrder::Stable {
+        keys.sort_by_key(|key| key >> 32);
+        return;
+    }
     if keys.is_empty() {
         return;
     }
@@ -153,7 +168,7 @@ mod tests {
     use super::*;
 
     fn checksum(values: &[f64]) -> u64 {
-        let order = argsort(values);
+        let order = argsort(values, TieOrder::NumPy);
         let terms = order.iter().enumerate();
         terms
             .map(|(i, position)| (i as u64 + 1) * *position as u64)

@@ -25,7 +25,7 @@ impl Column {
             _ => {
                 let range = NumericRange::of(distribution);
                 let mus: Vec<f64> = observed.iter().map(|x| range.scale(*x)).collect();
-                let order = argsort(&mus);
+                let order = argsort(&mus, options.ties);
                 let sorted: Vec<f64> = order.iter().map(|i| mus[*i]).collect();
                 let mut kernels = NumericKernels::empty(range);
                 kernels.reset(range, order.len() + 1);

@@ -5,6 +5,7 @@ mod column;
 mod kernels;
 pub mod truncnorm;
 
+pub use argsort::TieOrder;
 pub(crate) use column::{Bandwidth, Column, NumericRange, PRIOR, to_index};
 pub use column::{CategoricalKernels, NumericKernels};
 pub(crate) use kernels::log_pdf;
@@ -22,6 +23,8 @@ pub struct ParzenOptions {
     pub consider_endpoints: bool,
     /// Whether bandwidths have a lower limit that falls with the number of observations. Default true.
     pub consider_magic_clip: bool,
+    /// In which order equal observations are given their bandwidths. Default: as they were observed.
+    pub ties: TieOrder,
 }
 
 impl Default for ParzenOptions {
@@ -30,6 +33,7 @@ impl Default for ParzenOptions {
             prior_weight: 1.0,
             consider_endpoints: false,
             consider_magic_clip: true,
+            ties: TieOrder::Stable,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Replays `parzen.json` and `truncnorm.json`.
 
 use kiln_tune::TpeSampler;
-use kiln_tune::parzen::{ParzenEstimator, ParzenOptions, default_weights, truncnorm};
+use kiln_tune::parzen::{ParzenEstimator, ParzenOptions, TieOrder, default_weights, truncnorm};
 use serde_json::Value;
 
 use super::{array, matrix, numbers, space};
@@ -68,7 +68,32 @@ pub fn replay_truncnorm(file: &Value, report: &mut Report) {
     }
 }
 
+/// The orders of equal observations that a case has numbers for, with these numbers. Where the order does not show, a file has
+/// only its own.
+pub fn orders(case: &Value) -> Vec<(TieOrder, &Value)> {
+    let known = [
+        ("stable_sort", TieOrder::Stable),
+        ("scalar_sort", TieOrder::NumPy),
+    ];
+    let given: Vec<_> = known
+        .into_iter()
+        .filter(|(key, _)| case[key].is_object())
+        .map(|(key, order)| (order, &case[key]))
+        .collect();
+    if given.is_empty() {
+        vec![(TieOrder::Stable, &Value::Null)]
+    } else {
+        given
+    }
+}
+
 fn replay_case(checks: &mut Checks, case: &Value) {
+    for (ties, ordered) in orders(case) {
+        replay_ordered(checks, case, ties, ordered);
+    }
+}
+
+fn replay_ordered(checks: &mut Checks, case: &Value, ties: TieOrder, ordered: &Value) {
     let name = case["name"].as_str().unwrap_or("?");
     let space = space(&case["space"]);
     let column = |table: &Value, name: &str| numbers(&table[name]);
@@ -76,7 +101,10 @@ fn replay_case(checks: &mut Checks, case: &Value) {
         .iter()
         .map(|(name, _)| column(&case["observations_internal"], name))
         .collect();
-    let mut options = ParzenOptions::default();
+    let mut options = ParzenOptions {
+        ties,
+        ..ParzenOptions::default()
+    };
     if let Some(weight) = case["options"]["prior_weight"].as_f64() {
         options.prior_weight = weight;
     }
@@ -98,8 +126,6 @@ fn replay_case(checks: &mut Checks, case: &Value) {
         &expected,
         COMPONENT_TOLERANCE,
     );
-    // Where equal observations show how NumPy sorts, the file has what it gives without vector instructions.
-    let scalar = &case["scalar_sort"];
     for (i, (parameter, _)) in space.iter().enumerate() {
         let component = &case["components"][&**parameter];
         let place = format!("{name} {parameter}");
@@ -111,11 +137,11 @@ fn replay_case(checks: &mut Checks, case: &Value) {
                 &mus,
                 COMPONENT_TOLERANCE,
             );
-            let sigmas = match &scalar["sigmas"] {
+            let sigmas = match &ordered["sigmas"] {
                 Value::Object(by_name) if by_name.contains_key(&**parameter) => {
                     numbers(&by_name[&**parameter])
                 }
-                Value::Array(_) => numbers(&scalar["sigmas"]),
+                Value::Array(_) => numbers(&ordered["sigmas"]),
                 _ => numbers(&component["sigmas"]),
             };
             checks.all_close(
@@ -136,10 +162,10 @@ fn replay_case(checks: &mut Checks, case: &Value) {
         .iter()
         .map(|(name, _)| column(&case["points_internal"], name))
         .collect();
-    let expected = if scalar["log_pdf"].is_null() {
+    let expected = if ordered["log_pdf"].is_null() {
         &case["log_pdf"]
     } else {
-        &scalar["log_pdf"]
+        &ordered["log_pdf"]
     };
     let place = format!("{name} log pdf");
     checks.all_close(

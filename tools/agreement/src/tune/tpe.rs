@@ -1,11 +1,13 @@
 //! Replays `tpe_acquisition.json`: the split of trials and both densities of TPE.
 
+use kiln_tune::parzen::TieOrder;
 use kiln_tune::trial::now;
 use kiln_tune::{
     FrozenTrial, Json, ParamValue, Params, Study, StudyDirection, TpeSampler, TrialState,
 };
 use serde_json::Value;
 
+use super::parzen::orders;
 use super::{array, number, numbers, space};
 use crate::{Checks, Report};
 
@@ -49,14 +51,21 @@ fn replay_case(checks: &mut Checks, case: &Value) {
         );
     }
 
+    for (ties, ordered) in orders(case) {
+        compare(checks, case, &study, ties, ordered);
+    }
+}
+
+fn compare(checks: &mut Checks, case: &Value, study: &Study, ties: TieOrder, ordered: &Value) {
+    let name = case["name"].as_str().unwrap_or("?");
+    let space = space(&case["space"]);
     // All cases are those of the joint space, also with several objectives.
-    let mut sampler = TpeSampler::new().multivariate(true);
+    let mut sampler = TpeSampler::new().multivariate(true).ties(ties);
     if let Some(liar) = case["options"]["constant_liar"].as_bool() {
         sampler = sampler.constant_liar(liar);
     }
-    let space = space(&case["space"]);
     let acquisition = sampler
-        .acquisition(&study, None, &space)
+        .acquisition(study, None, &space)
         .expect("an acquisition");
     let integers =
         |value: &Value| -> Vec<u64> { array(value).iter().filter_map(Value::as_u64).collect() };
@@ -89,8 +98,8 @@ fn replay_case(checks: &mut Checks, case: &Value) {
         .map(|(name, _)| numbers(&case["points_internal"][&**name]))
         .collect();
     let expected = |key: &str| {
-        let scalar = &case["scalar_sort"][key];
-        numbers(if scalar.is_null() { &case[key] } else { scalar })
+        let own = &ordered[key];
+        numbers(if own.is_null() { &case[key] } else { own })
     };
     let (log_l, log_g) = (
         acquisition.l.log_pdf(&points),

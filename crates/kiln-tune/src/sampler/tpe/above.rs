@@ -235,7 +235,7 @@ impl Above {
         self.touched = (0..=n as u32).collect();
     }
 
-    /// Of the kernels at one value, the first in the order of NumPy has the bandwidth to the left, the last the one to the
+    /// Of the kernels at one value, the first in the order of [`ParzenOptions::ties`] has the bandwidth to the left, the last the one to the
     /// right, and the others the smallest. That order depends on all values, so that it is looked up anew.
     #[allow(clippy::cast_possible_truncation)]
     fn settle_ties(&mut self) {
@@ -264,7 +264,7 @@ impl Above {
                 let slot = self.slot_of[*position as usize];
                 argsort::key(ranks[slot as usize], slot)
             }));
-            argsort::sort(&mut keys);
+            argsort::sort(&mut keys, options.ties);
             let bandwidth = Bandwidth::new(kernels.range, n, options);
             let mu = |kernels: &NumericKernels, at: usize| {
                 let key = keys.get(at)?;

@@ -13,7 +13,7 @@ use super::{RandomSampler, RelativeSample, Sampler};
 use crate::distribution::Distribution;
 use crate::error::{Error, Result};
 use crate::json::Json;
-use crate::parzen::{ParzenEstimator, ParzenOptions, default_weights};
+use crate::parzen::{ParzenEstimator, ParzenOptions, TieOrder, default_weights};
 use crate::rng::Rng;
 use crate::study::Study;
 use crate::sync::lock;
@@ -47,6 +47,7 @@ type Weights = Arc<dyn Fn(usize) -> Vec<f64> + Send + Sync>;
 /// | `prior_weight` | 1 | weight of the prior kernel, not negative |
 /// | `consider_magic_clip` | true | lower limit for bandwidths |
 /// | `consider_endpoints` | false | outermost kernels reach to the ends of the range |
+/// | `ties` | [`TieOrder::NumPy`] | in which order equal observations are given their bandwidths |
 ///
 /// Pruned trials count by the step they reached and their value there, infeasible ones come after all feasible ones,
 /// and failed ones are ignored. With several objectives trials are ranked by domination, and the rank that does not
@@ -120,7 +121,10 @@ impl TpeSampler {
             constant_liar: true,
             gamma: None,
             weights: None,
-            parzen: ParzenOptions::default(),
+            parzen: ParzenOptions {
+                ties: TieOrder::NumPy,
+                ..ParzenOptions::default()
+            },
         };
         Self {
             settings,
@@ -203,6 +207,13 @@ impl TpeSampler {
     #[must_use]
     pub fn consider_magic_clip(mut self, clip: bool) -> Self {
         self.settings.parzen.consider_magic_clip = clip;
+        self
+    }
+
+    /// In which order equal observations are given their bandwidths.
+    #[must_use]
+    pub fn ties(mut self, ties: TieOrder) -> Self {
+        self.settings.parzen.ties = ties;
         self
     }
 
