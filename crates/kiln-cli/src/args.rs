@@ -125,7 +125,7 @@ pub struct RecipeArgs {
     /// Model: one as `kiln models` lists it (recipe: model.name)
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
-    /// Begin with the weights of a file, or with those of this name, fetched if need be (recipe: model.weights)
+    /// Begin with the weights of a file (FILE#KEY: those below a key of it), or with those of this name, fetched if need be (recipe: model.weights)
     #[arg(long, value_name = "FILE|NAME")]
     pub weights: Option<PathBuf>,
     /// Take weights for another number of classes too; the last layer begins anew (recipe: model.allow_head_mismatch=true)

@@ -25,6 +25,26 @@ pub enum TrainError {
     /// The model could not be created.
     #[error(transparent)]
     Model(#[from] kiln_zoo::ZooError),
+    /// A training step of the model needs more memory than there is.
+    #[error(
+        "{model} is too large to train here: its {parameters} parameters with gradients and the optimizer's state, and the largest \
+         output of a layer for a batch of {batch} ({maps}), need {needed} at the least, and this machine has {memory} of memory; \
+         take a smaller model, smaller images or a smaller batch_size"
+    )]
+    TooLarge {
+        /// The model.
+        model: String,
+        /// Its parameters.
+        parameters: usize,
+        /// What is needed at the least.
+        needed: String,
+        /// What there is.
+        memory: String,
+        /// What of it is the largest output of a layer.
+        maps: String,
+        /// Images in a step.
+        batch: usize,
+    },
     /// The weights could not be read, or do not fit the model.
     #[error(transparent)]
     Weights(#[from] kiln_zoo::weights::WeightsError),

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use kiln_zoo::weights::{Load, Report};
-use kiln_zoo::{Classifier, Segmenter, Settings};
+use kiln_zoo::weights::{ClassOrder, Load, Report, split_key};
+use kiln_zoo::{Classifier, Segmenter, Settings, Summary};
 
 use crate::error::TrainError;
 use crate::recipe::{ModelRecipe, TaskName};
@@ -51,18 +51,33 @@ impl Network {
         })
     }
 
-    /// Takes the weights of a file and holds the backbone still, as the recipe says. The second is what a person
-    /// should know of it.
+    /// Layer by layer, for one image of this size.
+    pub(crate) fn summary(&self, input: [usize; 3]) -> Summary {
+        match self {
+            Self::Classifier(model) => model.summary(input),
+            Self::Segmenter(model) => model.summary(input),
+        }
+    }
+
+    /// Takes the weights of a file and holds the backbone still, as the recipe says. `classes` are those of the data, in
+    /// their order. The second is what a person should know of it.
     pub(crate) fn prepared(
         self,
         recipe: &ModelRecipe,
+        classes: &[String],
     ) -> Result<(Self, Option<String>), TrainError> {
         let (mut network, mut note) = (self, None);
         if let Some(path) = &recipe.weights {
-            let load = Load::new().allow_head_mismatch(recipe.allow_head_mismatch);
+            let (path, key) = split_key(path);
+            let mut load = Load::new()
+                .allow_head_mismatch(recipe.allow_head_mismatch)
+                .classes(classes);
+            if let Some(key) = key {
+                load = load.key(key);
+            }
             let report: Report;
-            (network, report) = network.load(&load, path)?;
-            note = Some(told(path, &report));
+            (network, report) = network.load(&load, &path)?;
+            note = Some(told(&path, &report));
         }
         if recipe.freeze {
             network = match network {
@@ -75,9 +90,41 @@ impl Network {
 }
 
 fn told(path: &Path, report: &Report) -> String {
-    let head = match report.head_kept.as_slice() {
-        [] => String::new(),
-        kept => format!("; {} drawn anew", kept.join(", ")),
-    };
-    format!("weights: {} of {}{head}", report.loaded, path.display())
+    let mut text = format!("weights: {} of {}", report.loaded, path.display());
+    if let Some(key) = &report.key {
+        text.push_str(&format!(" ({key})"));
+    }
+    if !report.head_kept.is_empty() {
+        text.push_str(&format!("; {} drawn anew", report.head_kept.join(", ")));
+    }
+    match &report.classes {
+        ClassOrder::Unknown | ClassOrder::Same => {}
+        ClassOrder::Reordered => {
+            text.push_str("; the rows of the head are put in the order of these data's classes, by the names in the file");
+        }
+        ClassOrder::Others(names) => text.push_str(&format!(
+            "; the head was trained for other classes ({}), and its rows stay where they are",
+            listed(names)
+        )),
+    }
+    if !report.beside.is_empty() {
+        text.push_str(&format!("; left aside: {}", listed(&report.beside)));
+    }
+    if let Some(other) = report.other_keys.first() {
+        text.push_str(&format!(
+            "; the file has others under {}, taken by model.weights={}#{other}",
+            listed(&report.other_keys),
+            path.display()
+        ));
+    }
+    text
+}
+
+/// At most five names.
+fn listed(names: &[String]) -> String {
+    let shown = names[..names.len().min(5)].join(", ");
+    match names.len() {
+        ..=5 => shown,
+        more => format!("{shown} and {} more", more - 5),
+    }
 }

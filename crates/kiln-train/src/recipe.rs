@@ -318,7 +318,8 @@ pub struct ModelRecipe {
     /// Whether a U-Net's decoder enlarges by interpolation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bilinear: Option<bool>,
-    /// A file of weights to begin with: `.pth`, `.safetensors` or Burn's.
+    /// A file of weights to begin with: `.pth`, `.safetensors` or Burn's. `FILE#KEY` takes those below a key of a checkpoint,
+    /// such as `checkpoint.pth#model_ema`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<PathBuf>,
     /// Whether that file may be for another number of classes; the last layer is drawn anew then.
@@ -423,6 +424,16 @@ impl OptimizerRecipe {
             OptimizerName::RmsProp => 1e-2,
             _ => 1e-3,
         })
+    }
+
+    /// How many numbers the optimizer remembers of each weight.
+    pub(crate) fn state_per_weight(&self) -> u64 {
+        let momentum = u64::from(self.momentum.is_some_and(|momentum| momentum > 0.0));
+        match self.name {
+            OptimizerName::Sgd => momentum,
+            OptimizerName::Adam | OptimizerName::AdamW => 2,
+            OptimizerName::RmsProp => 1 + momentum + u64::from(self.centered.unwrap_or(false)),
+        }
     }
 }
 

@@ -394,9 +394,12 @@ impl Trainer {
         let device = self.device.device.clone().autodiff();
         device.seed(recipe.seed);
         let model = Network::create(recipe.task, &recipe.model.name, settings, &device)?;
+        let images = data.train_len.saturating_mul(recipe.data.crops_per_image);
+        let batch = recipe.batch_size.min(images);
+        self.check_memory(recipe, batch, &model.summary(settings.input))?;
         // Burn draws weights when they are first used; here, the order must be the layers'.
         let model = model.materialize();
-        let (model, note) = model.prepared(&recipe.model)?;
+        let (model, note) = model.prepared(&recipe.model, &data.classes)?;
         if let Some(note) = note {
             (self.notice)(&note);
         }
@@ -406,6 +409,39 @@ impl Trainer {
             classes: data.classes.len(),
             gradients: Gradients::new(recipe)?,
             memory_efficient: recipe.model.memory_efficient,
+        })
+    }
+
+    /// That what a training step must have in memory at the least fits there. How much a GPU has is not known.
+    fn check_memory(
+        &self,
+        recipe: &Recipe,
+        batch: usize,
+        summary: &kiln_zoo::Summary,
+    ) -> Result<(), TrainError> {
+        let on_cpu = matches!(self.device.backend.as_str(), "flex" | "ndarray" | "cpu");
+        let Some(memory) = kiln_zoo::machine_memory().filter(|_| on_cpu) else {
+            return Ok(());
+        };
+        let values = |n: usize| (n as u64).saturating_mul(4);
+        let weights = values(summary.parameters());
+        // Each trained weight has a gradient, and what the optimizer remembers of it.
+        let state = match recipe.model.freeze {
+            true => 0,
+            false => weights.saturating_mul(1 + recipe.optimizer.state_per_weight()),
+        };
+        let maps = values(summary.largest_output()).saturating_mul(batch as u64);
+        let needed = weights.saturating_add(state).saturating_add(maps);
+        if needed <= memory {
+            return Ok(());
+        }
+        Err(TrainError::TooLarge {
+            model: recipe.model.name.clone(),
+            parameters: summary.parameters(),
+            needed: kiln_zoo::bytes_text(needed),
+            memory: kiln_zoo::bytes_text(memory),
+            maps: kiln_zoo::bytes_text(maps),
+            batch,
         })
     }
 
@@ -557,7 +593,7 @@ impl Trainer {
             (Some(best), Some(at)) => (best, at.epoch),
             _ => (result.model, state.epoch - 1),
         };
-        save_weights(&model.model, &run.model_file())?;
+        save_weights(&model.model, &info.data.classes, &run.model_file())?;
         if !self.tested {
             return Ok(Outcome::Untested {
                 run: run.path().into(),

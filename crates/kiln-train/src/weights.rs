@@ -8,12 +8,16 @@ use crate::error::TrainError;
 use crate::files::write_atomically;
 use crate::network::Network;
 
-/// Writes the weights; the file is whole or not there.
-pub(crate) fn save_weights(model: &Network, path: &Path) -> Result<(), TrainError> {
+/// Writes the weights and the names of the classes; the file is whole or not there.
+pub(crate) fn save_weights(
+    model: &Network,
+    classes: &[String],
+    path: &Path,
+) -> Result<(), TrainError> {
     let mut bytes = Vec::new();
     let written = match model {
-        Network::Classifier(model) => weights::write(model, &mut bytes),
-        Network::Segmenter(model) => weights::write(model, &mut bytes),
+        Network::Classifier(model) => weights::write_with_classes(model, classes, &mut bytes),
+        Network::Segmenter(model) => weights::write_with_classes(model, classes, &mut bytes),
     };
     written.map_err(|error| TrainError::io("write", path, error))?;
     write_atomically(path, &bytes)
@@ -52,7 +56,7 @@ mod tests {
             for name in ["cnn", "mlp", "unet"] {
                 let (model, other) = (create(name, &device), create(name, &device));
                 let x = Tensor::<4>::random([3, 1, 28, 28], Distribution::Default, &device);
-                save_weights(&model, &path).unwrap();
+                save_weights(&model, &[], &path).unwrap();
                 let loaded = load_weights(other.clone(), &path).unwrap();
                 let logits = |model: &Network| match model {
                     Network::Classifier(model) => model.forward(x.clone()).into_data(),
@@ -100,7 +104,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.safetensors");
         let create = |name| create(name, &device);
-        save_weights(&create("mlp"), &path).unwrap();
+        save_weights(&create("mlp"), &[], &path).unwrap();
         let error = load_weights(create("cnn"), &path).unwrap_err().to_string();
         assert!(
             error.contains("the file lacks") && error.contains("conv1.weight"),

@@ -3,11 +3,12 @@
 use burn::tensor::Device;
 use kiln_norm::{Norm, NormError};
 
-use crate::pass::Shapes;
+use crate::memory::{bytes_text, machine_memory};
+use crate::pass::{Shapes, product};
 use crate::registry::{Settings, ZooError};
 use crate::{
     BackboneUNetConfig, CifarDenseNetConfig, Classifier, CnnConfig, DenseNetConfig, MlpConfig,
-    ResNetConfig, Segmenter, SmallResNetConfig, Stem, UNetConfig,
+    ResNetConfig, Segmenter, SmallResNetConfig, Stem, Summary, UNetConfig,
 };
 
 /// A classifier, before its settings.
@@ -116,13 +117,37 @@ pub(crate) fn segmenter(name: &str) -> Option<Encoder> {
     }
 }
 
+/// The largest size of anything: that of a tensor's axis.
+const MAX_SIZE: usize = i32::MAX as usize;
+/// The largest number of hidden layers.
+const MAX_LAYERS: usize = 1000;
+
+/// What of a list is shown in a message.
+fn shortened(sizes: &[usize]) -> &[usize] {
+    &sizes[..sizes.len().min(8)]
+}
+
 /// What may be given to a model, and what was.
 struct Check<'a> {
     model: &'a str,
     settings: &'a Settings,
+    /// Whether the network is only measured: then it has no normalizations. Weights are not drawn before they are used, so
+    /// that such a network takes no memory, however large it is; a normalization has its values at once.
+    on_paper: bool,
 }
 
-impl Check<'_> {
+impl<'a> Check<'a> {
+    /// Of a network to be measured, after what holds for every model.
+    fn new(model: &'a str, settings: &'a Settings) -> Result<Self, ZooError> {
+        let check = Self {
+            model,
+            settings,
+            on_paper: true,
+        };
+        check.common()?;
+        Ok(check)
+    }
+
     fn refuse<T>(
         &self,
         setting: &'static str,
@@ -140,11 +165,27 @@ impl Check<'_> {
     /// What holds for every model.
     fn common(&self) -> Result<(), ZooError> {
         let settings = self.settings;
-        if settings.input.contains(&0) {
-            return self.refuse("input", &settings.input, "every size must be positive");
+        let out_of_range =
+            |sizes: &[usize]| sizes.iter().any(|size| !(1..=MAX_SIZE).contains(size));
+        if out_of_range(&settings.input) {
+            let allowed = "every size must be positive and at most 2147483647";
+            return self.refuse("input", &settings.input, allowed);
         }
-        if settings.num_classes == 0 {
-            return self.refuse("num_classes", &0, "at least 1");
+        if out_of_range(&[settings.num_classes]) {
+            let allowed = "at least 1 and at most 2147483647";
+            return self.refuse("num_classes", &settings.num_classes, allowed);
+        }
+        if let Some(hidden) = &settings.hidden
+            && (hidden.len() > MAX_LAYERS || hidden.iter().any(|&units| units > MAX_SIZE))
+        {
+            let allowed = "at most 1000 layers of at most 2147483647 units";
+            return self.refuse("hidden", &shortened(hidden), allowed);
+        }
+        if let Some(channels) = &settings.channels
+            && (channels.len() > MAX_LAYERS || channels.iter().any(|&n| n > MAX_SIZE))
+        {
+            let allowed = "at most 2147483647 channels for each layer";
+            return self.refuse("channels", &shortened(channels), allowed);
         }
         if let Some(hidden) = &settings.hidden
             && hidden.contains(&0)
@@ -199,7 +240,10 @@ impl Check<'_> {
     }
 
     fn norm(&self) -> Norm {
-        self.settings.norm.unwrap_or_default()
+        match self.on_paper {
+            true => Norm::None,
+            false => self.settings.norm.unwrap_or_default(),
+        }
     }
 
     fn normed<T>(&self, model: Result<T, NormError>) -> Result<T, ZooError> {
@@ -209,20 +253,36 @@ impl Check<'_> {
         })
     }
 
-    /// That something is left of the image at the end.
-    fn large_enough(&self, shapes: &Shapes) -> Result<(), ZooError> {
-        match shapes.too_small() {
-            None => Ok(()),
-            Some(layer) => {
-                let [_, height, width] = self.settings.input;
-                Err(ZooError::TooSmall {
-                    model: self.model.into(),
-                    height,
-                    width,
-                    layer: layer.into(),
-                })
-            }
+    /// That something is left of the image at the end, and that the parameters fit into memory.
+    fn fits(&self, shapes: Shapes) -> Result<(), ZooError> {
+        let model = self.model.to_owned();
+        if let Some(layer) = shapes.too_small() {
+            let [_, height, width] = self.settings.input;
+            return Err(ZooError::TooSmall {
+                model,
+                height,
+                width,
+                layer: layer.into(),
+            });
         }
+        if let Some(layer) = shapes.too_large() {
+            let what =
+                format!("the sizes of '{layer}' multiply to more than a number of 64 bits holds");
+            return Err(ZooError::TooLarge { model, what });
+        }
+        let summary = Summary::new(self.settings.input, shapes);
+        let bytes = (summary.parameters() as u64).saturating_mul(4);
+        let memory = machine_memory().unwrap_or(isize::MAX as u64);
+        if bytes > memory || summary.macs() == u64::MAX {
+            let what = format!(
+                "its {} parameters take {}, and this machine has {} of memory",
+                summary.parameters(),
+                bytes_text(bytes),
+                bytes_text(memory)
+            );
+            return Err(ZooError::TooLarge { model, what });
+        }
+        Ok(())
     }
 }
 
@@ -233,14 +293,14 @@ impl Architecture {
         settings: &Settings,
         device: &Device,
     ) -> Result<Classifier, ZooError> {
-        let check = Check { model, settings };
-        check.common()?;
-        let created = self.build(&check, device)?;
+        let mut check = Check::new(model, settings)?;
         let [channels, height, width] = settings.input;
         let mut shapes = Shapes::default();
-        created.pass(&mut shapes, [1, channels, height, width]);
-        check.large_enough(&shapes)?;
-        Ok(created)
+        let sketch = self.clone().build(&check, device)?;
+        sketch.pass(&mut shapes, [1, channels, height, width]);
+        check.fits(shapes)?;
+        check.on_paper = false;
+        self.build(&check, device)
     }
 
     fn build(self, check: &Check, device: &Device) -> Result<Classifier, ZooError> {
@@ -271,7 +331,7 @@ impl Architecture {
                     drop_rate: check.dropout(config.drop_rate)?,
                     ..config
                 };
-                if config.zero_init_residual && norm == Norm::None {
+                if config.zero_init_residual && norm == Norm::None && !check.on_paper {
                     let allowed =
                         "there is no normalization to start at zero; leave it out or set a norm";
                     return check.refuse("zero_init", &true, allowed);
@@ -328,15 +388,25 @@ impl Encoder {
         settings: &Settings,
         device: &Device,
     ) -> Result<Segmenter, ZooError> {
-        let check = Check { model, settings };
-        check.common()?;
+        let mut check = Check::new(model, settings)?;
+        let [channels, height, width] = settings.input;
+        let mut shapes = Shapes::default();
+        let sketch = self.clone().build(&check, device)?;
+        sketch.pass(&mut shapes, [1, channels, height, width]);
+        check.fits(shapes)?;
+        check.on_paper = false;
+        self.build(&check, device)
+    }
+
+    fn build(self, check: &Check, device: &Device) -> Result<Segmenter, ZooError> {
+        let settings = check.settings;
         check.without(&["hidden"])?;
-        let [in_channels, height, width] = settings.input;
+        let [in_channels, _, _] = settings.input;
         let num_classes = settings.num_classes;
         let activation = settings.activation.unwrap_or_default();
         let norm = check.norm();
         let drop_rate = check.dropout(0.0)?;
-        let created = match self {
+        Ok(match self {
             Self::Own { bilinear } => {
                 check.without(&["stem", "zero_init"])?;
                 let width = match settings.channels.as_deref() {
@@ -367,8 +437,8 @@ impl Encoder {
                     ..settings.clone()
                 };
                 let encoder = Check {
-                    model,
                     settings: &encoder,
+                    ..*check
                 };
                 let backbone = backbone.build(&encoder, device)?.into_backbone();
                 let backbone = backbone.expect("a network of stages");
@@ -381,11 +451,7 @@ impl Encoder {
                 };
                 Segmenter::BackboneUNet(check.normed(config.init(backbone, in_channels, device))?)
             }
-        };
-        let mut shapes = Shapes::default();
-        created.pass(&mut shapes, [1, in_channels, height, width]);
-        check.large_enough(&shapes)?;
-        Ok(created)
+        })
     }
 }
 
@@ -417,7 +483,7 @@ fn cnn(check: &Check) -> Result<CnnConfig, ZooError> {
 
 fn mlp(check: &Check) -> Result<MlpConfig, ZooError> {
     let settings = check.settings;
-    let mut config = MlpConfig::new(settings.input.iter().product(), settings.num_classes);
+    let mut config = MlpConfig::new(product(&settings.input), settings.num_classes);
     if let Some(hidden) = &settings.hidden {
         config.hidden = hidden.clone();
     }

@@ -6,7 +6,7 @@ use burn::nn::{Dropout, Initializer};
 use burn::tensor::{Device, Tensor};
 use kiln_norm::{Norm, NormError};
 
-use crate::layers::{Builder, Init, dropout};
+use crate::layers::{Builder, Init, dropout, frozen};
 use crate::pass::{Forward, Pass, Shapes};
 use crate::unet::DoubleConv;
 use crate::{Activation, CifarDenseNet, DenseNet, ResNet, SmallResNet};
@@ -288,7 +288,7 @@ impl BackboneUNet {
     /// The encoder frozen, running statistics included; the decoder is trained.
     pub fn freeze_backbone(self) -> Self {
         Self {
-            encoder: self.encoder.freeze(),
+            encoder: frozen(self.encoder),
             ..self
         }
     }

@@ -8,8 +8,8 @@ use burn::tensor::{Device, Tensor};
 use kiln_norm::{Norm, NormError, NormLayer};
 
 use crate::Activation;
-use crate::layers::{Builder, Init, dropout, folded, max_pool_2};
-use crate::pass::{Forward, Pass};
+use crate::layers::{Builder, Init, dropout, folded, frozen_except, max_pool_2};
+use crate::pass::{Forward, Pass, product};
 
 /// Configuration of a [`Cnn`].
 ///
@@ -83,7 +83,7 @@ impl CnnConfig {
             conv2: build.conv([c1, c2], 3, 1),
             bn2: build.norm(c2)?,
             pool: max_pool_2(),
-            fc1: build.linear(c2 * (height / 4) * (width / 4), self.hidden),
+            fc1: build.linear(product(&[c2, height / 4, width / 4]), self.hidden),
             dropout: dropout(self.dropout),
             fc2: build.linear(self.hidden, self.num_classes),
             activation: self.activation,
@@ -176,11 +176,8 @@ impl Cnn {
 
     /// All but the last layer frozen, running statistics included.
     pub fn freeze_backbone(self) -> Self {
-        let fc2 = self.fc2.clone();
-        Self {
-            fc2,
-            ..self.freeze()
-        }
+        let head = |model: &Self| model.fc2.clone();
+        frozen_except(self, head, |model, fc2| Self { fc2, ..model })
     }
 
     /// The same network with a freshly drawn last layer for another number of classes.

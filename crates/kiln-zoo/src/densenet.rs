@@ -9,7 +9,9 @@ use burn::tensor::{Device, Tensor};
 use kiln_norm::{Norm, NormError, NormLayer};
 
 use crate::checkpoint::{Segment, Segmented};
-use crate::layers::{Builder, Init, Numbered, avg_pool_2, dropout, folded, stem_pool};
+use crate::layers::{
+    Builder, Init, Numbered, avg_pool_2, dropout, folded, frozen_except, stem_pool,
+};
 use crate::pass::{Forward, Pass, convolve};
 use crate::{Activation, Stem};
 
@@ -344,10 +346,11 @@ impl DenseNet {
 
     /// All but the classifier frozen, running statistics included.
     pub fn freeze_backbone(self) -> Self {
-        Self {
-            features: self.features.freeze(),
-            ..self
-        }
+        let head = |model: &Self| model.classifier.clone();
+        frozen_except(self, head, |model, classifier| Self {
+            classifier,
+            ..model
+        })
     }
 
     /// The same network with a freshly drawn classifier for another number of classes.
@@ -720,11 +723,8 @@ impl CifarDenseNet {
 
     /// All but the classifier frozen, running statistics included.
     pub fn freeze_backbone(self) -> Self {
-        let fc = self.fc.clone();
-        Self {
-            fc,
-            ..self.freeze()
-        }
+        let head = |model: &Self| model.fc.clone();
+        frozen_except(self, head, |model, fc| Self { fc, ..model })
     }
 
     /// The same network with a freshly drawn classifier for another number of classes.

@@ -2,11 +2,12 @@
 
 use burn::module::{
     Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor,
+    Param,
 };
 use burn::nn::conv::{Conv2d, Conv2dConfig, ConvTranspose2d, ConvTranspose2dConfig};
 use burn::nn::pool::{AvgPool2d, AvgPool2dConfig, MaxPool2d, MaxPool2dConfig};
 use burn::nn::{Dropout, DropoutConfig, Initializer, Linear, LinearConfig, PaddingConfig2d};
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use kiln_norm::{Norm, NormError, NormLayer};
 
 /// How the weights of a convolution are drawn. Fans are PyTorch's: `fan_in` = values that one output is summed of,
@@ -111,6 +112,38 @@ impl Builder<'_> {
         linear.bias = Some(Initializer::Zeros.init([to], self.device));
         linear
     }
+}
+
+/// A part of a network held still for fine-tuning, the rest of which learns: no gradients, running statistics used and left
+/// alone, no dropout.
+pub(crate) fn frozen<M: Module>(part: M) -> M {
+    drawn(part).freeze()
+}
+
+/// A network of which the part that `head` takes out learns, and nothing else does. What it takes out is put back with `join`.
+pub(crate) fn frozen_except<M: Module, H: Module>(
+    network: M,
+    head: impl FnOnce(&M) -> H,
+    join: impl FnOnce(M, H) -> M,
+) -> M {
+    let network = drawn(network);
+    let head = head(&network).unfreeze();
+    join(network.freeze(), head)
+}
+
+/// A module whose parameters all have their values.
+///
+/// Until a parameter is first used, Burn keeps how it will be drawn in one place for all its clones, and whether it is
+/// trained with it: freezing one clone would freeze the others.
+fn drawn<M: Module>(module: M) -> M {
+    struct Draw;
+    impl ModuleVisitor for Draw {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            param.val();
+        }
+    }
+    module.visit(&mut Draw);
+    module
 }
 
 pub(crate) fn dropout(probability: f64) -> Dropout {

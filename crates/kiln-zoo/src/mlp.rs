@@ -5,6 +5,7 @@ use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
 use crate::Activation;
+use crate::layers::frozen_except;
 use crate::pass::{Forward, Pass};
 
 /// Configuration of an [`Mlp`].
@@ -115,11 +116,8 @@ impl Mlp {
 
     /// All but the last layer frozen.
     pub fn freeze_backbone(self) -> Self {
-        let output = self.output.clone();
-        Self {
-            output,
-            ..self.freeze()
-        }
+        let head = |model: &Self| model.output.clone();
+        frozen_except(self, head, |model, output| Self { output, ..model })
     }
 
     /// The same network with a freshly drawn last layer for another number of classes.

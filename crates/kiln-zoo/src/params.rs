@@ -3,6 +3,8 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 
+use crate::pass::product;
+
 /// The number of values in a model's parameters, frozen or not, as PyTorch counts them: running
 /// statistics are buffers, not parameters (Burn's `num_params` includes them).
 ///
@@ -35,7 +37,8 @@ pub fn num_params<M: Module>(model: &M) -> usize {
                 .last()
                 .is_some_and(|name| name.starts_with("running_"));
             if !buffer {
-                self.parameters += param.lazy_shape().num_elements();
+                let values = product(param.lazy_shape().as_slice());
+                self.parameters = self.parameters.saturating_add(values);
             }
         }
     }

@@ -103,12 +103,12 @@ pub trait Pass {
     /// A convolution.
     fn conv(&mut self, name: &str, conv: &Conv2d, x: Self::Maps) -> Self::Maps {
         let weight = conv.weight.lazy_shape();
-        let kernel = weight[1] * weight[2] * weight[3];
+        let kernel = product(&weight.as_slice()[1..]);
         let layer = Layer {
             name,
             kind: "Conv2d",
-            parameters: &|| count(&conv.weight) + conv.bias.as_ref().map_or(0, count),
-            macs: &|_, output| (output.iter().product::<usize>() * kernel) as u64,
+            parameters: &|| count(&conv.weight).saturating_add(conv.bias.as_ref().map_or(0, count)),
+            macs: &|_, output| product(output).saturating_mul(kernel) as u64,
         };
         self.layer(
             layer,
@@ -130,16 +130,18 @@ pub trait Pass {
     /// A transposed convolution.
     fn conv_transpose(&mut self, name: &str, conv: &ConvTranspose2d, x: Self::Maps) -> Self::Maps {
         let weight = conv.weight.lazy_shape();
-        let kernel = weight[1] * weight[2] * weight[3];
+        let kernel = product(&weight.as_slice()[1..]);
         let layer = Layer {
             name,
             kind: "ConvTranspose2d",
-            parameters: &|| count(&conv.weight) + conv.bias.as_ref().map_or(0, count),
-            macs: &|input, _| (input.iter().product::<usize>() * kernel) as u64,
+            parameters: &|| count(&conv.weight).saturating_add(conv.bias.as_ref().map_or(0, count)),
+            macs: &|input, _| product(input).saturating_mul(kernel) as u64,
         };
         let size = |axis: usize, from: usize| {
             let reach = conv.dilation[axis] * (conv.kernel_size[axis] - 1) + conv.padding_out[axis];
-            (from.saturating_sub(1) * conv.stride[axis] + reach + 1)
+            let steps = from.saturating_sub(1).saturating_mul(conv.stride[axis]);
+            steps
+                .saturating_add(reach + 1)
                 .saturating_sub(2 * conv.padding[axis])
         };
         self.layer(
@@ -242,8 +244,14 @@ pub trait Pass {
             kind: "Upsample",
             ..Layer::named(name)
         };
-        let shape =
-            |[batch, channels, height, width]: [usize; 4]| [batch, channels, 2 * height, 2 * width];
+        let shape = |[batch, channels, height, width]: [usize; 4]| {
+            [
+                batch,
+                channels,
+                height.saturating_mul(2),
+                width.saturating_mul(2),
+            ]
+        };
         self.layer(layer, x, bilinear_2x, shape)
     }
 
@@ -260,7 +268,8 @@ pub trait Pass {
     fn concat(&mut self, parts: Vec<Self::Maps>) -> Self::Maps {
         self.merge(parts, skip::concat, |shapes| {
             let [batch, _, height, width] = shapes[0];
-            let channels = shapes.iter().map(|shape| shape[1]).sum();
+            let channels = shapes.iter().map(|shape| shape[1]);
+            let channels = channels.fold(0, usize::saturating_add);
             [batch, channels, height, width]
         })
     }
@@ -284,8 +293,10 @@ pub trait Pass {
         let layer = Layer {
             name,
             kind: "Linear",
-            parameters: &|| count(&linear.weight) + linear.bias.as_ref().map_or(0, count),
-            macs: &|_, output| (output.iter().product::<usize>() * weight[0]) as u64,
+            parameters: &|| {
+                count(&linear.weight).saturating_add(linear.bias.as_ref().map_or(0, count))
+            },
+            macs: &|_, output| product(output).saturating_mul(weight[0]) as u64,
         };
         self.vector_layer(
             layer,
@@ -311,9 +322,9 @@ pub struct Layer<'a> {
     pub name: &'a str,
     /// PyTorch's name of its kind.
     pub kind: &'static str,
-    /// Counts its parameters.
+    /// Counts its parameters; the largest number stands for more.
     pub parameters: &'a dyn Fn() -> usize,
-    /// Counts its multiply-adds from the shapes of input and output.
+    /// Counts its multiply-adds from the shapes of input and output; the largest number stands for more.
     pub macs: &'a dyn Fn(&[usize], &[usize]) -> u64,
 }
 
@@ -367,7 +378,14 @@ fn pairs(padding: &PaddingConfig2d) -> Option<[(usize, usize); 2]> {
 
 /// Values in a parameter, drawn or not yet.
 fn count<const D: usize>(param: &Param<Tensor<D>>) -> usize {
-    param.lazy_shape().num_elements()
+    product(param.lazy_shape().as_slice())
+}
+
+/// The product of some sizes, or the largest number if they multiply to more.
+pub(crate) fn product(sizes: &[usize]) -> usize {
+    sizes
+        .iter()
+        .fold(1, |product, &size| product.saturating_mul(size))
 }
 
 fn norm_kind(norm: &NormLayer) -> &'static str {
@@ -566,6 +584,7 @@ pub struct Shapes {
     path: Path,
     rows: Vec<LayerRow>,
     too_small: Option<String>,
+    too_large: Option<String>,
 }
 
 impl Shapes {
@@ -579,18 +598,28 @@ impl Shapes {
         self.too_small.as_deref()
     }
 
+    /// The first layer whose sizes multiply to more than 64 bits hold, if there was one.
+    pub fn too_large(&self) -> Option<&str> {
+        self.too_large.as_deref()
+    }
+
     fn note(&mut self, layer: Layer<'_>, input: &[usize], output: &[usize]) {
         if self.too_small.is_none() && output.contains(&0) {
             self.too_small = Some(self.path.of(layer.name));
         }
         if !layer.name.is_empty() {
-            self.rows.push(LayerRow {
+            let row = LayerRow {
                 name: self.path.of(layer.name),
                 kind: layer.kind,
                 output: output.into(),
                 parameters: (layer.parameters)(),
                 macs: (layer.macs)(input, output),
-            });
+            };
+            let most = [product(output), row.parameters, row.macs as usize];
+            if self.too_large.is_none() && most.contains(&usize::MAX) {
+                self.too_large = Some(row.name.clone());
+            }
+            self.rows.push(row);
         }
     }
 }
@@ -629,7 +658,7 @@ impl Pass for Shapes {
     }
 
     fn flatten(&mut self, [batch, channels, height, width]: [usize; 4]) -> [usize; 2] {
-        [batch, channels * height * width]
+        [batch, product(&[channels, height, width])]
     }
 
     fn vector_layer(

@@ -15,7 +15,7 @@ pub struct Settings {
     /// Channels, height and width of an image. Default: 1×28×28. Only the channels matter to a network of
     /// convolutions, but an image too small for it is an error.
     pub input: [usize; 3],
-    /// Number of classes. Default: 10.
+    /// Number of classes. Default: 10. No size here may be larger than 2³¹ - 1.
     pub num_classes: usize,
     /// Units of the hidden fully connected layers. Default: `[128]`. The CNN takes exactly one.
     pub hidden: Option<Vec<usize>>,
@@ -98,6 +98,16 @@ pub enum ZooError {
         model: String,
         /// What does not fit.
         source: NormError,
+    },
+    /// The model would not fit into the memory of this machine, or into any.
+    #[error(
+        "{model} is too large: {what}; give smaller or fewer layers, smaller images or fewer classes"
+    )]
+    TooLarge {
+        /// The model.
+        model: String,
+        /// Its size, and what there is.
+        what: String,
     },
     /// Nothing is left of the image before the network ends.
     #[error(
@@ -266,7 +276,8 @@ fn examples(task: Task) -> &'static str {
 ///
 /// [`ZooError::UnknownModel`] for a name that is not in [`models`], [`ZooError::Setting`] for a
 /// setting out of range or one that the model does not have, [`ZooError::Norm`] for a normalization that does not fit,
-/// [`ZooError::TooSmall`] for an image too small for the network.
+/// [`ZooError::TooSmall`] for an image too small for the network, [`ZooError::TooLarge`] if its parameters alone need more than
+/// the [memory of this machine](crate::machine_memory). Nothing is allocated before this is known.
 ///
 /// ```
 /// # let device = kiln_testing::devices().remove(0);

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::Activation;
-use crate::layers::{Builder, Init, dropout, folded, stem_pool};
+use crate::layers::{Builder, Init, dropout, folded, frozen_except, stem_pool};
 use crate::pass::{Forward, Layer, Pass};
 
 const NO_HEAD: &str = "an encoder has no classifier";
@@ -549,13 +549,12 @@ impl ResNet {
 
     /// All but the classifier frozen, running statistics included.
     pub fn freeze_backbone(self) -> Self {
-        let fc = self.fc.clone();
-        let dropout = self.dropout.clone();
-        Self {
+        let head = |model: &Self| (model.fc.clone(), model.dropout.clone());
+        frozen_except(self, head, |model, (fc, dropout)| Self {
             fc,
             dropout,
-            ..self.freeze()
-        }
+            ..model
+        })
     }
 
     /// The same network with a freshly drawn classifier for another number of classes.
@@ -735,13 +734,12 @@ impl SmallResNet {
 
     /// All but the classifier frozen, running statistics included.
     pub fn freeze_backbone(self) -> Self {
-        let fc = self.fc.clone();
-        let dropout = self.dropout.clone();
-        Self {
+        let head = |model: &Self| (model.fc.clone(), model.dropout.clone());
+        frozen_except(self, head, |model, (fc, dropout)| Self {
             fc,
             dropout,
-            ..self.freeze()
-        }
+            ..model
+        })
     }
 
     /// The same network with a freshly drawn classifier for another number of classes.

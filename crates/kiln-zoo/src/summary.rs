@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::pass::Shapes;
+use crate::pass::{Shapes, product};
 
 /// A layer of a [`Summary`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -54,12 +54,22 @@ impl Summary {
 
     /// Values in all parameters.
     pub fn parameters(&self) -> usize {
-        self.layers.iter().map(|layer| layer.parameters).sum()
+        self.layers
+            .iter()
+            .fold(0, |sum, layer| sum.saturating_add(layer.parameters))
+    }
+
+    /// Values in the output of the largest layer, for one image.
+    pub fn largest_output(&self) -> usize {
+        let sizes = self.layers.iter().map(|layer| product(&layer.output));
+        sizes.max().unwrap_or(0)
     }
 
     /// Multiply-adds for one image.
     pub fn macs(&self) -> u64 {
-        self.layers.iter().map(|layer| layer.macs).sum()
+        self.layers
+            .iter()
+            .fold(0, |sum, layer| sum.saturating_add(layer.macs))
     }
 }
 

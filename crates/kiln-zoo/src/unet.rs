@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor};
 use kiln_norm::{Norm, NormError, NormLayer};
 
 use crate::Activation;
-use crate::layers::{Builder, Init, dropout, folded, max_pool_2};
+use crate::layers::{Builder, Init, dropout, folded, frozen, max_pool_2};
 use crate::pass::{Forward, Pass};
 
 /// Configuration of a [`UNet`].
@@ -291,11 +291,11 @@ impl UNet {
     /// The encoder frozen, running statistics included; the decoder is trained.
     pub fn freeze_backbone(self) -> Self {
         Self {
-            inc: self.inc.freeze(),
-            down1: self.down1.freeze(),
-            down2: self.down2.freeze(),
-            down3: self.down3.freeze(),
-            down4: self.down4.freeze(),
+            inc: frozen(self.inc),
+            down1: frozen(self.down1),
+            down2: frozen(self.down2),
+            down3: frozen(self.down3),
+            down4: frozen(self.down4),
             ..self
         }
     }

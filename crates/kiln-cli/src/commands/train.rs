@@ -97,7 +97,11 @@ fn named_weights(recipe: &Recipe) -> Result<Option<PathBuf>> {
     let Some(path) = &recipe.model.weights else {
         return Ok(None);
     };
-    let is_file = path.extension().is_some() || path.components().count() > 1 || path.exists();
+    let (path, key) = kiln::zoo::weights::split_key(path);
+    let is_file = key.is_some()
+        || path.extension().is_some()
+        || path.components().count() > 1
+        || path.exists();
     if is_file {
         return Ok(None);
     }

@@ -56,7 +56,7 @@ pub const FIELDS: &[Field] = &[
     field("model.stem", "first layers of a ResNet or DenseNet", "imagenet, or cifar for small images; default: the model's own"),
     field("model.zero_init", "whether residual blocks start as the identity", "true or false; default false"),
     field("model.bilinear", "whether a U-Net enlarges by interpolation", "true or false; default: the model's own"),
-    field("model.weights", "file of weights to begin with", "a .pth, .safetensors or .bpk file, for `kiln train` also a name such as IMAGENET1K_V1; default: weights drawn anew"),
+    field("model.weights", "file of weights to begin with", "a .pth, .safetensors or .bpk file, or FILE#KEY for the weights below a key of it, for `kiln train` also a name such as IMAGENET1K_V1; default: weights drawn anew"),
     field("model.allow_head_mismatch", "whether that file may be for other classes", "true or false"),
     field("model.freeze", "whether only the last layer (or a U-Net's decoder) learns", "true or false"),
     field("model.memory_efficient", "whether a DenseNet computes activations twice instead of keeping them", "true or false"),

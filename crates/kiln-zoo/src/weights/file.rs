@@ -6,115 +6,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use burn::store::burn_pack;
-use burn::tensor::{BoolStore, DType, Shape, TensorData, bf16, f16};
+use burn::tensor::TensorData;
 
 use super::WeightsError;
+use super::element::Element;
+use super::formats;
 use super::pth;
 use super::safetensors;
+use super::search::{Choice, Found, Unreadable};
 use super::source::{Outcome, Problem, Source, malformed};
 use super::zip::Record;
-
-/// The type of a tensor's numbers in a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs)]
-pub enum Element {
-    F64,
-    F32,
-    F16,
-    BF16,
-    I64,
-    I32,
-    I16,
-    I8,
-    U8,
-    Bool,
-}
-
-impl Element {
-    const ALL: [(Self, &'static str, &'static str, u64); 10] = [
-        (Self::F64, "float64", "F64", 8),
-        (Self::F32, "float32", "F32", 4),
-        (Self::F16, "float16", "F16", 2),
-        (Self::BF16, "bfloat16", "BF16", 2),
-        (Self::I64, "int64", "I64", 8),
-        (Self::I32, "int32", "I32", 4),
-        (Self::I16, "int16", "I16", 2),
-        (Self::I8, "int8", "I8", 1),
-        (Self::U8, "uint8", "U8", 1),
-        (Self::Bool, "bool", "BOOL", 1),
-    ];
-
-    fn row(self) -> (Self, &'static str, &'static str, u64) {
-        Self::ALL[self as usize]
-    }
-
-    /// PyTorch's name for it: `float32`, `int64`.
-    pub fn name(self) -> &'static str {
-        self.row().1
-    }
-
-    /// Bytes of one number.
-    pub fn size(self) -> u64 {
-        self.row().3
-    }
-
-    pub(super) fn safetensors(self) -> &'static str {
-        self.row().2
-    }
-
-    pub(super) fn of_safetensors(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|row| row.2 == name)
-            .map(|row| row.0)
-    }
-
-    pub(super) fn of_dtype(dtype: DType) -> Option<Self> {
-        Some(match dtype {
-            DType::F64 => Self::F64,
-            DType::F32 | DType::Flex32 => Self::F32,
-            DType::F16 => Self::F16,
-            DType::BF16 => Self::BF16,
-            DType::I64 => Self::I64,
-            DType::I32 => Self::I32,
-            DType::I16 => Self::I16,
-            DType::I8 => Self::I8,
-            DType::U8 => Self::U8,
-            DType::Bool(BoolStore::Native | BoolStore::U8) => Self::Bool,
-            _ => return None,
-        })
-    }
-
-    /// The numbers in little-endian bytes; a bool becomes `u8`, since a byte other than 0 and 1 is no bool.
-    pub(super) fn typed(self, bytes: &[u8], shape: impl Into<Shape>) -> TensorData {
-        macro_rules! numbers {
-            ($type:ty) => {{
-                let numbers = bytes.chunks_exact(size_of::<$type>());
-                let number = |bytes: &[u8]| {
-                    <$type>::from_le_bytes(bytes.try_into().expect("the chunks have this size"))
-                };
-                TensorData::new(numbers.map(number).collect::<Vec<$type>>(), shape)
-            }};
-        }
-        match self {
-            Self::F64 => numbers!(f64),
-            Self::F32 => numbers!(f32),
-            Self::F16 => numbers!(f16),
-            Self::BF16 => numbers!(bf16),
-            Self::I64 => numbers!(i64),
-            Self::I32 => numbers!(i32),
-            Self::I16 => numbers!(i16),
-            Self::I8 => numbers!(i8),
-            Self::U8 | Self::Bool => numbers!(u8),
-        }
-    }
-}
-
-impl fmt::Display for Element {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// One tensor of a [`StateDict`].
 #[derive(Clone, Debug)]
@@ -220,14 +121,16 @@ impl fmt::Display for Format {
 /// | Burn's burnpack | `.bpk` |
 ///
 /// In a PyTorch checkpoint that is a dict of more than weights, those below a usual key
-/// (`state_dict`, `model_state_dict`, `model`, `net`, ...) are taken, or those below the only key that has any;
-/// [`open_key`](Self::open_key) chooses another.
+/// (`state_dict`, `model_state_dict`, `model`, `net`, ...) are taken, up to four keys deep (`model.state_dict`), or those below
+/// the only key that has any; an average of the weights (`model_ema`) counts only if there is nothing else.
+/// [`open_key`](Self::open_key) chooses another, and [`Load`](super::Load) takes what fits its model best.
 ///
 /// # Safety of foreign files
 ///
 /// A PyTorch file is a *pickle*, a program that can name and call any Python function. Kiln runs none:
-/// its reader knows ordered dicts, tensors and plain values, and refuses a file that names anything else. Every
-/// length, offset and shape is checked against the file's size before anything is allocated; compressed
+/// its reader knows ordered dicts, tensors and plain values. What else a file names is neither looked for nor called; it is
+/// passed over if it stands beside the weights (an optimizer's state, the arguments of a program), and an error
+/// if it stands where a tensor is needed. Every length, offset and shape is checked against the file's size before anything is allocated; compressed
 /// records, which `torch.save` never writes, are refused.
 ///
 /// ```
@@ -251,6 +154,9 @@ pub struct StateDict {
     key: Option<String>,
     entries: Vec<Entry>,
     index: HashMap<String, usize>,
+    unreadable: Vec<Unreadable>,
+    others: Vec<String>,
+    classes: Option<Vec<String>>,
     /// Records whose check sum was compared.
     verified: Mutex<HashSet<u64>>,
 }
@@ -264,33 +170,39 @@ impl StateDict {
     /// about itself, [`WeightsError::ForeignGlobal`] if it asks for Python objects,
     /// [`WeightsError::Unsupported`] if it holds something other than weights.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, WeightsError> {
-        Self::open_with(path.as_ref(), None)
+        Self::open_with(path.as_ref(), Choice::default())
     }
 
-    /// As [`open`](Self::open), with the weights of a PyTorch checkpoint that lie below `key`.
+    /// As [`open`](Self::open), with the weights that lie below `key`: a dict of a PyTorch checkpoint (`model_ema`,
+    /// `model.state_dict`), or the names that begin with it (`encoder`), which are given without it.
     ///
     /// # Errors
     ///
     /// As [`open`](Self::open); [`WeightsError::Unsupported`] with the keys that there are if this is none.
     pub fn open_key(path: impl AsRef<Path>, key: &str) -> Result<Self, WeightsError> {
-        Self::open_with(path.as_ref(), Some(key))
+        let key = Some(key);
+        Self::open_with(path.as_ref(), Choice { key, fit: None })
     }
 
-    fn open_with(path: &Path, key: Option<&str>) -> Result<Self, WeightsError> {
+    /// Opens a file; of several dicts of weights in it `choice` takes one.
+    pub(super) fn open_with(path: &Path, choice: Choice) -> Result<Self, WeightsError> {
         let read = || -> Outcome<_> {
             let source = Source::open(path)?;
-            let (format, (key, entries)) = describe(path, &source, key)?;
-            Ok((source, format, key, entries))
+            let (format, found) = describe(path, &source, choice)?;
+            Ok((source, format, found))
         };
-        let (source, format, key, entries) = read().map_err(|problem| with_path(problem, path))?;
-        let index = entries.iter().enumerate();
+        let (source, format, found) = read().map_err(|problem| with_path(problem, path))?;
+        let index = found.entries.iter().enumerate();
         Ok(Self {
             path: path.into(),
             source,
             format,
-            key,
+            key: found.key,
             index: index.map(|(i, entry)| (entry.name.clone(), i)).collect(),
-            entries,
+            entries: found.entries,
+            unreadable: found.unreadable,
+            others: found.others,
+            classes: found.classes,
             verified: Mutex::default(),
         })
     }
@@ -310,6 +222,24 @@ impl StateDict {
         self.key.as_deref()
     }
 
+    /// The names of the classes in the order of the network's outputs, if the file carries them: in a PyTorch checkpoint under
+    /// a key such as `classes`, `class_names`, `class_to_idx`, `idx_to_class`, `names`, `id2label` or `categories`, beside the
+    /// weights or in a dict there (`meta`); in safetensors in the metadata under such a key, as JSON or with commas between
+    /// them.
+    pub fn classes(&self) -> Option<&[String]> {
+        self.classes.as_deref()
+    }
+
+    /// Keys of other weights in the file that would fit as well.
+    pub(super) fn others(&self) -> &[String] {
+        &self.others
+    }
+
+    /// What has a name among the weights but cannot be read.
+    pub(super) fn unreadable(&self) -> &[Unreadable] {
+        &self.unreadable
+    }
+
     /// The tensors, in the file's order.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
@@ -320,21 +250,28 @@ impl StateDict {
         self.index.get(name).map(|&i| &self.entries[i])
     }
 
-    /// Reads a tensor's numbers, in the type and shape that the file has; a bool is read as `u8`.
+    /// Reads a tensor's numbers, in the type and shape that the file has; a bool is read as `u8`, a float of eight bits as
+    /// `f32`.
     ///
     /// # Errors
     ///
-    /// [`WeightsError::NoEntry`] for an unknown name, [`WeightsError::Malformed`] if a check sum
-    /// differs, or if a tensor that repeats few numbers claims far more than its file could hold.
+    /// [`WeightsError::NoEntry`] for an unknown name, [`WeightsError::Unsupported`] or [`WeightsError::ForeignGlobal`] for an
+    /// entry that is no plain tensor, [`WeightsError::Malformed`] if a check sum differs, or if a tensor that repeats few
+    /// numbers claims far more than its file could hold.
     pub fn read(&self, name: &str) -> Result<TensorData, WeightsError> {
         match self.entry(name) {
             Some(entry) => Ok(entry
                 .element
                 .typed(&self.bytes(entry)?, entry.shape.clone())),
-            None => Err(WeightsError::NoEntry {
-                path: self.path.clone(),
-                name: name.into(),
-            }),
+            None => Err(
+                match self.unreadable.iter().find(|entry| entry.name == name) {
+                    Some(entry) => with_path(entry.problem(), &self.path),
+                    None => WeightsError::NoEntry {
+                        path: self.path.clone(),
+                        name: name.into(),
+                    },
+                },
+            ),
         }
     }
 
@@ -363,7 +300,10 @@ impl StateDict {
         if elements == 0 {
             return Ok(Vec::new());
         }
-        if elements.saturating_mul(size) > record.len.max(EXPANDED) {
+        // Floats of eight bits become four times as long.
+        if elements.saturating_mul(size) > record.len
+            && elements.saturating_mul(size.max(4)) > EXPANDED
+        {
             return malformed(format!(
                 "its tensor {} claims {elements} numbers, but {} bytes are stored",
                 entry.name, record.len
@@ -427,21 +367,29 @@ fn gather(window: &[u8], shape: &[usize], strides: &[u64], size: usize) -> Vec<u
     bytes
 }
 
-fn describe(path: &Path, source: &Source, key: Option<&str>) -> Outcome<(Format, pth::Found)> {
-    let start = source.read(0, source.len().min(64))?;
+fn describe(path: &Path, source: &Source, choice: Choice) -> Outcome<(Format, Found)> {
+    let start = source.read(0, source.len().min(formats::START))?;
     let found = match &start[..] {
         [] => return malformed("it is empty"),
-        [b'P', b'K', 3, 4, ..] => (Format::PyTorch, pth::read_zip(source, key)?),
-        _ if pth::is_legacy(&start) => (Format::PyTorchLegacy, pth::read_legacy(source, key)?),
+        [b'P', b'K', 3, 4, ..] => (Format::PyTorch, pth::read_zip(source, choice)?),
+        _ if pth::is_legacy(&start) => (Format::PyTorchLegacy, pth::read_legacy(source, choice)?),
         _ if start.starts_with(&burn_pack::MAGIC_NUMBER.to_le_bytes()) => {
-            (Format::Burnpack, (None, burnpack(path, source)?))
+            let entries = burnpack(path, source)?;
+            let found = Found {
+                entries,
+                ..Found::default()
+            };
+            (Format::Burnpack, below(found, choice.key)?)
         }
         _ if safetensors::is_safetensors(&start) => {
-            (Format::Safetensors, (None, safetensors::read(source)?))
+            let found = safetensors::read(source)?;
+            (Format::Safetensors, below(found, choice.key)?)
         }
         [0x80, ..] => {
             return Err(Problem::Unsupported(
-                "it is a Python pickle, but not one that torch.save wrote".into(),
+                "it is a Python pickle, but not one that torch.save wrote; load it with Python's pickle and write the weights with \
+                 torch.save"
+                    .into(),
             ));
         }
         [b'v' | b'<', ..] => {
@@ -449,11 +397,48 @@ fn describe(path: &Path, source: &Source, key: Option<&str>) -> Outcome<(Format,
                 "it is text, not weights: a Git LFS pointer or a web page in the place of a download?",
             );
         }
-        _ => {
-            return malformed("it is none of: PyTorch (.pth), safetensors, Burn's burnpack (.bpk)");
-        }
+        start => match formats::named(start) {
+            Some(what) => return Err(Problem::Unsupported(what.into())),
+            None => {
+                return malformed(
+                    "it is none of: PyTorch (.pth), safetensors, Burn's burnpack (.bpk)",
+                );
+            }
+        },
     };
     Ok(found)
+}
+
+/// The entries whose names begin with a key, without it; all if there is no key.
+fn below(found: Found, key: Option<&str>) -> Outcome<Found> {
+    let Some(key) = key else {
+        return Ok(found);
+    };
+    let prefix = format!("{key}.");
+    let stripped = |name: &str| name.strip_prefix(&prefix).map(String::from);
+    let entries = found.entries.into_iter();
+    let entries: Vec<Entry> = entries
+        .filter_map(|entry| {
+            let name = stripped(&entry.name)?;
+            Some(Entry { name, ..entry })
+        })
+        .collect();
+    if entries.is_empty() {
+        return Err(Problem::Unsupported(format!(
+            "no name in it begins with '{prefix}'"
+        )));
+    }
+    let unreadable = found.unreadable.into_iter();
+    let unreadable = unreadable.filter_map(|entry| {
+        let name = stripped(&entry.name)?;
+        Some(Unreadable { name, ..entry })
+    });
+    Ok(Found {
+        key: Some(key.into()),
+        entries,
+        unreadable: unreadable.collect(),
+        ..found
+    })
 }
 
 fn burnpack(path: &Path, source: &Source) -> Outcome<Vec<Entry>> {

@@ -23,24 +23,30 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod classes;
+mod element;
 mod error;
 mod file;
+mod formats;
 mod module;
 mod names;
 mod pickle;
 mod pth;
 mod safetensors;
+mod search;
 mod source;
 mod zip;
 
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::module::{Module, ParamId};
 
+pub use element::Element;
 pub use error::{Mismatch, Misshapen, Missing, Unexpected, WeightsError};
-pub use file::{Element, Entry, Format, StateDict};
-use module::Style;
+pub use file::{Entry, Format, StateDict};
+use module::{Rows, Style};
+use search::Choice;
 
 /// Turns the name of a module's parameter into PyTorch's.
 type Rename<'a> = &'a dyn Fn(&str) -> String;
@@ -52,19 +58,24 @@ type Rename<'a> = &'a dyn Fn(&str) -> String;
 /// | [`strict`](Self::strict) | yes | an error for entries that the file lacks or the model does not know |
 /// | [`allow_head_mismatch`](Self::allow_head_mismatch) | no | another number of classes: the last layer keeps its own values |
 /// | [`head`](Self::head) | the model's last layer | which layer that is |
-/// | [`key`](Self::key) | the usual ones | where the weights lie in a checkpoint |
+/// | [`key`](Self::key) | what fits best | where the weights lie in a checkpoint |
+/// | [`classes`](Self::classes) | not compared | names of the classes, by which the head's rows are put in order |
 /// | [`rename`](Self::rename) | none | PyTorch's name for a parameter whose field is named otherwise |
 ///
-/// Numbers of any type (`f64`, `f16`, `bf16`, integers) are converted to the model's. Understood in names: the prefixes of
-/// `DataParallel` and `torch.compile` (`module.`, `_orig_mod.`), one that stands before every name of the file
-/// (`model.`, `backbone.`), and the names of old DenseNet files (`norm.1` for `norm1`). The counter
-/// `num_batches_tracked`, which old files lack, may be on one side only.
+/// Numbers of any type (`f64`, `f16`, `bf16`, floats of eight bits, integers) are converted to the model's. Understood in
+/// names: the prefixes of `DataParallel` and `torch.compile` (`module.`, `_orig_mod.`), one that the model's names have in
+/// the file (`model.`, `backbone.`), and the names of old DenseNet files (`norm.1` for `norm1`). The counter
+/// `num_batches_tracked`, which old files lack, may be on one side only. Of several sets of weights in a file that is taken
+/// which has most of the model's parameters, and the weights before an average of them (`model_ema`). If the model has all
+/// that it needs, entries that belong to something else (`criterion.weight`, `n_averaged`) are
+/// [left aside](Report::beside).
 #[derive(Clone, Debug)]
 pub struct Load {
     strict: bool,
     allow_head_mismatch: bool,
     head: Option<String>,
     key: Option<String>,
+    classes: Vec<String>,
     rename: fn(&str) -> String,
 }
 
@@ -81,10 +92,32 @@ pub struct Report {
     pub loaded: usize,
     /// Parameters of the head that kept their own values ([`Load::allow_head_mismatch`]).
     pub head_kept: Vec<String>,
+    /// The key below which the weights were found, if they do not lie at the top of the file.
+    pub key: Option<String>,
+    /// Other keys of the file whose weights would fit as well.
+    pub other_keys: Vec<String>,
+    /// Entries of the file that belong to something other than the model, and were left aside.
+    pub beside: Vec<String>,
+    /// How the file's classes compare with the model's ([`Load::classes`]).
+    pub classes: ClassOrder,
     /// With [`Load::strict`] off: parameters that kept their own values because the file lacks them.
     pub missing: Vec<String>,
     /// With [`Load::strict`] off: entries of the file that were left aside.
     pub unexpected: Vec<String>,
+}
+
+/// How the names of classes that a file carries compare with those that [`Load::classes`] was given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ClassOrder {
+    /// The file carries none, the head was not taken from it, or no names were given.
+    #[default]
+    Unknown,
+    /// They are the same in the same order.
+    Same,
+    /// They are the same in another order: the head's rows were put in the given one.
+    Reordered,
+    /// They are others, these: the head's rows stay where they are.
+    Others(Vec<String>),
 }
 
 impl Load {
@@ -95,6 +128,7 @@ impl Load {
             allow_head_mismatch: false,
             head: None,
             key: None,
+            classes: Vec::new(),
             rename: str::to_owned,
         }
     }
@@ -125,6 +159,14 @@ impl Load {
         self
     }
 
+    /// The names of the classes in the order of the model's outputs. If the file carries the same names in another order
+    /// ([`StateDict::classes`]), the rows of the head are put in this one, so that each class keeps its weights;
+    /// [`Report::classes`] says what was done.
+    pub fn classes<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        self.classes = names.into_iter().map(Into::into).collect();
+        self
+    }
+
     /// How a parameter that the model calls by the given name is called in PyTorch.
     pub fn rename(mut self, rename: fn(&str) -> String) -> Self {
         self.rename = rename;
@@ -142,10 +184,13 @@ impl Load {
         model: M,
         path: impl AsRef<Path>,
     ) -> Result<(M, Report), WeightsError> {
-        let file = match &self.key {
-            Some(key) => StateDict::open_key(path, key)?,
-            None => StateDict::open(path)?,
+        let slots = module::slots(&model, Style::PyTorch(&self.rename));
+        let fit = |entries: &[Entry]| names::hits(&slots, entries);
+        let choice = Choice {
+            key: self.key.as_deref(),
+            fit: Some(&fit),
         };
+        let file = StateDict::open_with(path.as_ref(), choice)?;
         self.from_state_dict(model, &file)
     }
 
@@ -168,11 +213,15 @@ impl Load {
             allow_head_mismatch: self.allow_head_mismatch,
             head: self.head.as_deref(),
         };
-        let plan = names::plan(&slots, file.entries(), &rules);
+        let plan = names::plan(&slots, file.entries(), file.unreadable(), &rules);
+        let plan = plan.map_err(|problem| file::with_path(problem, file.path()))?;
         let mut mismatch = plan.mismatch;
         let mut report = Report {
             loaded: plan.entries.len(),
             head_kept: plan.head_kept,
+            key: file.key().map(Into::into),
+            other_keys: [file.others(), &plan.others[..]].concat(),
+            beside: plan.beside,
             ..Report::default()
         };
         if !self.strict {
@@ -187,8 +236,71 @@ impl Load {
                 mismatch: mismatch.into(),
             });
         }
-        let model = module::apply(model, file, &plan.entries, style)?;
+        let mut rows = None;
+        if let Some(head) = rules.head.or_else(|| names::head(&slots))
+            && report.head_kept.is_empty()
+        {
+            let of_head = slots.iter().find(|slot| names::is_below(&slot.name, head));
+            let len = of_head.and_then(|slot| slot.shape.first().copied());
+            report.classes = self.class_order(file, len);
+            if report.classes == ClassOrder::Reordered {
+                rows = file.classes().map(|classes| Rows {
+                    head,
+                    order: order(classes, &self.classes),
+                });
+            }
+        }
+        let model = module::apply(model, file, &plan.entries, rows.as_ref(), style)?;
         Ok((model, report))
+    }
+
+    /// Compares the classes of a file with the given ones, if both are those of a head of `len` rows.
+    fn class_order(&self, file: &StateDict, len: Option<usize>) -> ClassOrder {
+        let Some(classes) = file.classes() else {
+            return ClassOrder::Unknown;
+        };
+        if Some(classes.len()) != len || classes.len() != self.classes.len() {
+            return ClassOrder::Unknown;
+        }
+        let sorted = |names: &[String]| {
+            let mut names = names.to_vec();
+            names.sort_unstable();
+            names
+        };
+        if classes == self.classes {
+            ClassOrder::Same
+        } else if sorted(classes) == sorted(&self.classes) {
+            ClassOrder::Reordered
+        } else {
+            ClassOrder::Others(classes.to_vec())
+        }
+    }
+}
+
+/// Where each of the wanted names is among the given ones.
+fn order(given: &[String], wanted: &[String]) -> Vec<usize> {
+    let places = given.iter().enumerate().map(|(i, name)| (name, i));
+    let places: std::collections::HashMap<&String, usize> = places.collect();
+    wanted.iter().map(|name| places[name]).collect()
+}
+
+/// Splits `FILE#KEY` into the file and the key for [`Load::key`]. A file whose name has a `#` and that is there is
+/// taken as it is.
+///
+/// ```
+/// use std::path::{Path, PathBuf};
+/// use kiln_zoo::weights::split_key;
+/// let (file, key) = split_key(Path::new("checkpoint.pth#model_ema"));
+/// assert_eq!((file, key.as_deref()), (PathBuf::from("checkpoint.pth"), Some("model_ema")));
+/// assert_eq!(split_key(Path::new("plain.pth")), (PathBuf::from("plain.pth"), None));
+/// ```
+pub fn split_key(path: &Path) -> (PathBuf, Option<String>) {
+    let split = path.to_str().and_then(|text| text.rsplit_once('#'));
+    match split {
+        Some((file, key)) if !file.is_empty() && !key.is_empty() && !path.exists() => {
+            (file.into(), Some(key.into()))
+        }
+        _ => (path.into(), None),
     }
 }
 
@@ -232,7 +344,21 @@ pub fn save<M: Module>(model: &M, path: impl AsRef<Path>) -> Result<(), WeightsE
 ///
 /// Those of the writer.
 pub fn write<M: Module>(model: &M, out: impl Write) -> std::io::Result<()> {
-    safetensors::write(&module::outputs(model, Style::PyTorch(&str::to_owned)), out)
+    write_with_classes(model, &[], out)
+}
+
+/// As [`write`], with the names of the classes in the order of the model's outputs, for [`StateDict::classes`].
+///
+/// # Errors
+///
+/// Those of the writer.
+pub fn write_with_classes<M: Module>(
+    model: &M,
+    classes: &[String],
+    out: impl Write,
+) -> std::io::Result<()> {
+    let tensors = module::outputs(model, Style::PyTorch(&str::to_owned));
+    safetensors::write(&tensors, classes, out)
 }
 
 /// Names and shapes of a model's parameters and buffers as PyTorch's `state_dict()` lists them; empty shapes are scalars.

@@ -6,7 +6,8 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId, Paramete
 use burn::tensor::kind::Basic;
 use burn::tensor::{Bool, DType, Device, Int, Shape, Tensor, TensorData};
 
-use super::file::{Element, Entry, StateDict};
+use super::element::Element;
+use super::file::{Entry, StateDict};
 use super::safetensors::Output;
 use super::{Rename, WeightsError};
 
@@ -172,17 +173,42 @@ pub(super) fn slots<M: Module>(model: &M, style: Style) -> Vec<Slot> {
     collect.slots
 }
 
+/// The order of the classes in a file, for the layer that has a row for each of them.
+pub(super) struct Rows<'a> {
+    /// The layer.
+    pub(super) head: &'a str,
+    /// Which row of the file is the first, the second, ... of the model.
+    pub(super) order: Vec<usize>,
+}
+
+impl Rows<'_> {
+    /// The bytes of an entry with its rows in the model's order.
+    fn ordered(&self, name: &str, entry: &Entry, bytes: Vec<u8>) -> Vec<u8> {
+        let of_head = name
+            .rsplit_once('.')
+            .is_some_and(|(layer, _)| layer == self.head);
+        if !of_head || entry.shape.first() != Some(&self.order.len()) {
+            return bytes;
+        }
+        let row = bytes.len() / self.order.len();
+        let rows = self.order.iter().map(|&i| &bytes[i * row..(i + 1) * row]);
+        rows.collect::<Vec<_>>().concat()
+    }
+}
+
 /// Puts entries of a file into a module: `plan` says which entry goes to which name.
 pub(super) fn apply<M: Module>(
     model: M,
     file: &StateDict,
     plan: &HashMap<String, usize>,
+    rows: Option<&Rows>,
     style: Style,
 ) -> Result<M, WeightsError> {
     struct Apply<'a> {
         walk: Walk<'a>,
         file: &'a StateDict,
         plan: &'a HashMap<String, usize>,
+        rows: Option<&'a Rows<'a>>,
         error: Option<WeightsError>,
     }
     impl Apply<'_> {
@@ -214,6 +240,9 @@ pub(super) fn apply<M: Module>(
             kind: Kind,
         ) -> Result<TensorData, WeightsError> {
             let mut bytes = self.file.bytes(entry)?;
+            if let Some(rows) = self.rows {
+                bytes = rows.ordered(&place.name, entry, bytes);
+            }
             if place.transposed {
                 bytes = transposed(&bytes, &entry.shape, entry.element.size() as usize);
             }
@@ -263,6 +292,7 @@ pub(super) fn apply<M: Module>(
         walk: Walk::new(style),
         file,
         plan,
+        rows,
         error: None,
     };
     let model = model.map(&mut apply);

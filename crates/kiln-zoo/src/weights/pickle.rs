@@ -2,13 +2,14 @@
 //!
 //! Python's pickle is a small stack language in which a file can name any function and call it. This machine
 //! has no way to call anything: the few names that `torch.save` writes for a state dict are built in
-//! ([`Global`]), and any other name ends the reading. What it builds lives in one list and refers to its parts
+//! ([`Global`]), and what any other name would make is an [`Object`], of which nothing is known but its entries and
+//! attributes as the file has them. So what stands beside the weights need not be understood. What it builds lives in one list and refers to its parts
 //! by index, so that nesting, sharing and cycles cost nothing: no recursion, no copies, and memory in
 //! proportion to the bytes read, with a limit on top.
 
 use std::collections::HashMap;
 
-use super::file::Element;
+use super::element::Element;
 use super::source::{Cursor, Outcome, Problem, malformed};
 
 /// Values of one file. A state dict needs about 30 for each tensor, a checkpoint with an optimizer twice that.
@@ -37,6 +38,7 @@ pub(super) enum Value {
     Long(Box<[u8]>),
     Float,
     Text(Box<str>),
+    /// Bytes, and text that is not UTF-8.
     Bytes,
     Tuple(Box<[Id]>),
     /// A list or a set.
@@ -45,8 +47,31 @@ pub(super) enum Value {
     Global(Global),
     Storage(Box<Storage>),
     Tensor(Box<Tensor>),
-    /// A device, a dtype: of no use here.
+    /// What Python would make by calling something that is not known here: an object with entries, if it is a kind of
+    /// dict, and attributes, of which nothing is known but what the file says.
+    Object(Box<Object>),
+    /// A device, a dtype, a counter: of no use here.
     Other,
+}
+
+/// An object that Kiln does not make.
+#[derive(Debug)]
+pub(super) struct Object {
+    /// What it is, an index for [`Pickle::name`].
+    what: What,
+    /// Its entries as a dict.
+    pub(super) entries: Vec<(Id, Id)>,
+    /// Its attributes: a dict, or anything else.
+    pub(super) state: Option<Id>,
+}
+
+/// What an object is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    /// Made by a foreign function or class, an index of the names that the file has.
+    Foreign(u32),
+    /// A tensor of a kind that Kiln does not read.
+    Tensor(&'static str),
 }
 
 /// The Python objects that a file may name.
@@ -54,47 +79,157 @@ pub(super) enum Value {
 pub(super) enum Global {
     OrderedDict,
     RebuildTensor,
+    /// A tensor over bytes whose type is given beside them.
+    RebuildTypedTensor,
     RebuildParameter,
+    /// A tensor with attributes: a known function and its arguments.
+    RebuildWithState,
+    /// A tensor of a kind that Kiln does not read.
+    RebuildOther(&'static str),
     Size,
-    Device,
-    Dtype,
-    Storage(Element),
+    Dtype(Option<Element>),
+    Storage(Scalar),
+    /// What makes plain values of no use here: counters, sets, bytes, devices.
+    Plain,
+    /// Anything else, which is neither looked for nor called: an index of the names that the file has.
+    Foreign(u32),
+}
+
+/// The numbers of a storage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scalar {
+    Known(Element),
+    /// Of this many bytes, and of a type that Kiln does not read.
+    Unknown(u64, &'static str),
+}
+
+impl Scalar {
+    pub(super) fn size(self) -> u64 {
+        match self {
+            Self::Known(element) => element.size(),
+            Self::Unknown(size, _) => size,
+        }
+    }
+
+    /// The storage class of this name.
+    fn of_class(name: &str) -> Option<Self> {
+        use Element::*;
+        let quantized = "it is quantized; save dequantize() of it";
+        let complex = "its numbers are complex";
+        Some(match name {
+            "DoubleStorage" => Self::Known(F64),
+            "FloatStorage" => Self::Known(F32),
+            "HalfStorage" => Self::Known(F16),
+            "BFloat16Storage" => Self::Known(BF16),
+            "LongStorage" => Self::Known(I64),
+            "IntStorage" => Self::Known(I32),
+            "ShortStorage" => Self::Known(I16),
+            "CharStorage" => Self::Known(I8),
+            "ByteStorage" | "UntypedStorage" => Self::Known(U8),
+            "BoolStorage" => Self::Known(Bool),
+            "ComplexDoubleStorage" => Self::Unknown(16, complex),
+            "ComplexFloatStorage" => Self::Unknown(8, complex),
+            "QInt32Storage" => Self::Unknown(4, quantized),
+            "QInt8Storage" | "QUInt8Storage" | "QUInt4x2Storage" | "QUInt2x4Storage" => {
+                Self::Unknown(1, quantized)
+            }
+            _ => return None,
+        })
+    }
 }
 
 impl Global {
     fn named(module: &str, name: &str) -> Option<Self> {
-        use Element::*;
-        let storage = |element| Some(Self::Storage(element));
-        match (module, name) {
-            ("collections", "OrderedDict") => Some(Self::OrderedDict),
-            ("torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor") => Some(Self::RebuildTensor),
-            ("torch._utils", "_rebuild_parameter") => Some(Self::RebuildParameter),
-            ("torch", "Size") => Some(Self::Size),
-            ("torch", "device") => Some(Self::Device),
-            ("torch", "DoubleStorage") => storage(F64),
-            ("torch", "FloatStorage") => storage(F32),
-            ("torch", "HalfStorage") => storage(F16),
-            ("torch", "BFloat16Storage") => storage(BF16),
-            ("torch", "LongStorage") => storage(I64),
-            ("torch", "IntStorage") => storage(I32),
-            ("torch", "ShortStorage") => storage(I16),
-            ("torch", "CharStorage") => storage(I8),
-            ("torch", "ByteStorage") => storage(U8),
-            ("torch", "BoolStorage") => storage(Bool),
+        Some(match (module, name) {
+            ("collections", "OrderedDict") => Self::OrderedDict,
+            ("torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor") => Self::RebuildTensor,
+            ("torch._utils", "_rebuild_tensor_v3") => Self::RebuildTypedTensor,
             (
-                "torch",
-                "float64" | "float32" | "float16" | "bfloat16" | "int64" | "int32" | "int16"
-                | "int8" | "uint8" | "bool",
-            ) => Some(Self::Dtype),
-            _ => None,
-        }
+                "torch._utils",
+                "_rebuild_parameter"
+                | "_rebuild_parameter_with_state"
+                | "_rebuild_device_tensor_from_cpu_tensor",
+            )
+            | ("torch.nn.parameter", "Parameter" | "Buffer") => Self::RebuildParameter,
+            ("torch._tensor", "_rebuild_from_type_v2") => Self::RebuildWithState,
+            ("torch._utils", "_rebuild_qtensor") => {
+                Self::RebuildOther("it is quantized; save dequantize() of it")
+            }
+            ("torch._utils", "_rebuild_sparse_tensor" | "_rebuild_sparse_csr_tensor") => {
+                Self::RebuildOther("it is sparse; save to_dense() of it")
+            }
+            ("torch._utils", "_rebuild_meta_tensor_no_storage") => {
+                Self::RebuildOther("it is on PyTorch's device 'meta', so that it has no numbers")
+            }
+            ("torch._utils", "_rebuild_nested_tensor") => {
+                Self::RebuildOther("it is a nested tensor; save its parts")
+            }
+            (
+                "torch._utils",
+                "_rebuild_wrapper_subclass"
+                | "_rebuild_device_tensor_from_numpy"
+                | "_rebuild_xla_tensor",
+            ) => Self::RebuildOther(
+                "it is a tensor of a class of its own; save it as a plain one on the CPU",
+            ),
+            ("torch", "Size") => Self::Size,
+            ("torch" | "torch.cuda" | "torch.storage", class) if class.ends_with("Storage") => {
+                Self::Storage(Scalar::of_class(class)?)
+            }
+            ("torch", dtype) if Self::is_dtype(dtype) => Self::Dtype(Element::of_pytorch(dtype)),
+            ("torch", "device" | "Generator")
+            | ("torch.serialization", "_get_layout")
+            | ("collections", "Counter")
+            | ("_codecs", "encode")
+            | (
+                "builtins" | "__builtin__",
+                "bytearray" | "bytes" | "set" | "frozenset" | "complex" | "range" | "slice",
+            ) => Self::Plain,
+            _ => return None,
+        })
+    }
+
+    /// Whether `torch` has a dtype, a memory format or a way of quantizing of this name.
+    fn is_dtype(name: &str) -> bool {
+        Element::of_pytorch(name).is_some()
+            || matches!(
+                name,
+                "complex32"
+                    | "bcomplex32"
+                    | "complex64"
+                    | "complex128"
+                    | "float4_e2m1fn_x2"
+                    | "quint8"
+                    | "qint8"
+                    | "qint32"
+                    | "quint4x2"
+                    | "quint2x4"
+                    | "bits8"
+                    | "bits16"
+                    | "bits1x8"
+                    | "bits2x4"
+                    | "bits4x2"
+                    | "per_tensor_affine"
+                    | "per_tensor_symmetric"
+                    | "per_channel_affine"
+                    | "per_channel_symmetric"
+                    | "per_channel_affine_float_qparams"
+                    | "contiguous_format"
+                    | "channels_last"
+                    | "channels_last_3d"
+                    | "preserve_format"
+            )
+            || ["int", "uint"].iter().any(|kind| {
+                name.strip_prefix(kind)
+                    .is_some_and(|bits| matches!(bits, "1" | "2" | "3" | "4" | "5" | "6" | "7"))
+            })
     }
 }
 
 /// The numbers that one or more tensors look at.
 #[derive(Clone, Debug)]
 pub(super) struct Storage {
-    pub(super) element: Element,
+    pub(super) scalar: Scalar,
     pub(super) key: Box<str>,
     /// Elements, as the pickle says.
     pub(super) len: u64,
@@ -106,6 +241,7 @@ pub(super) struct Storage {
 #[derive(Clone, Debug)]
 pub(super) struct Tensor {
     pub(super) storage: Storage,
+    pub(super) element: Element,
     pub(super) offset: u64,
     pub(super) shape: Vec<u64>,
     pub(super) strides: Vec<u64>,
@@ -115,6 +251,8 @@ pub(super) struct Tensor {
 #[derive(Debug)]
 pub(super) struct Pickle {
     values: Vec<Value>,
+    /// Names of foreign objects.
+    names: Vec<Box<str>>,
     /// The value at its end.
     pub(super) root: Id,
 }
@@ -127,12 +265,14 @@ impl Pickle {
             stack: Vec::new(),
             marks: Vec::new(),
             memo: HashMap::new(),
+            names: Vec::new(),
             tensors: 0,
             copied: 0,
         };
         let root = machine.run(cursor)?;
         Ok(Self {
             values: machine.values,
+            names: machine.names,
             root,
         })
     }
@@ -151,6 +291,39 @@ impl Pickle {
             _ => None,
         }
     }
+
+    /// The entries of a dict, or of an object that has some.
+    pub(super) fn dict(&self, id: Id) -> Option<&[(Id, Id)]> {
+        match self.get(id) {
+            Value::Dict(entries) => Some(entries),
+            Value::Object(object) if !object.entries.is_empty() => Some(&object.entries),
+            _ => None,
+        }
+    }
+
+    /// The foreign class or function that a value is or was made by.
+    pub(super) fn foreign(&self, id: Id) -> Option<&str> {
+        let index = match self.get(id) {
+            Value::Global(Global::Foreign(index)) => *index,
+            Value::Object(object) => match object.what {
+                What::Foreign(index) => index,
+                What::Tensor(_) => return None,
+            },
+            _ => return None,
+        };
+        Some(&self.names[index as usize])
+    }
+
+    /// Why a tensor cannot be read, if this is one of those.
+    pub(super) fn unreadable(&self, id: Id) -> Option<&'static str> {
+        match self.get(id) {
+            Value::Object(object) => match object.what {
+                What::Tensor(why) => Some(why),
+                What::Foreign(_) => None,
+            },
+            _ => None,
+        }
+    }
 }
 
 struct Machine {
@@ -158,6 +331,7 @@ struct Machine {
     stack: Vec<Id>,
     marks: Vec<usize>,
     memo: HashMap<u32, Id>,
+    names: Vec<Box<str>>,
     tensors: usize,
     /// Entries of lists copied into dicts: the one copy that a short program could ask for again and again.
     copied: usize,
@@ -170,6 +344,7 @@ impl Machine {
                 || self.stack.len() > MAX_VALUES
                 || self.marks.len() > MAX_VALUES
                 || self.memo.len() > MAX_VALUES
+                || self.names.len() > MAX_VALUES
             {
                 return malformed(format!("its pickle makes more than {MAX_VALUES} values"));
             }
@@ -186,6 +361,8 @@ impl Machine {
                 // A frame only says how much to read ahead.
                 0x95 => drop(cursor.array::<8>()?),
                 b'(' => self.marks.push(self.stack.len()),
+                // As in Python, this takes a mark if there is no value above it.
+                b'0' if self.marks.last() == Some(&self.stack.len()) => drop(self.marks.pop()),
                 b'0' => drop(self.pop()?),
                 b'1' => drop(self.pop_mark()?),
                 b'2' => {
@@ -234,38 +411,28 @@ impl Machine {
                 }
                 b'X' | b'T' => {
                     let len = u32::from_le_bytes(cursor.array()?);
-                    self.push(Value::Text(text(cursor.bytes(len.into())?)?));
+                    self.push_text(cursor.bytes(len.into())?);
                 }
                 0x8c | b'U' => {
                     let len = cursor.u8()?;
-                    self.push(Value::Text(text(cursor.bytes(len.into())?)?));
+                    self.push_text(cursor.bytes(len.into())?);
                 }
                 0x8d => {
                     let len = u64::from_le_bytes(cursor.array()?);
-                    self.push(Value::Text(text(cursor.bytes(len)?)?));
+                    self.push_text(cursor.bytes(len)?);
                 }
+                // Texts with escapes are none that a state dict is named by.
                 b'V' => {
-                    let line = text(cursor.line()?)?;
-                    if line.contains('\\') {
-                        return malformed(
-                            "its pickle has an escaped text, which torch.save never writes",
-                        );
-                    }
-                    self.push(Value::Text(line));
+                    let line = cursor.line()?;
+                    self.push_plain_text(&line);
                 }
                 b'S' => {
-                    let line = text(cursor.line()?)?;
-                    let quoted = |quote: char| line.strip_prefix(quote)?.strip_suffix(quote);
-                    match quoted('\'').or_else(|| quoted('"')) {
-                        Some(plain) if !plain.contains('\\') => {
-                            self.push(Value::Text(plain.into()))
-                        }
-                        _ => {
-                            return malformed(
-                                "its pickle has a quoted text that torch.save never writes",
-                            );
-                        }
-                    }
+                    let line = cursor.line()?;
+                    let quoted = |quote: &[u8]| line.strip_prefix(quote)?.strip_suffix(quote);
+                    let Some(plain) = quoted(b"'").or_else(|| quoted(b"\"")) else {
+                        return malformed("its pickle has a text without quotes");
+                    };
+                    self.push_plain_text(plain);
                 }
                 b'C' => {
                     let len = cursor.u8()?;
@@ -344,16 +511,15 @@ impl Machine {
                     self.recall(key)?;
                 }
                 b'c' => {
-                    let module = text(cursor.line()?)?;
-                    let name = text(cursor.line()?)?;
-                    self.push_global(&module, &name)?;
+                    let (module, name) = (cursor.line()?, cursor.line()?);
+                    self.push_global(&lossy(&module), &lossy(&name));
                 }
                 0x93 => {
                     let (name, module) = (self.pop()?, self.pop()?);
                     match (self.get(module), self.get(name)) {
                         (Value::Text(module), Value::Text(name)) => {
                             let (module, name) = (module.clone(), name.clone());
-                            self.push_global(&module, &name)?;
+                            self.push_global(&module, &name);
                         }
                         _ => {
                             return malformed(
@@ -364,32 +530,38 @@ impl Machine {
                 }
                 // An object by class name and arguments, in one go: state dicts never need it.
                 b'i' => {
-                    let module = text(cursor.line()?)?;
-                    let name = text(cursor.line()?)?;
-                    return Err(Problem::ForeignGlobal(format!("{module}.{name}")));
+                    let (module, name) = (cursor.line()?, cursor.line()?);
+                    let arguments = self.pop_mark()?;
+                    self.push_global(&lossy(&module), &lossy(&name));
+                    self.push(Value::Tuple(arguments.into()));
+                    self.call()?;
                 }
-                b'R' => {
-                    let arguments = self.pop()?;
-                    let function = self.pop()?;
-                    self.reduce(function, arguments)?;
-                }
-                0x81 => {
-                    let arguments = self.pop()?;
-                    let class = self.pop()?;
-                    match self.get(class) {
-                        Value::Global(Global::OrderedDict) => self.reduce(class, arguments)?,
-                        _ => {
-                            return malformed(
-                                "its pickle makes an object of something that is no class",
-                            );
-                        }
+                b'o' => {
+                    let mut arguments = self.pop_mark()?;
+                    if arguments.is_empty() {
+                        return malformed("its pickle makes an object of no class");
                     }
+                    self.stack.push(arguments.remove(0));
+                    self.push(Value::Tuple(arguments.into()));
+                    self.call()?;
+                }
+                // Names that programs gave numbers to.
+                0x82 => self.push_extension(cursor.u8()?.into()),
+                0x83 => self.push_extension(u16::from_le_bytes(cursor.array()?).into()),
+                0x84 => self.push_extension(u32::from_le_bytes(cursor.array()?)),
+                b'R' | 0x81 => self.call()?,
+                0x92 => {
+                    // Arguments with names say nothing about a tensor.
+                    self.pop()?;
+                    self.call()?;
                 }
                 b'b' => {
-                    // The attributes of an OrderedDict (`_metadata`): versions of PyTorch's layers.
-                    self.pop()?;
-                    match self.get(self.top()?) {
-                        Value::Dict(_) => {}
+                    let state = self.pop()?;
+                    let target = self.top()?;
+                    match &mut self.values[target as usize] {
+                        Value::Object(object) => object.state = Some(state),
+                        // The attributes of an OrderedDict (`_metadata`: versions of PyTorch's layers) and the like.
+                        Value::Dict(_) | Value::Tensor(_) | Value::Other | Value::Global(_) => {}
                         _ => {
                             return malformed(
                                 "its pickle sets attributes of something that has none",
@@ -399,8 +571,7 @@ impl Machine {
                 }
                 b'Q' => {
                     let id = self.pop()?;
-                    let storage = self.storage(id)?;
-                    self.push(Value::Storage(storage.into()));
+                    self.push_stored(id)?;
                 }
                 b'P' => {
                     return malformed(
@@ -463,9 +634,20 @@ impl Machine {
     }
 
     fn push_decimal(&mut self, digits: &str) -> Outcome<()> {
-        match digits.trim().parse() {
+        let digits = digits.trim();
+        match digits.parse() {
             Ok(value) => {
                 self.push(Value::Int(value));
+                Ok(())
+            }
+            // One of more than 64 bits is no size.
+            Err(_)
+                if digits
+                    .trim_start_matches('-')
+                    .bytes()
+                    .all(|b| b.is_ascii_digit()) =>
+            {
+                self.push(Value::Other);
                 Ok(())
             }
             Err(_) => malformed("its pickle has a number that is none"),
@@ -492,14 +674,44 @@ impl Machine {
         Ok(())
     }
 
-    fn push_global(&mut self, module: &str, name: &str) -> Outcome<()> {
-        match Global::named(module, name) {
-            Some(global) => {
-                self.push(Value::Global(global));
-                Ok(())
-            }
-            None => Err(Problem::ForeignGlobal(format!("{module}.{name}"))),
+    fn push_text(&mut self, bytes: Vec<u8>) {
+        // Text of Python 2, or with lone surrogates.
+        self.push(match String::from_utf8(bytes) {
+            Ok(text) => Value::Text(text.into()),
+            Err(_) => Value::Bytes,
+        });
+    }
+
+    fn push_plain_text(&mut self, text: &[u8]) {
+        match text.contains(&b'\\') {
+            true => self.push(Value::Bytes),
+            false => self.push_text(text.to_vec()),
         }
+    }
+
+    fn push_global(&mut self, module: &str, name: &str) {
+        let global = Global::named(module, name)
+            .unwrap_or_else(|| self.foreign(format!("{module}.{name}").into()));
+        self.push(Value::Global(global));
+    }
+
+    fn push_extension(&mut self, code: u32) {
+        let global = self.foreign(format!("copyreg extension {code}").into());
+        self.push(Value::Global(global));
+    }
+
+    fn foreign(&mut self, name: Box<str>) -> Global {
+        self.names.push(name);
+        Global::Foreign((self.names.len() - 1) as u32)
+    }
+
+    fn push_object(&mut self, what: What) {
+        let object = Object {
+            what,
+            entries: Vec::new(),
+            state: None,
+        };
+        self.push(Value::Object(object.into()));
     }
 
     fn extend(&mut self, items: &[Id]) -> Outcome<()> {
@@ -509,6 +721,7 @@ impl Machine {
                 list.extend_from_slice(items);
                 Ok(())
             }
+            Value::Object(_) | Value::Other => Ok(()),
             _ => malformed("its pickle appends to something that is no list"),
         }
     }
@@ -516,10 +729,19 @@ impl Machine {
     fn set_items(&mut self, items: &[Id]) -> Outcome<()> {
         let target = self.top()?;
         match &mut self.values[target as usize] {
-            Value::Dict(dict) if items.len().is_multiple_of(2) => {
+            _ if !items.len().is_multiple_of(2) => {
+                malformed("its pickle sets a key without a value")
+            }
+            Value::Dict(dict) => {
                 dict.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
                 Ok(())
             }
+            Value::Object(object) => {
+                let entries = items.chunks_exact(2).map(|pair| (pair[0], pair[1]));
+                object.entries.extend(entries);
+                Ok(())
+            }
+            Value::Other => Ok(()),
             _ => malformed("its pickle sets entries of something that is no dict"),
         }
     }
@@ -540,33 +762,77 @@ impl Machine {
         }
     }
 
-    /// What Python would do by calling the object; here each known one is written out.
+    /// What Python would do by calling the object below the top with the arguments on top. Each known one is written out;
+    /// of all others nothing is called, and an [`Object`] stands for the result.
+    fn call(&mut self) -> Outcome<()> {
+        let (arguments, function) = (self.pop()?, self.pop()?);
+        self.reduce(function, arguments)
+    }
+
     fn reduce(&mut self, function: Id, arguments: Id) -> Outcome<()> {
-        let (Value::Global(global), Value::Tuple(arguments)) =
-            (self.get(function), self.get(arguments))
-        else {
-            return malformed("its pickle calls something that is no function");
+        let global = match self.get(function) {
+            &Value::Global(global) => global,
+            // What a foreign object makes is foreign.
+            Value::Object(object) => {
+                let what = object.what;
+                self.push_object(what);
+                return Ok(());
+            }
+            _ => return malformed("its pickle calls something that is no function"),
+        };
+        match global {
+            Global::Foreign(index) => {
+                self.push_object(What::Foreign(index));
+                return Ok(());
+            }
+            Global::RebuildOther(why) => {
+                self.push_object(What::Tensor(why));
+                return Ok(());
+            }
+            _ => {}
+        }
+        let Value::Tuple(arguments) = self.get(arguments) else {
+            return malformed("its pickle calls a function with something that is no tuple");
         };
         let value = match (global, &arguments[..]) {
             (Global::OrderedDict, []) => Value::Dict(Vec::new()),
             (Global::OrderedDict, &[items]) => Value::Dict(self.pairs(items)?),
-            (Global::RebuildTensor, &[storage, offset, shape, strides, ..]) => {
-                let tensor = self.tensor(storage, offset, shape, strides)?;
-                Value::Tensor(tensor.into())
+            (Global::RebuildTensor, &[storage, offset, shape, strides, ref rest @ ..]) => {
+                self.tensor([storage, offset, shape, strides], None, rest.get(2))?
             }
+            (
+                Global::RebuildTypedTensor,
+                &[storage, offset, shape, strides, _, _, dtype, ref rest @ ..],
+            ) => self.tensor([storage, offset, shape, strides], Some(dtype), rest.first())?,
             (Global::RebuildParameter, &[tensor, ..]) => match self.get(tensor) {
                 Value::Tensor(tensor) => Value::Tensor(tensor.clone()),
+                Value::Object(object) => {
+                    let what = object.what;
+                    self.push_object(what);
+                    return Ok(());
+                }
                 _ => {
                     return malformed(
                         "its pickle makes a parameter of something that is no tensor",
                     );
                 }
             },
-            (Global::Size, &[axes]) => {
-                self.naturals(axes)?;
-                Value::Tuple(self.items(axes)?.into())
+            (Global::RebuildWithState, &[function, _class, arguments, ..]) => {
+                return match self.get(function) {
+                    // Not one in the other without end.
+                    Value::Global(Global::RebuildWithState) => {
+                        malformed("its pickle rebuilds what rebuilds")
+                    }
+                    _ => self.reduce(function, arguments),
+                };
             }
-            (Global::Device, _) => Value::Other,
+            (Global::Size, &[axes]) => {
+                // The tuple itself, not a copy that could be asked for again and again.
+                self.items(axes)?;
+                self.stack.push(axes);
+                return Ok(());
+            }
+            (Global::Plain | Global::Dtype(_), _) => Value::Other,
             _ => {
                 return malformed("its pickle gives wrong arguments to one of PyTorch's functions");
             }
@@ -609,26 +875,40 @@ impl Machine {
     }
 
     fn naturals(&self, id: Id) -> Outcome<Vec<u64>> {
-        let items = self.items(id)?;
-        if items.len() > MAX_RANK {
-            return malformed(format!("a tensor of it has {} axes", items.len()));
-        }
-        items.iter().map(|&item| self.natural(item)).collect()
+        self.items(id)?
+            .iter()
+            .map(|&item| self.natural(item))
+            .collect()
     }
 
     /// `("storage", type, key, location, elements)`, in legacy files with a view behind it.
-    fn storage(&self, id: Id) -> Outcome<Storage> {
-        let &[tag, class, key, _location, len, ref view @ ..] = self.items(id)? else {
+    fn push_stored(&mut self, id: Id) -> Outcome<()> {
+        let items = self.items(id)?;
+        let tag = items.first().map(|&tag| self.get(tag));
+        if let (Some(Value::Text(tag)), Some(&module)) = (tag, items.get(1))
+            && tag.as_ref() == "module"
+        {
+            // A module's class, in legacy files of whole models with its source text behind it.
+            self.stack.push(module);
+            return Ok(());
+        }
+        let &[tag, class, key, _location, len, ref view @ ..] = items else {
             return malformed("its pickle refers to a storage in an unknown way");
         };
-        let (Value::Text(tag), Value::Global(Global::Storage(element)), Value::Text(key)) =
-            (self.get(tag), self.get(class), self.get(key))
-        else {
+        let (Value::Text(tag), Value::Text(key)) = (self.get(tag), self.get(key)) else {
             return malformed("its pickle refers to a storage in an unknown way");
         };
         if tag.as_ref() != "storage" || key.len() > MAX_KEY {
             return malformed("its pickle refers to something outside that is no storage");
         }
+        let scalar = match *self.get(class) {
+            Value::Global(Global::Storage(scalar)) => scalar,
+            Value::Global(Global::Foreign(index)) => {
+                self.push_object(What::Foreign(index));
+                return Ok(());
+            }
+            _ => return malformed("its pickle refers to a storage in an unknown way"),
+        };
         let mut offset = 0;
         if let Some(&view) = view.first()
             && !matches!(self.get(view), Value::None)
@@ -638,20 +918,67 @@ impl Machine {
                 _ => return malformed("its pickle has a view of a storage that is none"),
             }
         }
-        Ok(Storage {
-            element: *element,
+        let storage = Storage {
+            scalar,
             key: key.clone(),
             len: self.natural(len)?,
             offset,
-        })
+        };
+        self.push(Value::Storage(storage.into()));
+        Ok(())
     }
 
-    fn tensor(&self, storage: Id, offset: Id, shape: Id, strides: Id) -> Outcome<Tensor> {
-        let Value::Storage(storage) = self.get(storage) else {
-            return malformed("a tensor of it looks at something that is no storage");
+    /// A tensor of these parts; `dtype` is given where its storage is plain bytes.
+    fn tensor(
+        &self,
+        [storage, offset, shape, strides]: [Id; 4],
+        dtype: Option<Id>,
+        metadata: Option<&Id>,
+    ) -> Outcome<Value> {
+        let unreadable = |what| {
+            let object = Object {
+                what,
+                entries: Vec::new(),
+                state: None,
+            };
+            Ok(Value::Object(object.into()))
         };
+        if self.items(shape)?.len() > MAX_RANK || self.items(strides)?.len() > MAX_RANK {
+            return unreadable(What::Tensor("it has more than 16 axes"));
+        }
+        let mut storage = match self.get(storage) {
+            Value::Storage(storage) => (**storage).clone(),
+            Value::Object(object) => return unreadable(object.what),
+            _ => return malformed("a tensor of it looks at something that is no storage"),
+        };
+        let element = match (dtype.map(|dtype| self.get(dtype)), storage.scalar) {
+            (None, Scalar::Known(element)) => element,
+            (None, Scalar::Unknown(_, why)) => return unreadable(What::Tensor(why)),
+            (Some(Value::Global(Global::Dtype(Some(element)))), scalar) => {
+                // Its length and offset are in bytes.
+                storage.len = storage.len.saturating_mul(scalar.size()) / element.size();
+                if storage.offset != 0 {
+                    return malformed("a tensor of it looks at a view of bytes");
+                }
+                *element
+            }
+            (Some(_), _) => {
+                return unreadable(What::Tensor(
+                    "its numbers are of a type that Kiln does not read",
+                ));
+            }
+        };
+        if let Some(&metadata) = metadata
+            && let Value::Dict(flags) = self.get(metadata)
+            && !flags.is_empty()
+        {
+            return unreadable(What::Tensor(
+                "it is conjugated or negated when it is read; save clone() of it",
+            ));
+        }
         let tensor = Tensor {
-            storage: (**storage).clone(),
+            storage,
+            element,
             offset: self.natural(offset)?,
             shape: self.naturals(shape)?,
             strides: self.naturals(strides)?,
@@ -659,8 +986,12 @@ impl Machine {
         if tensor.shape.len() != tensor.strides.len() {
             return malformed("a tensor of it has more axes than strides, or fewer");
         }
-        Ok(tensor)
+        Ok(Value::Tensor(tensor.into()))
     }
+}
+
+fn lossy(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
 }
 
 fn text(bytes: Vec<u8>) -> Outcome<Box<str>> {

@@ -1,50 +1,36 @@
 //! What `torch.save` writes: since PyTorch 1.6 a zip archive, before that pickles followed by raw numbers.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry::{Occupied, Vacant};
 
-use super::file::{Element, Entry, Location};
-use super::pickle::{Id, Pickle, Tensor, Value};
+use super::file::{Entry, Location};
+use super::formats;
+use super::pickle::{Pickle, Scalar, Tensor, Value};
+use super::search::{Choice, Found, find};
 use super::source::{Cursor, Outcome, Problem, Source, malformed};
 use super::zip::{self, Record};
 
 /// Bytes of one pickle that are read at most.
 const MAX_PICKLE: u64 = 256 << 20;
 
-/// Keys under which training programs keep the weights, in the order in which they are tried.
-const KEYS: [&str; 9] = [
-    "state_dict",
-    "model_state_dict",
-    "model_state",
-    "model",
-    "net",
-    "network",
-    "weights",
-    "params",
-    "module",
-];
-
-/// The entries of a file and the key that they were found under.
-pub(super) type Found = (Option<String>, Vec<Entry>);
-
-/// Reads the description of a zip file; `key` chooses a dict in a checkpoint.
-pub(super) fn read_zip(source: &Source, key: Option<&str>) -> Outcome<Found> {
+/// Reads the description of a zip file.
+pub(super) fn read_zip(source: &Source, choice: Choice) -> Outcome<Found> {
     let records = zip::records(source)?;
     let mut pickles = records.iter().filter_map(|(name, record)| {
         let folder = name.strip_suffix("data.pkl")?;
         (folder.is_empty() || folder.ends_with('/') && !folder[..folder.len() - 1].contains('/'))
             .then_some((folder, record))
     });
-    let (Some((folder, pickle)), None) = (pickles.next(), pickles.next()) else {
+    let found = (pickles.next(), pickles.next());
+    drop(pickles);
+    if let Some(what) = formats::named_archive(&records) {
+        return Err(Problem::Unsupported(what.into()));
+    }
+    let (Some((folder, pickle)), None) = found else {
         return malformed(
             "it is a zip archive, but not one that torch.save wrote: it has no data.pkl, or several",
         );
     };
-    if records.contains_key(&format!("{folder}constants.pkl")) {
-        return Err(Problem::Unsupported(
-            "it is a TorchScript program; save the weights alone with torch.save(model.state_dict(), path)".into(),
-        ));
-    }
+    let pickle = pickle.stored("data.pkl")?;
     if let Some(order) = records.get(&format!("{folder}byteorder"))
         && source.read(order.start, order.len.min(16))? != b"little"
     {
@@ -55,15 +41,15 @@ pub(super) fn read_zip(source: &Source, key: Option<&str>) -> Outcome<Found> {
     if pickle.len > MAX_PICKLE {
         return malformed(format!("its data.pkl has {} bytes", pickle.len));
     }
-    verify(source, pickle, "data.pkl")?;
+    verify(source, &pickle, "data.pkl")?;
     let mut cursor = Cursor::new(source, pickle.start, pickle.start + pickle.len);
     let pickle = Pickle::read(&mut cursor)?;
-    entries(&pickle, key, &|tensor| {
+    find(&pickle, choice, &|name, tensor| {
         let key = &tensor.storage.key;
-        let Some(record) = records.get(&format!("{folder}data/{key}")) else {
-            return malformed(format!("it lacks the record data/{key}"));
-        };
-        Ok(*record)
+        match records.get(&format!("{folder}data/{key}")) {
+            Some(record) => entry(name, tensor, record.stored(&format!("data/{key}"))?),
+            None => malformed(format!("it lacks the record data/{key}")),
+        }
     })
 }
 
@@ -103,7 +89,7 @@ pub(super) fn is_legacy(start: &[u8]) -> bool {
 }
 
 /// Reads the description of a legacy file.
-pub(super) fn read_legacy(source: &Source, key: Option<&str>) -> Outcome<Found> {
+pub(super) fn read_legacy(source: &Source, choice: Choice) -> Outcome<Found> {
     let mut at = 0;
     let mut next = || -> Outcome<Pickle> {
         let mut cursor = Cursor::new(source, at, at.saturating_add(MAX_PICKLE));
@@ -143,22 +129,15 @@ pub(super) fn read_legacy(source: &Source, key: Option<&str>) -> Outcome<Found> 
         let Some(storage) = keys.text(id) else {
             return malformed("its list of storages has something else in it");
         };
-        let Some(element) = elements.get(storage) else {
+        let Some(scalar) = elements.get(storage) else {
             return malformed(format!("its storage {storage} belongs to no tensor"));
         };
         let len = u64::from_le_bytes(Cursor::new(source, at, at.saturating_add(8)).array()?);
         let start = at + 8;
-        let bytes = len.checked_mul(element.size());
+        let bytes = len.checked_mul(scalar.size());
         match bytes.filter(|&bytes| source.holds(start, bytes)) {
             Some(len) => {
-                records.insert(
-                    storage.to_string(),
-                    Record {
-                        start,
-                        len,
-                        crc32: 0,
-                    },
-                );
+                records.insert(storage.to_string(), Record::plain(start, len));
                 at = start + len;
             }
             None => {
@@ -170,23 +149,23 @@ pub(super) fn read_legacy(source: &Source, key: Option<&str>) -> Outcome<Found> 
             }
         }
     }
-    entries(
+    find(
         &object,
-        key,
-        &|tensor| match records.get(&*tensor.storage.key) {
-            Some(record) => Ok(*record),
+        choice,
+        &|name, tensor| match records.get(&*tensor.storage.key) {
+            Some(record) => entry(name, tensor, *record),
             None => malformed(format!("it lacks the storage {}", tensor.storage.key)),
         },
     )
 }
 
 /// What each storage of a legacy file holds: its length is given in elements there.
-fn elements_by_key(pickle: &Pickle) -> Outcome<HashMap<&str, Element>> {
+fn elements_by_key(pickle: &Pickle) -> Outcome<HashMap<&str, Scalar>> {
     let mut elements = HashMap::new();
     for value in pickle.values() {
         if let Value::Storage(storage) = value {
-            let known = elements.insert(&*storage.key, storage.element);
-            if known.is_some_and(|known: Element| known.size() != storage.element.size()) {
+            let known = elements.insert(&*storage.key, storage.scalar);
+            if known.is_some_and(|known: Scalar| known.size() != storage.scalar.size()) {
                 return malformed(format!("its storage {} has two types", storage.key));
             }
         }
@@ -194,34 +173,8 @@ fn elements_by_key(pickle: &Pickle) -> Outcome<HashMap<&str, Element>> {
     Ok(elements)
 }
 
-type Locate<'a> = &'a dyn Fn(&Tensor) -> Outcome<Record>;
-
-fn entries(pickle: &Pickle, key: Option<&str>, locate: Locate) -> Outcome<Found> {
-    let (key, dict) = state_dict(pickle, key)?;
-    // As in Python, the last value of a name counts.
-    let mut places: HashMap<&str, usize> = HashMap::new();
-    let mut tensors: Vec<(&str, &Tensor)> = Vec::new();
-    for &(name, value) in dict {
-        // A counter of epochs, a list of mask values and the like may stand beside the weights.
-        let (Some(name), Value::Tensor(tensor)) = (pickle.text(name), pickle.get(value)) else {
-            continue;
-        };
-        match places.entry(name) {
-            Occupied(place) => tensors[*place.get()].1 = tensor,
-            Vacant(place) => {
-                place.insert(tensors.len());
-                tensors.push((name, tensor));
-            }
-        }
-    }
-    let entries = tensors
-        .into_iter()
-        .map(|(name, tensor)| entry(name, tensor, locate(tensor)?));
-    Ok((key, entries.collect::<Outcome<_>>()?))
-}
-
 fn entry(name: &str, tensor: &Tensor, record: Record) -> Outcome<Entry> {
-    let element = tensor.storage.element;
+    let element = tensor.element;
     let lie = |what: &str| malformed(format!("its tensor {name} {what}"));
     if tensor
         .storage
@@ -268,72 +221,4 @@ fn entry(name: &str, tensor: &Tensor, record: Record) -> Outcome<Entry> {
             strides: tensor.strides.clone(),
         },
     })
-}
-
-type Dict = [(Id, Id)];
-
-/// The dict that maps names to tensors: the file's only value, or below a key of a checkpoint.
-fn state_dict<'a>(pickle: &'a Pickle, key: Option<&str>) -> Outcome<(Option<String>, &'a Dict)> {
-    let Value::Dict(root) = pickle.get(pickle.root) else {
-        let what = match pickle.get(pickle.root) {
-            Value::Tensor(_) => "a single tensor",
-            Value::List(_) | Value::Tuple(_) => "a list",
-            _ => "a plain value",
-        };
-        return Err(Problem::Unsupported(format!(
-            "it holds {what}, not a dict of names and tensors (a state_dict)"
-        )));
-    };
-    // A dict may be referred to many times; each is looked through once.
-    let mut seen: HashMap<Id, bool> = HashMap::new();
-    let mut dicts: HashMap<&str, &Dict> = HashMap::new();
-    for &(key, value) in root {
-        let (Some(key), Value::Dict(dict)) = (pickle.text(key), pickle.get(value)) else {
-            continue;
-        };
-        if *seen
-            .entry(value)
-            .or_insert_with(|| holds_tensors(pickle, dict))
-        {
-            dicts.insert(key, dict);
-        }
-    }
-    let mut names: Vec<&str> = dicts.keys().copied().collect();
-    names.sort_unstable();
-    if let Some(key) = key {
-        return match dicts.get(key) {
-            Some(dict) => Ok((Some(key.into()), dict)),
-            None => Err(Problem::Unsupported(format!(
-                "it has no dict of weights under '{key}'; there are: {}",
-                listed(&names)
-            ))),
-        };
-    }
-    let known = KEYS.into_iter().find(|known| dicts.contains_key(known));
-    match (known, &names[..]) {
-        (Some(known), _) => Ok((Some(known.into()), dicts[known])),
-        _ if holds_tensors(pickle, root) => Ok((None, root)),
-        (None, [only]) => Ok((Some((*only).into()), dicts[only])),
-        (None, []) => Err(Problem::Unsupported(
-            "it holds a dict without a single tensor in it".into(),
-        )),
-        (None, names) => Err(Problem::Unsupported(format!(
-            "it holds several dicts of weights, and which one is meant is not clear: {}",
-            listed(names)
-        ))),
-    }
-}
-
-fn holds_tensors(pickle: &Pickle, dict: &Dict) -> bool {
-    dict.iter()
-        .any(|(_, value)| matches!(pickle.get(*value), Value::Tensor(_)))
-}
-
-/// At most ten names.
-fn listed(keys: &[&str]) -> String {
-    match keys {
-        [] => "none".into(),
-        [first @ .., _] if first.len() >= 10 => format!("{}, ...", keys[..10].join(", ")),
-        keys => keys.join(", "),
-    }
 }

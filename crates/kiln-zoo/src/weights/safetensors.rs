@@ -7,8 +7,11 @@ use std::io::{self, Write};
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, json};
 
-use super::file::{Element, Entry, Location};
-use super::source::{Outcome, Problem, Source, malformed};
+use super::classes;
+use super::element::Element;
+use super::file::{Entry, Location};
+use super::search::{Found, Unreadable, Why};
+use super::source::{Outcome, Source, malformed};
 use super::zip::Record;
 
 /// Bytes of a header that are read at most, as in the reference implementation.
@@ -23,7 +26,40 @@ struct Info {
 
 /// The tensors in the header's order, read straight into their types: a tree of JSON values would take many
 /// times the file's size.
-struct Header(Vec<(String, Info)>);
+#[derive(Default)]
+struct Header {
+    tensors: Vec<(String, Info)>,
+    classes: Option<Vec<String>>,
+}
+
+/// What the metadata say of classes; all else is passed over.
+struct Metadata(Option<Vec<String>>);
+
+impl<'de> Deserialize<'de> for Metadata {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Metadata;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("an object of texts")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metadata, A::Error> {
+                let mut classes = None;
+                while let Some(key) = map.next_key::<String>()? {
+                    if classes.is_none() && classes::is_key(&key) {
+                        classes = classes::of_text(&map.next_value::<String>()?);
+                    } else {
+                        map.next_value::<IgnoredAny>()?;
+                    }
+                }
+                Ok(Metadata(classes))
+            }
+        }
+        deserializer.deserialize_map(Entries)
+    }
+}
 
 impl<'de> Deserialize<'de> for Header {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -36,11 +72,12 @@ impl<'de> Deserialize<'de> for Header {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
-                let mut tensors = Vec::new();
+                let mut header = Header::default();
                 let mut names = HashSet::new();
                 while let Some(name) = map.next_key::<String>()? {
                     if name == "__metadata__" {
-                        map.next_value::<IgnoredAny>()?;
+                        let metadata: Option<Metadata> = map.next_value()?;
+                        header.classes = metadata.and_then(|metadata| metadata.0);
                         continue;
                     }
                     let info = map.next_value()?;
@@ -49,9 +86,9 @@ impl<'de> Deserialize<'de> for Header {
                             "the tensor {name} is there twice"
                         )));
                     }
-                    tensors.push((name, info));
+                    header.tensors.push((name, info));
                 }
-                Ok(Header(tensors))
+                Ok(header)
             }
         }
         deserializer.deserialize_map(Tensors)
@@ -64,7 +101,7 @@ pub(super) fn is_safetensors(start: &[u8]) -> bool {
 }
 
 /// Reads the header; every tensor lies within the file, one after the other without gap or overlap.
-pub(super) fn read(source: &Source) -> Outcome<Vec<Entry>> {
+pub(super) fn read(source: &Source) -> Outcome<Found> {
     let mut len = [0; 8];
     source.read_into(0, &mut len)?;
     let len = u64::from_le_bytes(len);
@@ -74,7 +111,7 @@ pub(super) fn read(source: &Source) -> Outcome<Vec<Entry>> {
         ));
     }
     let header = source.read(8, len)?;
-    let Header(tensors) = match serde_json::from_slice(&header) {
+    let Header { tensors, classes } = match serde_json::from_slice(&header) {
         Ok(header) => header,
         Err(error) => {
             return malformed(format!(
@@ -83,28 +120,16 @@ pub(super) fn read(source: &Source) -> Outcome<Vec<Entry>> {
         }
     };
     let data = 8 + len;
-    let mut entries = Vec::with_capacity(tensors.len());
+    let mut found = Found {
+        classes,
+        ..Found::default()
+    };
     let mut ranges = Vec::with_capacity(tensors.len());
     for (name, info) in tensors {
-        let element = Element::of_safetensors(&info.dtype).ok_or_else(|| {
-            Problem::Unsupported(format!(
-                "its tensor {name} has the type {}, which Kiln does not read",
-                info.dtype
-            ))
-        })?;
         let [begin, end] = info.data_offsets;
-        let elements = info
-            .shape
-            .iter()
-            .try_fold(1u64, |product, &axis| product.checked_mul(axis));
-        let bytes = elements.and_then(|elements| elements.checked_mul(element.size()));
-        if bytes.is_none() || end.checked_sub(begin) != bytes {
-            return malformed(format!(
-                "its tensor {name} has a shape and a length that contradict each other"
-            ));
-        }
-        let start = match data.checked_add(begin) {
-            Some(start) if source.holds(start, end - begin) => start,
+        let start = match (data.checked_add(begin), end.checked_sub(begin)) {
+            (Some(start), Some(len)) if source.holds(start, len) => start,
+            (_, None) => return malformed(contradiction(&name)),
             _ => {
                 return malformed(format!(
                     "its tensor {name} ends {end} bytes after the header, but the file has only {} there: it was cut off, or it lies about \
@@ -114,18 +139,24 @@ pub(super) fn read(source: &Source) -> Outcome<Vec<Entry>> {
             }
         };
         ranges.push((begin, end));
-        entries.push(Entry {
+        let Some(element) = Element::of_safetensors(&info.dtype) else {
+            // It need not be wanted.
+            let why = Why::Type(info.dtype);
+            found.unreadable.push(Unreadable { name, why });
+            continue;
+        };
+        let elements = info
+            .shape
+            .iter()
+            .try_fold(1u64, |product, &axis| product.checked_mul(axis));
+        if elements.and_then(|elements| elements.checked_mul(element.size())) != Some(end - begin) {
+            return malformed(contradiction(&name));
+        }
+        found.entries.push(Entry {
             name,
             element,
             shape: info.shape.iter().map(|&axis| axis as usize).collect(),
-            location: Location::contiguous(
-                Record {
-                    start,
-                    len: end - begin,
-                    crc32: 0,
-                },
-                &info.shape,
-            ),
+            location: Location::contiguous(Record::plain(start, end - begin), &info.shape),
         });
     }
     ranges.sort_unstable();
@@ -139,7 +170,14 @@ pub(super) fn read(source: &Source) -> Outcome<Vec<Entry>> {
     if data.checked_add(covered) != Some(source.len()) {
         return malformed("it has bytes that belong to no tensor");
     }
-    Ok(entries)
+    match (&found.entries[..], &found.unreadable[..]) {
+        ([], [first, ..]) => Err(first.problem()),
+        _ => Ok(found),
+    }
+}
+
+fn contradiction(name: &str) -> String {
+    format!("its tensor {name} has a shape and a length that contradict each other")
 }
 
 /// A tensor to write.
@@ -150,11 +188,16 @@ pub(super) struct Output {
     pub(super) bytes: Vec<u8>,
 }
 
-/// Writes the tensors in their order. The same tensors give the same bytes.
-pub(super) fn write(tensors: &[Output], mut out: impl Write) -> io::Result<()> {
+/// Writes the tensors in their order, and the names of the classes if there are any. The same tensors give the same bytes.
+pub(super) fn write(tensors: &[Output], classes: &[String], mut out: impl Write) -> io::Result<()> {
     let mut header = Map::new();
     // What PyTorch's own writer leaves there; some readers insist on it.
-    header.insert("__metadata__".into(), json!({ "format": "pt" }));
+    let mut metadata = json!({ "format": "pt" });
+    if !classes.is_empty() {
+        // Metadata are texts.
+        metadata["classes"] = serde_json::to_string(classes)?.into();
+    }
+    header.insert("__metadata__".into(), metadata);
     let mut offset = 0;
     for tensor in tensors {
         let end = offset + tensor.bytes.len();

@@ -1,6 +1,6 @@
 //! Zip archives as `torch.save` writes them: stored, never compressed.
 //!
-//! Only what is needed to find the bytes of a record in the file. A compressed record is refused, so nothing
+//! Only what is needed to find the bytes of a record in the file. A compressed record is never unpacked, so nothing
 //! can grow while it is read.
 
 use std::collections::HashMap;
@@ -14,6 +14,30 @@ pub(super) struct Record {
     pub(super) len: u64,
     /// CRC-32 of the bytes; 0 also if the writer did not compute it.
     pub(super) crc32: u32,
+    /// Whether they are compressed, so that they cannot be read.
+    compressed: bool,
+}
+
+impl Record {
+    /// Bytes that no check sum is known of.
+    pub(super) fn plain(start: u64, len: u64) -> Self {
+        Self {
+            start,
+            len,
+            crc32: 0,
+            compressed: false,
+        }
+    }
+
+    /// The record, if it is stored as it is.
+    pub(super) fn stored(self, name: &str) -> Outcome<Self> {
+        match self.compressed {
+            false => Ok(self),
+            true => Err(Problem::Unsupported(format!(
+                "its record {name} is compressed, which torch.save never does; unpack and pack it again with 'zip -0'"
+            ))),
+        }
+    }
 }
 
 /// Bytes of the list of records that are read at most: half a million records.
@@ -70,27 +94,27 @@ pub(super) fn records(source: &Source) -> Outcome<HashMap<String, Record>> {
                 "its record {name} is encrypted"
             )));
         }
-        if u16_at(rest, 10) != 0 {
-            return Err(Problem::Unsupported(format!(
-                "its record {name} is compressed, which torch.save never does; unpack and pack it again with 'zip -0'"
-            )));
-        }
+        // The program of a TorchScript file is compressed; its message should be that it is one.
+        let compressed = u16_at(rest, 10) != 0;
         let [packed, len, local] = sizes(rest, &rest[46 + name_len..46 + name_len + extra_len])?;
-        if packed != len {
+        if !compressed && packed != len {
             return malformed(format!("its record {name} is stored, but of two lengths"));
         }
         let crc32 = u32_at(rest, 16) as u32;
         let start = data_start(source, local)?;
-        if !source.holds(start, len) {
+        if !source.holds(start, packed) {
             return malformed(format!(
-                "its record {name} has {len} bytes at {start}, but the file ends at {}: it was cut off, or it lies about a length",
+                "its record {name} has {packed} bytes at {start}, but the file ends at {}: it was cut off, or it lies about a length",
                 source.len()
             ));
         }
-        if records
-            .insert(name.clone(), Record { start, len, crc32 })
-            .is_some()
-        {
+        let record = Record {
+            start,
+            len,
+            crc32,
+            compressed,
+        };
+        if records.insert(name.clone(), record).is_some() {
             return malformed(format!("it has two records {name}"));
         }
         rest = &rest[end..];
