@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::images::{Mask, Raster};
 use crate::{LabeledImages, MaskedImages};
 
 /// Counts and statistics of one split.
@@ -142,8 +143,35 @@ pub enum PictureError {
     },
 }
 
+/// Pixels that a sheet has at most: larger images are scaled down, and rows left out where that is not enough.
+const SHEET_PIXELS: usize = 16 << 20;
+/// Images are not scaled below this height and width.
+const SHEET_SIDE: usize = 8;
+
+/// Height and width of the images on a sheet of `rows` × `columns` of them, and how many rows it can have.
+fn fit(height: usize, width: usize, rows: usize, columns: usize) -> ([usize; 2], usize) {
+    let mut size = [height, width];
+    let cells = |[h, w]: [usize; 2]| (h + 1).saturating_mul(w + 1).saturating_mul(columns);
+    while cells(size).saturating_mul(rows) > SHEET_PIXELS && size.iter().any(|&n| n > SHEET_SIDE) {
+        size = size.map(|n| (n * 7 / 8).max(SHEET_SIDE.min(n)));
+    }
+    (size, rows.min((SHEET_PIXELS / cells(size)).max(1)))
+}
+
+/// An image in planes, scaled.
+fn scaled(image: &[u8], shape: [usize; 3], [height, width]: [usize; 2]) -> Vec<u8> {
+    if shape[1..] == [height, width] {
+        return image.to_vec();
+    }
+    Raster::from_planes(shape, image.to_vec())
+        .resize(height, width)
+        .pixels
+}
+
 /// The first `columns` images of each class side by side, one row per class in the order of the
 /// labels, with a gray gap of one pixel around each.
+///
+/// A sheet has at most 16 million pixels: large images are scaled down, and of thousands of classes the first are shown.
 ///
 /// # Errors
 /// [`PictureError::Channels`] if the images are neither gray nor RGB; [`PictureError::Size`] for no
@@ -154,10 +182,11 @@ pub fn contact_sheet(data: &LabeledImages, columns: usize) -> Result<Picture, Pi
     if channels != 1 && channels != 3 {
         return Err(PictureError::Channels { channels });
     }
+    let ([height, width], rows) = fit(height, width, data.num_classes(), columns.max(1));
     let (cell_height, cell_width) = (height + 1, width + 1);
     let mut picture = Picture {
         width: columns * cell_width + 1,
-        height: data.num_classes() * cell_height + 1,
+        height: rows * cell_height + 1,
         channels,
         pixels: Vec::new(),
     };
@@ -170,11 +199,11 @@ pub fn contact_sheet(data: &LabeledImages, columns: usize) -> Result<Picture, Pi
     for (i, &label) in data.labels().iter().enumerate() {
         let row = usize::from(label);
         let column = filled[row];
-        if column == columns {
+        if column == columns || row >= rows {
             continue;
         }
         filled[row] += 1;
-        let image = data.image(i);
+        let image = scaled(data.image(i), data.shape(), [height, width]);
         for y in 0..height {
             let line = (row * cell_height + 1 + y) * picture.width + column * cell_width + 1;
             for x in 0..width {
@@ -188,7 +217,7 @@ pub fn contact_sheet(data: &LabeledImages, columns: usize) -> Result<Picture, Pi
 }
 
 /// The first `rows` × `columns` images, each beside its mask, with a gray gap of one pixel around each. A class has the
-/// [`colour`] of its index.
+/// [`colour`] of its index. Large images are scaled down as on a [`contact_sheet`].
 ///
 /// # Errors
 /// [`PictureError::Channels`] if the images are neither gray nor RGB; [`PictureError::Size`] for no rows or columns.
@@ -198,10 +227,12 @@ pub fn mask_sheet(
     columns: usize,
 ) -> Result<Picture, PictureError> {
     const GAP: u8 = 96;
-    let [channels, height, width] = data.shape();
+    let [channels, full_height, full_width] = data.shape();
     if channels != 1 && channels != 3 {
         return Err(PictureError::Channels { channels });
     }
+    let ([height, width], most) = fit(full_height, full_width, rows.max(1), 2 * columns.max(1));
+    let rows = rows.min(most);
     let (cell_height, cell_width) = (height + 1, 2 * width + 2);
     let mut picture = Picture {
         width: columns * cell_width + 1,
@@ -214,7 +245,9 @@ pub fn mask_sheet(
     }
     picture.pixels = vec![GAP; picture.width * picture.height * 3];
     for index in 0..data.len().min(rows * columns) {
-        let (image, mask) = (data.image(index), data.mask(index));
+        let image = scaled(data.image(index), data.shape(), [height, width]);
+        let mask = Mask::new([full_height, full_width], data.mask(index).to_vec());
+        let mask = mask.resize(height, width).values;
         let (row, column) = (index / columns, index % columns);
         for (i, &class) in mask.iter().enumerate() {
             let (y, x) = (i / width, i % width);
@@ -374,6 +407,36 @@ mod tests {
         let frame = reader.next_frame(&mut pixels).unwrap();
         assert_eq!((frame.width, frame.height), (21, 21));
         assert_eq!(pixels, large.pixels);
+    }
+
+    #[test]
+    fn a_sheet_of_large_pictures_or_of_many_classes_is_bounded() {
+        let side = 700;
+        let classes = (0..40).map(|c| c.to_string()).collect();
+        let pixels = [vec![10; side * side], vec![200; side * side]].concat();
+        let data = LabeledImages::new("t", classes, [1, side, side], pixels, vec![0, 39]).unwrap();
+        let sheet = contact_sheet(&data, 20).unwrap();
+        assert!(sheet.width * sheet.height <= SHEET_PIXELS + sheet.width + sheet.height);
+        let middle = |row: usize| {
+            let y = sheet.height / 40 * row + sheet.height / 80;
+            sheet.pixels[y * sheet.width + sheet.width / 40]
+        };
+        assert_eq!((middle(0), middle(39)), (10, 200));
+        let classes = (0..60_000).map(|c| c.to_string()).collect();
+        let many = LabeledImages::new("t", classes, [1, 28, 28], vec![5; 784], vec![0]).unwrap();
+        let sheet = contact_sheet(&many, 20).unwrap();
+        assert!(sheet.width * sheet.height <= SHEET_PIXELS + sheet.width + sheet.height);
+        let two = vec!["a".into(), "b".into()];
+        let masks = MaskedImages::new(
+            "t",
+            two,
+            [1, 3000, 3000],
+            vec![7; 9_000_000],
+            vec![1; 9_000_000],
+        );
+        let sheet = mask_sheet(&masks.unwrap(), 1, 6).unwrap();
+        assert!(sheet.width * sheet.height <= SHEET_PIXELS + sheet.width + sheet.height);
+        assert_eq!(sheet.pixels[(sheet.width + 1) * 3..][..3], [7; 3]);
     }
 
     #[test]

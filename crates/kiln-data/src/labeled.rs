@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use crate::images::luma_byte;
+
 /// Which part of a data set: the images to learn from or the images to be judged on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -23,6 +25,9 @@ impl fmt::Display for Split {
         })
     }
 }
+
+/// Number of classes that a label can tell apart.
+pub const MAX_CLASSES: usize = 1 << 16;
 
 /// Labelled images for classification: 8-bit pixels, one class per image.
 ///
@@ -47,14 +52,14 @@ pub struct LabeledImages {
     classes: Vec<String>,
     shape: [usize; 3],
     images: Vec<u8>,
-    labels: Vec<u8>,
+    labels: Vec<u16>,
 }
 
 /// Why parts do not make a [`LabeledImages`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LabeledImagesError {
     /// There is no class, or more than a label can count.
-    #[error("{count} classes given; a label is one byte, so 1 to 256 are allowed")]
+    #[error("{count} classes given; a label has two bytes, so 1 to {MAX_CLASSES} are allowed")]
     ClassCount {
         /// Number of class names given.
         count: usize,
@@ -87,7 +92,7 @@ pub enum LabeledImagesError {
         /// Index of the image.
         index: usize,
         /// The label found.
-        label: u8,
+        label: u16,
         /// Number of classes.
         classes: usize,
     },
@@ -97,7 +102,7 @@ impl LabeledImages {
     /// Puts the parts together; `shape` is `[channels, height, width]`.
     ///
     /// # Errors
-    /// [`LabeledImagesError`] if there are no classes or more than 256, a dimension is zero, the
+    /// [`LabeledImagesError`] if there are no classes or more than [`MAX_CLASSES`], a dimension is zero, the
     /// number of pixels is not `labels.len() * channels * height * width`, or a label is not below
     /// the number of classes.
     pub fn new(
@@ -105,9 +110,9 @@ impl LabeledImages {
         classes: Vec<String>,
         shape: [usize; 3],
         images: Vec<u8>,
-        labels: Vec<u8>,
+        labels: Vec<u16>,
     ) -> Result<Self, LabeledImagesError> {
-        if classes.is_empty() || classes.len() > 256 {
+        if classes.is_empty() || classes.len() > MAX_CLASSES {
             return Err(LabeledImagesError::ClassCount {
                 count: classes.len(),
             });
@@ -164,7 +169,7 @@ impl LabeledImages {
     ///
     /// # Panics
     /// If `label` is not below [`num_classes`](Self::num_classes).
-    pub fn class_name(&self, label: u8) -> &str {
+    pub fn class_name(&self, label: u16) -> &str {
         &self.classes[usize::from(label)]
     }
 
@@ -209,7 +214,7 @@ impl LabeledImages {
     }
 
     /// All labels, `[n]`.
-    pub fn labels(&self) -> &[u8] {
+    pub fn labels(&self) -> &[u16] {
         &self.labels
     }
 
@@ -257,9 +262,53 @@ impl LabeledImages {
     }
 
     /// Gives up the pixels and the labels without a copy.
-    pub fn into_images_and_labels(self) -> (Vec<u8>, Vec<u8>) {
+    pub fn into_images_and_labels(self) -> (Vec<u8>, Vec<u16>) {
         (self.images, self.labels)
     }
+
+    /// The images with 1 channel (luma) or 3 (a gray one three times), as Pillow's `convert` makes them.
+    ///
+    /// ```
+    /// use kiln_data::LabeledImages;
+    ///
+    /// let gray = LabeledImages::new("one", vec!["a".into()], [1, 1, 2], vec![7, 9], vec![0])?;
+    /// let rgb = gray.with_channels(3);
+    /// assert_eq!((rgb.shape(), rgb.images()), ([3, 1, 2], &[7, 9, 7, 9, 7, 9][..]));
+    /// # Ok::<(), kiln_data::LabeledImagesError>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If the images have another number of channels than 1 and 3, or `channels` is another.
+    pub fn with_channels(mut self, channels: usize) -> Self {
+        (self.shape, self.images) = convert(self.shape, self.images, channels);
+        self
+    }
+}
+
+/// Images of one shape, one after the other, with another number of channels.
+pub(crate) fn convert(
+    shape: [usize; 3],
+    images: Vec<u8>,
+    channels: usize,
+) -> ([usize; 3], Vec<u8>) {
+    let [own, height, width] = shape;
+    let plane = height * width;
+    let images = match (own, channels) {
+        (1, 3) => images
+            .chunks_exact(plane)
+            .flat_map(|gray| std::iter::repeat_n(gray, 3).flatten())
+            .copied()
+            .collect(),
+        (3, 1) => images
+            .chunks_exact(3 * plane)
+            .flat_map(|rgb| (0..plane).map(|i| luma_byte([0, 1, 2].map(|c| rgb[c * plane + i]))))
+            .collect(),
+        (1, 1) | (3, 3) => images,
+        _ => panic!(
+            "images of {own} channels cannot be made images of {channels}; both must be 1 or 3"
+        ),
+    };
+    ([channels, height, width], images)
 }
 
 impl fmt::Debug for LabeledImages {
@@ -284,13 +333,13 @@ mod tests {
     #[test]
     fn refuses_parts_that_do_not_fit() {
         use LabeledImagesError as E;
-        let new = |classes, shape, pixels: usize, labels: &[u8]| {
+        let new = |classes, shape, pixels: usize, labels: &[u16]| {
             LabeledImages::new("t", classes, shape, vec![0; pixels], labels.to_vec()).unwrap_err()
         };
         assert_eq!(new(vec![], [1, 2, 2], 4, &[0]), E::ClassCount { count: 0 });
         assert_eq!(
-            new(classes(257), [1, 2, 2], 4, &[0]),
-            E::ClassCount { count: 257 }
+            new(classes(65_537), [1, 2, 2], 4, &[0]),
+            E::ClassCount { count: 65_537 }
         );
         assert!(matches!(
             new(classes(2), [1, 0, 2], 0, &[0]),
@@ -310,6 +359,33 @@ mod tests {
             error.to_string(),
             "label 2 of image 1 is out of range; 2 classes allow 0 to 1"
         );
+    }
+
+    #[test]
+    fn more_classes_than_a_byte_counts_are_told_apart() {
+        let labels = vec![0, 255, 256, 299];
+        let data = LabeledImages::new("t", classes(300), [1, 1, 1], vec![0; 4], labels).unwrap();
+        assert_eq!(data.class_name(data.labels()[3]), "299");
+        assert_eq!(data.select(&[2]).labels(), [256]);
+    }
+
+    #[test]
+    fn colour_becomes_gray_as_in_pillow_and_gray_comes_three_times() {
+        // Image.new("RGB", (1, 1), colour).convert("L")
+        let colours = [
+            ([255, 0, 0], 76),
+            ([0, 255, 0], 150),
+            ([0, 0, 255], 29),
+            ([1, 2, 3], 2),
+            ([250, 251, 253], 251),
+        ];
+        for (rgb, luma) in colours {
+            let one =
+                LabeledImages::new("t", classes(1), [3, 1, 1], rgb.to_vec(), vec![0]).unwrap();
+            let gray = one.with_channels(1);
+            assert_eq!((gray.shape(), gray.images()), ([1, 1, 1], &[luma][..]));
+            assert_eq!(gray.with_channels(3).images(), [luma; 3]);
+        }
     }
 
     #[test]

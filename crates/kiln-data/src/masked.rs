@@ -3,11 +3,14 @@
 use std::fmt;
 use std::ops::Range;
 
+use crate::labeled::convert;
+
 /// Images for segmentation: 8-bit pixels, and a class for each of them.
 ///
 /// # Shapes
 /// - images: `[n, channels, height, width]`, contiguous
-/// - masks: `[n, height, width]`, each below the number of classes
+/// - masks: `[n, height, width]`, each below the number of classes, or [`IGNORED`](Self::IGNORED) where a mask says
+///   nothing, if some of its values are to be left out of loss and scores ([`ignoring`](Self::ignoring))
 ///
 /// The constructor checks that the parts fit together; every other method may rely on it.
 ///
@@ -24,6 +27,7 @@ pub struct MaskedImages {
     name: String,
     classes: Vec<String>,
     values: Vec<u8>,
+    ignore_value: Option<u8>,
     shape: [usize; 3],
     images: Vec<u8>,
     masks: Vec<u8>,
@@ -91,6 +95,9 @@ pub enum MaskedImagesError {
 }
 
 impl MaskedImages {
+    /// Stands in a mask for a pixel that counts for nothing, as PyTorch's `ignore_index` does.
+    pub const IGNORED: u8 = 255;
+
     /// Puts the parts together; `shape` is `[channels, height, width]`.
     ///
     /// # Errors
@@ -103,8 +110,46 @@ impl MaskedImages {
         images: Vec<u8>,
         masks: Vec<u8>,
     ) -> Result<Self, MaskedImagesError> {
+        Self::assemble(name.into(), classes, None, shape, images, masks)
+    }
+
+    /// As [`new`](Self::new), of masks in which [`IGNORED`](Self::IGNORED) stands for pixels to leave out of loss and
+    /// scores; `value` is what stands for them in a mask file. There are 255 classes at most then.
+    ///
+    /// ```
+    /// use kiln_data::MaskedImages;
+    ///
+    /// let classes = vec!["paper".into(), "ink".into()];
+    /// let masks = vec![0, 1, MaskedImages::IGNORED];
+    /// let one = MaskedImages::ignoring(255, "pair", classes, [1, 1, 3], vec![9, 200, 210], masks)?;
+    /// assert_eq!(one.ignore_value(), Some(255));
+    /// # Ok::<(), kiln_data::MaskedImagesError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn ignoring(
+        value: u8,
+        name: impl Into<String>,
+        classes: Vec<String>,
+        shape: [usize; 3],
+        images: Vec<u8>,
+        masks: Vec<u8>,
+    ) -> Result<Self, MaskedImagesError> {
+        Self::assemble(name.into(), classes, Some(value), shape, images, masks)
+    }
+
+    fn assemble(
+        name: String,
+        classes: Vec<String>,
+        ignore_value: Option<u8>,
+        shape: [usize; 3],
+        images: Vec<u8>,
+        masks: Vec<u8>,
+    ) -> Result<Self, MaskedImagesError> {
         use MaskedImagesError as Error;
-        if !(2..=256).contains(&classes.len()) {
+        let most = if ignore_value.is_some() { 255 } else { 256 };
+        if !(2..=most).contains(&classes.len()) {
             let count = classes.len();
             return Err(Error::ClassCount { count });
         }
@@ -128,7 +173,10 @@ impl MaskedImages {
                 per_mask,
             });
         }
-        if let Some(at) = masks.iter().position(|&v| usize::from(v) >= classes.len()) {
+        let is_class = |&v: &u8| {
+            usize::from(v) < classes.len() || ignore_value.is_some() && v == Self::IGNORED
+        };
+        if let Some(at) = masks.iter().position(|v| !is_class(v)) {
             return Err(Error::ValueOutOfRange {
                 index: at / per_mask,
                 row: at % per_mask / width,
@@ -138,8 +186,9 @@ impl MaskedImages {
             });
         }
         Ok(Self {
-            name: name.into(),
+            name,
             values: (0..=u8::MAX).take(classes.len()).collect(),
+            ignore_value,
             classes,
             shape,
             images,
@@ -183,6 +232,20 @@ impl MaskedImages {
     /// The value that stands for each class in a mask file.
     pub fn values(&self) -> &[u8] {
         &self.values
+    }
+
+    /// The value that stands in a mask file for pixels to leave out, if there is one.
+    pub fn ignore_value(&self) -> Option<u8> {
+        self.ignore_value
+    }
+
+    /// The images with 1 channel (luma) or 3 (a gray one three times), as Pillow's `convert` makes them.
+    ///
+    /// # Panics
+    /// If the images have another number of channels than 1 and 3, or `channels` is another.
+    pub fn with_channels(mut self, channels: usize) -> Self {
+        (self.shape, self.images) = convert(self.shape, self.images, channels);
+        self
     }
 
     /// Number of images.
@@ -272,6 +335,7 @@ impl MaskedImages {
             name: self.name.clone(),
             classes: self.classes.clone(),
             values: self.values.clone(),
+            ignore_value: self.ignore_value,
             shape: self.shape,
             images,
             masks,
@@ -315,6 +379,20 @@ mod tests {
             new(2, [1, 2, 2], 8, vec![0, 0, 0, 0, 0, 0, 0, 2]),
             "mask 1 holds 2 at row 1, column 1; 2 classes allow 0 to 1"
         );
+    }
+
+    #[test]
+    fn a_pixel_to_leave_out_is_no_class_and_only_there_if_it_was_asked_for() {
+        let new = |ignore, masks| {
+            MaskedImages::assemble("t".into(), classes(2), ignore, [1, 1, 2], vec![0; 2], masks)
+        };
+        let data = new(Some(7), vec![1, MaskedImages::IGNORED]).unwrap();
+        assert_eq!((data.num_classes(), data.ignore_value()), (2, Some(7)));
+        assert_eq!(data.select(&[0]).ignore_value(), Some(7));
+        assert!(new(None, vec![1, MaskedImages::IGNORED]).is_err());
+        assert!(new(Some(7), vec![1, 7]).is_err());
+        let many = MaskedImages::ignoring(0, "t", classes(256), [1, 1, 1], vec![0], vec![0]);
+        assert!(many.unwrap_err().to_string().contains("256 classes given"));
     }
 
     #[test]

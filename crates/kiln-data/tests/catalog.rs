@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use kiln_data::emnist::Emnist;
 use kiln_data::idx::{self, Encoding, IdxError};
 use kiln_data::{DataError, Digits, LabeledImages, Load, Origin, Split};
 
@@ -97,6 +98,109 @@ fn splits_of_different_image_sizes_are_refused() {
         message.contains("28 x 28") && message.contains("8 x 9"),
         "{message}"
     );
+}
+
+/// EMNIST's files of one of its parts: every picture has a lit pixel in the row and column of its index.
+fn put_emnist(dir: &Path, emnist: Emnist, labels: &[u16]) {
+    fs::create_dir_all(dir).unwrap();
+    let pixels = (0..labels.len()).flat_map(|i| {
+        let mut stored = vec![0; 28 * 28];
+        // The file holds columns: what is at row 1, column i + 2 of the picture.
+        stored[(i + 2) * 28 + 1] = 200;
+        stored
+    });
+    let classes = (0..70).map(|c| c.to_string()).collect();
+    let data =
+        LabeledImages::new("t", classes, [1, 28, 28], pixels.collect(), labels.to_vec()).unwrap();
+    for split in [Split::Train, Split::Test] {
+        idx::write_split(dir, split, &data, Encoding::Gzip).unwrap();
+        for kind in [idx::Kind::Images, idx::Kind::Labels] {
+            let from = format!("{}.gz", idx::file_name(split, kind));
+            let to = from.replace("t10k", "test");
+            fs::rename(dir.join(&from), dir.join(format!("{}-{to}", emnist.name()))).unwrap();
+        }
+    }
+}
+
+#[test]
+fn emnist_is_read_upright_and_its_letters_begin_at_0() {
+    let dir = tempfile::tempdir().unwrap();
+    put_emnist(&dir.path().join("gzip"), Emnist::Letters, &[1, 26, 3]);
+    let data = Load::new("emnist-letters")
+        .data_dir(dir.path())
+        .run()
+        .unwrap();
+    assert_eq!((data.train.len(), data.train.num_classes()), (3, 26));
+    assert_eq!(data.train.labels(), [0, 25, 2]);
+    assert_eq!(data.test.class_name(25), "z");
+    for i in 0..3 {
+        assert_eq!(
+            data.train.image(i).iter().position(|&p| p == 200),
+            Some(28 + i + 2)
+        );
+    }
+    put_emnist(&dir.path().join("gzip"), Emnist::Letters, &[0, 26]);
+    let error = Load::new("emnist-letters")
+        .data_dir(dir.path())
+        .run()
+        .unwrap_err();
+    assert!(error.to_string().contains("from 1 to 26"), "{error}");
+    put_emnist(&dir.path().join("raw"), Emnist::Balanced, &[0, 46]);
+    let data = Load::new("EMNIST_balanced")
+        .data_dir(dir.path())
+        .run()
+        .unwrap();
+    assert_eq!(data.test.class_name(data.test.labels()[1]), "t");
+}
+
+#[test]
+fn data_that_are_there_under_another_name_are_named_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    put_emnist(dir.path(), Emnist::Balanced, &[0, 1]);
+    for name in ["mnist", "auto", "emnist-letters"] {
+        let error = Load::new(name)
+            .data_dir(dir.path())
+            .run()
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("--data emnist-balanced"), "{error}");
+    }
+    let error = Load::new("emnist")
+        .data_dir(dir.path())
+        .run()
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("six parts: emnist-byclass"), "{error}");
+    let cache = tempfile::tempdir().unwrap();
+    let error = Load::new("emnist-digits")
+        .cache_dir(cache.path())
+        .run()
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("gzip.zip") && error.contains("--data-dir"),
+        "{error}"
+    );
+    for python in [
+        "cifar-10-batches-py",
+        "cifar-10-python.tar.gz",
+        "data_batch_1",
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(python), "pickled").unwrap();
+        let error = Load::new("cifar10")
+            .data_dir(dir.path())
+            .run()
+            .unwrap_err()
+            .to_string();
+        for part in [
+            python,
+            "for Python",
+            "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+        ] {
+            assert!(error.contains(part), "{part} not in {error}");
+        }
+    }
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn a_seed_gives_the_same_bytes_on_every_platform() {
     ] {
         let data = Digits::new(seed).generate(split, 1000);
         let mut bytes = data.images().to_vec();
-        bytes.extend(data.labels());
+        bytes.extend(data.labels().iter().map(|&label| label as u8));
         assert_eq!(sha256(&bytes), sum, "seed {seed}, {split}");
     }
 }

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::path::Path;
 
-use kiln_data::folder::{self, FolderError, FolderOptions};
+use kiln_data::folder::{self, FolderError, FolderOptions, Rules};
 use kiln_data::info::Picture;
 use kiln_data::{DataError, Load};
 
@@ -60,8 +60,270 @@ fn folders_are_classes_in_sorted_order() {
     assert_eq!(data.classes(), ["cat", "dog"]);
     assert_eq!(data.labels(), [0, 0, 0, 1, 1, 1]);
     assert_eq!(data.shape(), [1, 3, 4]);
+    // 1.png, 10.png, 2.png.
     let first = |i: usize| data.image(i)[0];
-    assert_eq!([0, 1, 2, 3].map(first), [21, 22, 30, 11]);
+    assert_eq!([0, 1, 2, 3].map(first), [21, 30, 22, 11]);
+}
+
+#[test]
+fn classes_and_files_are_in_torchvisions_order_and_old_runs_keep_theirs() {
+    let dir = tempfile::tempdir().unwrap();
+    for (value, class) in (0..12).map(|c| (c, c.to_string())).chain([
+        (12, "B".into()),
+        (13, "a".into()),
+        (14, "\u{e9}".into()),
+    ]) {
+        gray(
+            &dir.path().join(format!("{class}/x.png")),
+            [1, 1],
+            |_, _| value,
+        );
+    }
+    let read = |rules| {
+        let options = FolderOptions {
+            rules,
+            ..Default::default()
+        };
+        folder::read_classes(dir.path(), "t", &options).unwrap()
+    };
+    // sorted(os.listdir(...))
+    let new = read(Rules::V2);
+    assert_eq!(
+        new.classes(),
+        [
+            "0", "1", "10", "11", "2", "3", "4", "5", "6", "7", "8", "9", "B", "a", "\u{e9}"
+        ]
+    );
+    assert_eq!(
+        new.images(),
+        [0, 1, 10, 11, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14]
+    );
+    let old = read(Rules::V1);
+    assert_eq!(old.images(), (0..15).collect::<Vec<u8>>());
+}
+
+#[test]
+fn nested_pictures_belong_to_their_class_and_what_is_passed_over_is_said_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |name: &str, value: u8| gray(&dir.path().join(name), [1, 1], move |_, _| value);
+    put("a/2.png", 2);
+    put("a/b/1.png", 3);
+    put("a/b/c/1.png", 4);
+    // The folders are sorted by their whole names: "a/b b" comes before "a/b/c".
+    put("a/b b/1.png", 5);
+    put("a/1.PNG", 1);
+    put("z/1.png", 6);
+    put("z/.hidden/1.png", 7);
+    put("z/._1.png", 8);
+    put("__MACOSX/a/1.png", 9);
+    put("outside.png", 10);
+    for name in ["a/notes.txt", "a/b/more.TXT", "z/README", ".DS_Store"] {
+        fs::write(dir.path().join(name), "no picture").unwrap();
+    }
+    let load = |rules| {
+        let options = FolderOptions {
+            rules,
+            ..Default::default()
+        };
+        let load = Load::new("image-folder")
+            .data_dir(dir.path())
+            .folder(options);
+        load.test_split(0.2, 0).run().unwrap()
+    };
+    let data = folder::read_classes(dir.path(), "t", &FolderOptions::default()).unwrap();
+    assert_eq!(data.classes(), ["a", "z"]);
+    assert_eq!(data.images(), [1, 2, 3, 5, 4, 6]);
+    assert_eq!(data.labels(), [0, 0, 0, 0, 0, 1]);
+    let note = load(Rules::V2).note.unwrap();
+    assert_eq!(
+        note,
+        "passed over: 3 files of a kind that is not read (1 without an ending, 2 .txt); 2 hidden files; 1 picture in no folder of a class; the folders .hidden, __MACOSX"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn links_to_folders_are_followed_and_those_that_lead_back_are_not() {
+    use std::os::unix::fs::symlink;
+    let dir = tempfile::tempdir().unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    gray(&elsewhere.path().join("1.png"), [1, 1], |_, _| 9);
+    gray(&dir.path().join("a/1.png"), [1, 1], |_, _| 1);
+    gray(&dir.path().join("b/1.png"), [1, 1], |_, _| 2);
+    symlink(elsewhere.path(), dir.path().join("a/linked")).unwrap();
+    symlink(elsewhere.path(), dir.path().join("b/once")).unwrap();
+    symlink(elsewhere.path(), dir.path().join("b/twice")).unwrap();
+    symlink(dir.path().join("b"), dir.path().join("b/itself")).unwrap();
+    symlink(dir.path(), elsewhere.path().join("all")).unwrap();
+    let data = Load::new("image-folder").data_dir(dir.path()).run();
+    // `all` leads to the folder of the classes, and from there into each class again.
+    let data = data.unwrap();
+    assert!(data.note.unwrap().contains("back to a folder around"));
+    let read = |class: &str| {
+        fs::remove_file(elsewhere.path().join("all")).ok();
+        let data = folder::read_classes(dir.path(), "t", &FolderOptions::default()).unwrap();
+        let label = data
+            .classes()
+            .iter()
+            .position(|name| name == class)
+            .unwrap();
+        let of_class = (0..data.len()).filter(|&i| usize::from(data.labels()[i]) == label);
+        of_class.map(|i| data.image(i)[0]).collect::<Vec<u8>>()
+    };
+    assert_eq!(read("a"), [1, 9]);
+    assert_eq!(read("b"), [2, 9, 9]);
+}
+
+#[test]
+fn a_folder_to_validate_on_beside_train_and_test_is_used() {
+    for name in ["val", "valid", "validation"] {
+        let dir = tempfile::tempdir().unwrap();
+        for (split, count) in [("train", 4), ("test", 2), (name, 3)] {
+            for i in 0..count {
+                gray(
+                    &dir.path().join(format!("{split}/a/{i}.png")),
+                    [1, 1],
+                    |_, _| i,
+                );
+            }
+        }
+        let load = |rules| {
+            let options = FolderOptions {
+                rules,
+                ..Default::default()
+            };
+            let load = Load::new("image-folder")
+                .data_dir(dir.path())
+                .folder(options);
+            load.run().unwrap()
+        };
+        let data = load(Rules::V2);
+        let lens = (
+            data.train.len(),
+            data.valid.as_ref().unwrap().len(),
+            data.test.len(),
+        );
+        assert_eq!((lens, &data.note), ((4, 3, 2), &None));
+        assert!(load(Rules::V1).valid.is_none());
+        // Without a folder to test on, it tests, as in ImageNet's layout.
+        fs::remove_dir_all(dir.path().join("test")).unwrap();
+        let data = load(Rules::V2);
+        assert_eq!((data.valid, data.test.len()), (None, 3));
+        gray(&dir.path().join("extra/a/1.png"), [1, 1], |_, _| 0);
+        assert!(load(Rules::V2).note.unwrap().ends_with("the folder extra"));
+    }
+}
+
+#[test]
+fn pictures_of_every_kind_are_classes_pictures() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pictures");
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join("a")).unwrap();
+    for name in ["rgb.png", "rgb.bmp", "rgb-lzw.tif", "lossless.webp"] {
+        fs::copy(golden.join(name), dir.path().join("a").join(name)).unwrap();
+    }
+    let options = FolderOptions::default();
+    let data = folder::read_classes(dir.path(), "t", &options).unwrap();
+    assert_eq!((data.len(), data.shape()), (4, [3, 5, 9]));
+    assert!((1..4).all(|i| data.image(i) == data.image(0)));
+    // Runs from before they were read go on without them.
+    let options = FolderOptions {
+        rules: Rules::V1,
+        ..options
+    };
+    assert_eq!(
+        folder::read_classes(dir.path(), "t", &options)
+            .unwrap()
+            .len(),
+        1
+    );
+}
+
+#[test]
+fn a_run_from_before_goes_on_with_the_pixels_it_was_started_with() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pictures");
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join("a")).unwrap();
+    let read = |rules| {
+        let options = FolderOptions {
+            rules,
+            ..Default::default()
+        };
+        folder::read_classes(dir.path(), "t", &options)
+    };
+    let path = dir.path().join("a/1.jpg");
+    let whole = fs::read(golden.join("colour-444.jpg")).unwrap();
+    fs::write(&path, &whole[..whole.len() - 40]).unwrap();
+    assert_eq!(read(Rules::V1).unwrap().len(), 1);
+    let error = read(Rules::V2).unwrap_err().to_string();
+    assert!(error.contains("1.jpg is damaged: it is cut off"), "{error}");
+    fs::remove_file(&path).unwrap();
+    fs::copy(golden.join("gray-16-large.png"), dir.path().join("a/1.png")).unwrap();
+    assert_eq!(read(Rules::V1).unwrap().shape(), [1, 5, 9]);
+    assert!(read(Rules::V2).unwrap_err().to_string().contains("16 bits"));
+}
+
+#[test]
+fn more_classes_than_a_byte_counts_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    for class in 0..300 {
+        gray(
+            &dir.path().join(format!("{class:03}/1.png")),
+            [1, 1],
+            |_, _| (class % 256) as u8,
+        );
+    }
+    let data = folder::read_classes(dir.path(), "t", &FolderOptions::default()).unwrap();
+    assert_eq!(data.labels(), (0..300).collect::<Vec<u16>>());
+    assert_eq!(data.class_name(data.labels()[299]), "299");
+}
+
+#[test]
+fn channels_can_be_asked_for_whatever_the_files_are() {
+    let dir = tempfile::tempdir().unwrap();
+    for i in 0..5 {
+        gray(&dir.path().join(format!("a/{i}.png")), [1, 2], |_, x| {
+            7 + x as u8
+        });
+        gray(
+            &dir.path().join(format!("images/{i}.png")),
+            [1, 2],
+            |_, x| x as u8,
+        );
+        gray(
+            &dir.path().join(format!("masks/{i}.png")),
+            [1, 2],
+            |_, x| x as u8,
+        );
+    }
+    let options = FolderOptions {
+        channels: Some(3),
+        ..Default::default()
+    };
+    let data = folder::read_classes(dir.path(), "t", &options).unwrap();
+    assert_eq!(data.image(0), [7, 8, 7, 8, 7, 8]);
+    let load = |name: &str| Load::new(name).data_dir(dir.path()).folder(options.clone());
+    let masks = load("mask-folder").run_masks().unwrap();
+    assert_eq!(masks.train.shape(), [3, 1, 2]);
+    let digits = Load::new("digits")
+        .digits_len(10, 10)
+        .folder(options.clone())
+        .run()
+        .unwrap();
+    assert_eq!(
+        (digits.train.shape(), digits.test.shape()),
+        ([3, 28, 28], [3, 28, 28])
+    );
+    let gray = FolderOptions {
+        channels: Some(1),
+        ..Default::default()
+    };
+    let shapes = Load::new("shapes")
+        .shapes_len(2, 2)
+        .folder(gray)
+        .run_masks()
+        .unwrap();
+    assert_eq!(shapes.train.shape()[0], 1);
 }
 
 #[test]
@@ -258,16 +520,19 @@ fn folders_of_masks_that_are_wrong_are_refused_by_name() {
         &["hold 11 values (0, 37, 41", "scaled or blurred"],
     );
     check(
-        &|dir| fs::write(dir.join("label/2.png"), b"GIF89a").unwrap(),
-        &["2.png is neither"],
+        &|dir| fs::write(dir.join("label/2.png"), b"%PDF-1.7").unwrap(),
+        &["2.png is neither PNG, JPEG"],
     );
     check(
         &|dir| {
             fs::remove_dir_all(dir.join("image")).unwrap();
             fs::create_dir(dir.join("image")).unwrap();
-            fs::write(dir.join("image/1.tif"), b"II").unwrap();
+            fs::write(dir.join("image/1.nii"), b"II").unwrap();
         },
-        &["holds no PNG or JPEG (but 1.tif"],
+        &[
+            "holds no picture (but .nii files)",
+            "PNG, JPEG, WebP, GIF, TIFF and BMP are read",
+        ],
     );
 }
 
@@ -318,6 +583,124 @@ fn masks_of_every_png_kind_are_read_as_indices() {
         &[5, 255, 6, 0],
     );
     assert_eq!(values(), [5, 6]);
+}
+
+/// Reads one mask of these values, each `run` times in a row.
+fn values(
+    values: &[u8],
+    run: usize,
+    options: &FolderOptions,
+) -> Result<kiln_data::MaskedImages, FolderError> {
+    let dir = tempfile::tempdir().unwrap();
+    let size = [3, values.len() * run];
+    gray(&dir.path().join("image/1.png"), size, |_, x| x as u8);
+    gray(&dir.path().join("label/1.png"), size, |_, x| {
+        values[x / run]
+    });
+    let (images, masks) = folder::find_masks(dir.path()).unwrap();
+    folder::read_masks(&images, &masks, "t", options)
+}
+
+#[test]
+fn values_are_classes_if_they_can_be_and_photographs_are_not() {
+    let plain = FolderOptions::default();
+    let count = |all: &[u8], run| values(all, run, &plain).map(|data| data.num_classes());
+    let numbers = |n: u8| (0..n).collect::<Vec<u8>>();
+    let with_255 = |n: u8| [numbers(n), vec![255]].concat();
+    for (all, run) in [
+        (vec![0, 255], 1),
+        (vec![0, 1], 1),
+        (vec![0, 128, 255], 1),
+        (with_255(21), 1),                                // PASCAL VOC
+        (with_255(19), 1),                                // Cityscapes
+        (vec![0, 2, 3, 7, 8, 9, 12, 15, 17, 20, 255], 1), // some of VOC's
+        (numbers(34), 8),
+        (numbers(151), 8),  // ADE20K
+        (with_255(182), 8), // COCO-Stuff
+    ] {
+        assert_eq!(count(&all, run).unwrap(), all.len(), "{all:?}");
+    }
+    let all: Vec<u8> = (0..=255).collect();
+    let scaled: Vec<u8> = (0..=16).map(|i| (i * 255 / 16) as u8).collect();
+    let compressed = [numbers(9), (240..=255).collect()].concat();
+    for (gray, run) in [
+        (all.clone(), 1),
+        // A mask that was scaled smoothly is flat.
+        (all, 8),
+        (numbers(200), 1),
+        (scaled, 8),
+        (compressed, 8),
+        ((0..120).map(|i| i * 2).collect(), 1),
+    ] {
+        let error = count(&gray, run).unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("hold {} values (", gray.len())) && error.contains("no masks"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_value_to_ignore_is_no_class_in_any_split() {
+    let options = FolderOptions {
+        ignore_value: Some(255),
+        ..Default::default()
+    };
+    let data = values(&[0, 7, 255, 20], 1, &options).unwrap();
+    assert_eq!(
+        (data.values(), data.ignore_value()),
+        (&[0, 7, 20][..], Some(255))
+    );
+    assert_eq!(
+        data.mask(0)[..4],
+        [0, 1, kiln_data::MaskedImages::IGNORED, 2]
+    );
+    let error = values(&[5, 255], 1, &options).unwrap_err().to_string();
+    assert!(error.contains("nothing but 5"), "{error}");
+    // Where it is 255 and was not asked for, a note says what to do.
+    let dir = tempfile::tempdir().unwrap();
+    for (split, i) in [("train", 1), ("train", 2), ("test", 3)] {
+        gray(
+            &dir.path().join(format!("{split}/images/{i}.png")),
+            [1, 4],
+            |_, _| 1,
+        );
+        gray(
+            &dir.path().join(format!("{split}/masks/{i}.png")),
+            [1, 4],
+            |_, x| [0, 1, 2, 255][x],
+        );
+    }
+    let load = Load::new("mask-folder").data_dir(dir.path());
+    let data = load.clone().run_masks().unwrap();
+    assert_eq!(data.train.num_classes(), 4);
+    assert!(data.note.unwrap().contains("data.ignore_value = 255"));
+    let data = load.folder(options).run_masks().unwrap();
+    assert_eq!((data.test.num_classes(), data.test.mask(0)[3]), (3, 255));
+    assert_eq!(data.note, None);
+}
+
+#[test]
+fn a_mask_with_the_palette_of_pascal_voc_is_read_as_its_indices() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pictures");
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["JPEGImages", "images", "masks"] {
+        fs::create_dir_all(dir.path().join(name)).unwrap();
+    }
+    gray(&dir.path().join("images/1.png"), [5, 9], |_, _| 1);
+    fs::copy(golden.join("voc-mask.png"), dir.path().join("masks/1.png")).unwrap();
+    let (images, masks) = folder::find_masks(dir.path()).unwrap();
+    let options = FolderOptions {
+        ignore_value: Some(255),
+        ..Default::default()
+    };
+    let data = folder::read_masks(&images, &masks, "voc", &options).unwrap();
+    assert_eq!(data.classes(), ["0", "1", "7", "15", "20"]);
+    // The other formats that people keep masks in.
+    fs::copy(golden.join("mask.gif"), dir.path().join("masks/1_mask.gif")).unwrap();
+    fs::remove_file(dir.path().join("masks/1.png")).unwrap();
+    let data = folder::read_masks(&images, &masks, "carvana", &FolderOptions::default()).unwrap();
+    assert_eq!(data.num_classes(), 2);
 }
 
 #[test]

@@ -261,6 +261,38 @@ fn trailing_bytes_are_refused_in_the_data_and_after_the_gzip_stream() {
 }
 
 #[test]
+fn gzip_files_of_several_members_are_read_as_zcat_reads_them() {
+    let whole = images();
+    let folder = Folder::new();
+    for cut in [1, 4, 16, 20, whole.len()] {
+        let (first, second) = whole.split_at(cut);
+        // bgzip ends a file with an empty member; tapes fill a block with zeros.
+        let members = [gzip(first), gzip(second), gzip(b""), vec![0; 512]].concat();
+        let read = idx::read_images(&folder.file("x.gz", &members)).unwrap();
+        assert_eq!(read, idx::read_images(&folder.file("x", &whole)).unwrap());
+    }
+    let (error, _) = refused("x.gz", &[gzip(&whole), gzip(b"more")].concat());
+    assert!(matches!(error, IdxError::TrailingBytes { .. }), "{error:?}");
+    let mut damaged = [gzip(&whole[..9]), gzip(&whole[9..])].concat();
+    let last = damaged.len() - 6;
+    damaged[last] ^= 1;
+    let (error, _) = refused("x.gz", &damaged);
+    assert!(matches!(error, IdxError::CorruptGzip { .. }), "{error:?}");
+}
+
+#[test]
+fn labels_above_a_byte_are_not_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = LabeledImages::new("many", classes(300), [1, 1, 1], vec![1], vec![256]).unwrap();
+    let error = idx::write_split(dir.path(), Split::Test, &data, idx::Encoding::Plain).unwrap_err();
+    assert!(
+        error.to_string().contains("one byte") && error.to_string().contains("300 classes"),
+        "{error}"
+    );
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn zero_dimensions_are_named() {
     for (dimensions, which) in [
         ([0, 2, 2], "count"),

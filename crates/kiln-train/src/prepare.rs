@@ -3,10 +3,11 @@
 use std::sync::{Arc, Mutex};
 
 use burn::tensor::Device;
-use kiln_data::folder::FolderOptions;
+use kiln_data::folder::{FolderOptions, Rules};
 use kiln_data::scale::Scaler;
 use kiln_data::{
     DeviceDataset, DeviceMasks, LabeledImages, Load, Loaded, MaskedImages, Pick, holdout,
+    stratified_holdout, subset,
 };
 
 use crate::error::TrainError;
@@ -78,7 +79,10 @@ impl Prepared {
             .test_split(recipe.test_fraction, recipe.split_seed)
             .folder(FolderOptions {
                 size: recipe.size,
+                channels: recipe.channels,
                 values: mask_values,
+                ignore_value: recipe.ignore_value,
+                rules: recipe.rules(),
                 ..FolderOptions::default()
             });
         if let Some(dir) = &recipe.dir {
@@ -89,7 +93,8 @@ impl Prepared {
                 let (splits, from) = split(load.run()?, recipe)?;
                 let train = &splits.train;
                 let stats = kiln_data::info::Summary::of(train);
-                let mut info = info(&splits, &stats, &from.0, [train.images(), train.labels()]);
+                let labels = label_bytes(train);
+                let mut info = info(&splits, &stats, &from.0, [train.images(), &labels]);
                 info.classes = train.classes().to_vec();
                 Ok(Self::new(Images::Labels(splits), info, from.1))
             }
@@ -194,17 +199,26 @@ fn split<T: Pick + Clone>(
     loaded: Loaded<T>,
     recipe: &DataRecipe,
 ) -> Result<(Splits<T>, Origin), TrainError> {
-    let first = |data: T, len: Option<usize>| match len {
-        Some(len) if len < data.count() => data.pick(&(0..len).collect::<Vec<usize>>()),
+    let rules = recipe.rules();
+    let part = |data: T, len: Option<usize>| match len {
+        Some(len) if len < data.count() => match rules {
+            Rules::V1 => data.pick(&(0..len).collect::<Vec<usize>>()),
+            Rules::V2 => subset(&data, len, recipe.split_seed),
+        },
         _ => data,
     };
-    let train = first(loaded.train, recipe.train_len);
-    let test = first(loaded.test, recipe.test_len);
-    let (train, valid) = match recipe.valid_fraction == 0.0 {
-        true => (train, test.clone()),
-        false => {
+    let train = part(loaded.train, recipe.train_len);
+    let test = part(loaded.test, recipe.test_len);
+    let (train, valid) = match loaded.valid {
+        Some(valid) => (train, valid),
+        None if recipe.valid_fraction == 0.0 => (train, test.clone()),
+        None => {
+            let split: fn(&T, f64, u64) -> (T, T) = match rules {
+                Rules::V1 => holdout,
+                Rules::V2 => stratified_holdout,
+            };
             // A fixed seed: what is held out must not depend on the run.
-            let (rest, held) = holdout(&train, recipe.valid_fraction, 0);
+            let (rest, held) = split(&train, recipe.valid_fraction, 0);
             if rest.count() == 0 || held.count() == 0 {
                 return Err(TrainError::NothingLeft {
                     fraction: recipe.valid_fraction,
@@ -216,6 +230,20 @@ fn split<T: Pick + Clone>(
     };
     let splits = Splits { train, valid, test };
     Ok((splits, (loaded.origin.to_string(), loaded.note)))
+}
+
+/// The labels as bytes, for a check sum: one each where that is enough.
+fn label_bytes(data: &LabeledImages) -> Vec<u8> {
+    let wide = data.num_classes() > 256;
+    let labels = data.labels().iter();
+    labels
+        .flat_map(|label| {
+            label
+                .to_le_bytes()
+                .into_iter()
+                .take(if wide { 2 } else { 1 })
+        })
+        .collect()
 }
 
 /// What is recorded of the data, but for their classes.

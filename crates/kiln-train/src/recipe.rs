@@ -4,6 +4,7 @@ mod fields;
 
 use std::path::{Path, PathBuf};
 
+use kiln_data::folder::Rules;
 use kiln_data::{Affine, Augment};
 use kiln_zoo::{Activation, Norm, Stem};
 use serde::{Deserialize, Serialize};
@@ -245,20 +246,30 @@ pub struct DataRecipe {
     pub dir: Option<PathBuf>,
     /// Whether missing files may be downloaded.
     pub download: bool,
-    /// At most this many training images.
+    /// Which rules make the data set of the files, 1 or 2: see [`Rules`]. New runs have the newest; a run whose recipe
+    /// does not say it was made under the first.
+    pub version: u8,
+    /// At most this many training images: of each class its share, chosen by `split_seed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train_len: Option<usize>,
-    /// At most this many test images.
+    /// At most this many test images, chosen likewise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test_len: Option<usize>,
-    /// Share of the training images held out to validate each epoch.
+    /// Share of the training images held out to validate each epoch, where a folder has no `val` beside `train` and
+    /// `test`.
     pub valid_fraction: f64,
     /// Seed of the digits or shapes that Kiln draws.
     pub seed: u64,
     /// Share of the pictures of a folder held out for testing, where it has no `train` and `test` in it.
     pub test_fraction: f64,
-    /// Seed that chooses them.
+    /// Seed that chooses them, and `train_len` and `test_len` images.
     pub split_seed: u64,
+    /// 1 makes the images gray, 3 makes them RGB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channels: Option<usize>,
+    /// The value in mask files of pixels that are left out of loss and scores.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ignore_value: Option<u8>,
     /// Height and width that the pictures of a folder are scaled to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<[usize; 2]>,
@@ -275,15 +286,28 @@ impl Default for DataRecipe {
             name: "auto".into(),
             dir: None,
             download: true,
+            version: 2,
             train_len: None,
             test_len: None,
             valid_fraction: 0.05,
             seed: 0,
             test_fraction: 0.2,
             split_seed: 0,
+            channels: None,
+            ignore_value: None,
             size: None,
             crop_size: None,
             crops_per_image: 1,
+        }
+    }
+}
+
+impl DataRecipe {
+    /// The rules of its version.
+    pub fn rules(&self) -> Rules {
+        match self.version {
+            1 => Rules::V1,
+            _ => Rules::V2,
         }
     }
 }
@@ -595,12 +619,19 @@ impl Recipe {
     /// If the file cannot be read, is not TOML, or has an unknown key or a value out of range; the
     /// error names the key, the value and what is allowed.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, RecipeError> {
-        let path = path.as_ref();
-        let text = std::fs::read_to_string(path).map_err(|source| RecipeError::Read {
-            path: path.into(),
-            source,
-        })?;
-        Self::from_toml(&text)
+        Self::from_toml(&read(path.as_ref())?)
+    }
+
+    /// Reads the recipe of a run. If it is from before recipes named the rules of their data, it means the first ones.
+    pub(crate) fn of_run(path: &Path) -> Result<Self, RecipeError> {
+        let mut table = parse(&read(path)?)?;
+        let data = table
+            .entry("data")
+            .or_insert_with(|| toml::Table::new().into());
+        if let Some(data) = data.as_table_mut() {
+            data.entry("version").or_insert(1.into());
+        }
+        Self::from_table(table)
     }
 
     /// Reads TOML text over the defaults and checks it.
@@ -609,9 +640,10 @@ impl Recipe {
     ///
     /// As [`from_file`](Self::from_file).
     pub fn from_toml(text: &str) -> Result<Self, RecipeError> {
-        let table: toml::Table = toml::from_str(text).map_err(|error| RecipeError::Syntax {
-            message: error.to_string(),
-        })?;
+        Self::from_table(parse(text)?)
+    }
+
+    fn from_table(table: toml::Table) -> Result<Self, RecipeError> {
         let mut recipe = match table.get("task").and_then(toml::Value::as_str) {
             Some("segmentation") => Self::for_task(TaskName::Segmentation),
             _ => Self::default(),
@@ -705,6 +737,19 @@ impl Recipe {
     }
 }
 
+fn read(path: &Path) -> Result<String, RecipeError> {
+    std::fs::read_to_string(path).map_err(|source| RecipeError::Read {
+        path: path.into(),
+        source,
+    })
+}
+
+fn parse(text: &str) -> Result<toml::Table, RecipeError> {
+    toml::from_str(text).map_err(|error| RecipeError::Syntax {
+        message: error.to_string(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -718,6 +763,37 @@ mod tests {
         let recipe = Recipe::default();
         assert_eq!(Recipe::from_toml(&recipe.to_toml()).unwrap(), recipe);
         recipe.validate().unwrap();
+    }
+
+    #[test]
+    fn the_recipe_of_a_run_without_a_version_of_its_data_means_the_first_and_new_ones_the_newest() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("recipe.toml");
+        let rules = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            Recipe::of_run(&path).unwrap().data.rules()
+        };
+        assert_eq!(rules("[data]\nname = 'image-folder'"), Rules::V1);
+        assert_eq!(rules("seed = 3"), Rules::V1);
+        assert_eq!(rules(&Recipe::default().to_toml()), Rules::V2);
+        assert_eq!(Recipe::from_file(&path).unwrap().data.rules(), Rules::V2);
+        assert_eq!(Recipe::from_toml("").unwrap().data.rules(), Rules::V2);
+        assert!(refused("[data]\nversion = 3").contains("data.version = 3 is not allowed"));
+    }
+
+    #[test]
+    fn channels_and_the_value_to_ignore_are_checked() {
+        assert!(refused("[data]\nchannels = 2").contains("data.channels = 2 is not allowed"));
+        assert!(
+            refused("[data]\nignore_value = 255").contains("setting of task = \"segmentation\"")
+        );
+        let masks = "task = 'segmentation'\n[data]\nignore_value = ";
+        assert!(refused(&format!("{masks}256")).contains("data.ignore_value = 256 is not allowed"));
+        let recipe = Recipe::from_toml(&format!("{masks}255\nchannels = 3")).unwrap();
+        assert_eq!(
+            (recipe.data.ignore_value, recipe.data.channels),
+            (Some(255), Some(3))
+        );
     }
 
     #[test]

@@ -179,7 +179,7 @@ impl RunDir {
     ///
     /// If the file was damaged.
     pub fn recipe(&self) -> Result<Recipe, TrainError> {
-        Ok(Recipe::from_file(self.path.join(RECIPE))?)
+        Ok(Recipe::of_run(&self.path.join(RECIPE))?)
     }
 
     /// What the run was started with beside its recipe.

@@ -1,7 +1,8 @@
 //! Segmentation: its loss, and the counts that IoU and Dice follow from.
 
 use burn::tensor::activation::{log_softmax, sigmoid, softmax};
-use burn::tensor::{DType, Int, Tensor};
+use burn::tensor::{Bool, DType, Int, Tensor};
+use kiln_data::{MaskBatch, MaskedImages};
 use serde::{Deserialize, Serialize};
 
 /// How a mask is judged: by cross-entropy, or binary cross-entropy for one output, and Dice.
@@ -50,12 +51,52 @@ impl SegmentationLoss {
             false => pixel_cross_entropy(logits.clone(), masks.clone()),
         };
         match self.dice > 0.0 {
-            true => entropy + self.dice_loss(logits, masks) * self.dice,
+            true => entropy + self.dice_loss(logits, masks, None) * self.dice,
             false => entropy,
         }
     }
 
-    fn dice_loss(&self, logits: Tensor<4>, masks: Tensor<3, Int>) -> Tensor<1> {
+    /// As [`of`](Self::of), without the pixels whose mask is [`MaskedImages::IGNORED`]: as `ignore_index` of PyTorch's
+    /// `cross_entropy` and of the `DiceLoss` of segmentation_models.pytorch. Where no pixel is left, it is 0.
+    ///
+    /// # Shapes
+    ///
+    /// As of [`of`](Self::of).
+    pub fn ignoring(&self, logits: Tensor<4>, masks: Tensor<3, Int>) -> Tensor<1> {
+        let ignored = is_ignored(masks.clone());
+        let masks = masks.mask_fill(ignored.clone(), 0);
+        let [batch, height, width] = masks.dims();
+        let counted = ignored
+            .bool_not()
+            .float()
+            .reshape([batch, 1, height, width]);
+        let each = match self.binary {
+            true => binary_entropies(logits.clone(), masks.clone()),
+            false => pixel_entropies(logits.clone(), masks.clone()),
+        };
+        let entropy = (each * counted.clone()).sum() / counted.clone().sum().clamp_min(1.0);
+        match self.dice > 0.0 {
+            true => entropy + self.dice_loss(logits, masks, Some(counted)) * self.dice,
+            false => entropy,
+        }
+    }
+
+    /// The loss of a batch, without the pixels that it ignores.
+    pub(crate) fn of_batch(&self, logits: Tensor<4>, batch: &MaskBatch) -> Tensor<1> {
+        let masks = batch.masks.clone();
+        match batch.ignores {
+            true => self.ignoring(logits, masks),
+            false => self.of(logits, masks),
+        }
+    }
+
+    /// `counted` is 1 for each pixel that counts and 0 for the others; without it, all do.
+    fn dice_loss(
+        &self,
+        logits: Tensor<4>,
+        masks: Tensor<3, Int>,
+        counted: Option<Tensor<4>>,
+    ) -> Tensor<1> {
         let [batch, outputs, height, width] = logits.dims();
         let shares = match self.binary {
             true => sigmoid(logits),
@@ -69,6 +110,10 @@ impl SegmentationLoss {
                 let planes = (0..outputs).map(|class| masks.clone().equal_elem(class as i64));
                 Tensor::cat(planes.map(|plane| plane.float()).collect(), 1)
             }
+        };
+        let (shares, truths) = match counted {
+            Some(counted) => (shares * counted.clone(), truths * counted),
+            None => (shares, truths),
         };
         let sum = |x: Tensor<4>| -> Tensor<1> {
             x.swap_dims(0, 1)
@@ -104,26 +149,43 @@ fn pixel_cross_entropy(logits: Tensor<4>, masks: Tensor<3, Int>) -> Tensor<1> {
         .neg()
 }
 
+/// The same of each pixel, `[batch, 1, height, width]`.
+fn pixel_entropies(logits: Tensor<4>, masks: Tensor<3, Int>) -> Tensor<4> {
+    let [batch, _, height, width] = logits.dims();
+    let masks = masks.reshape([batch, 1, height, width]);
+    log_softmax(logits, 1).gather(1, masks).neg()
+}
+
 /// `torch.nn.functional.binary_cross_entropy_with_logits`.
 fn binary_cross_entropy(logits: Tensor<4>, masks: Tensor<3, Int>) -> Tensor<1> {
+    binary_entropies(logits, masks).mean()
+}
+
+/// The same of each pixel, `[batch, 1, height, width]`.
+fn binary_entropies(logits: Tensor<4>, masks: Tensor<3, Int>) -> Tensor<4> {
     let truths = masks.reshape(logits.dims()).float();
     // max(x, 0) - x t + ln(1 + exp(-|x|)), which overflows for no x.
     let tail = logits.clone().abs().neg().exp().log1p();
-    (logits.clone().clamp_min(0.0) - logits * truths + tail).mean()
+    logits.clone().clamp_min(0.0) - logits * truths + tail
 }
 
-/// For each class in turn: pixels that are and are taken for it, pixels that are taken for it, pixels that are it.
+/// For each class in turn: pixels that are and are taken for it, pixels that are taken for it, pixels that are it. If
+/// the masks have pixels to ignore, these are taken for nothing.
 pub(crate) fn count(
     answers: Tensor<3, Int>,
     masks: Tensor<3, Int>,
     classes: usize,
+    ignores: bool,
 ) -> Tensor<1, Int> {
+    let answers = match ignores {
+        true => answers.mask_fill(is_ignored(masks.clone()), i64::from(MaskedImages::IGNORED)),
+        false => answers,
+    };
     let each = (0..classes as i64).flat_map(|class| {
         let answer = answers.clone().equal_elem(class);
         let truth = masks.clone().equal_elem(class);
         // Sums of i32, not of f32: those are exact to 16 million only.
-        let sum =
-            |x: Tensor<3, burn::tensor::Bool>| -> Tensor<1, Int> { x.int().cast(DType::I32).sum() };
+        let sum = |x: Tensor<3, Bool>| -> Tensor<1, Int> { x.int().cast(DType::I32).sum() };
         [
             sum(answer.clone().bool_and(truth.clone())),
             sum(answer),
@@ -131,6 +193,28 @@ pub(crate) fn count(
         ]
     });
     Tensor::cat(each.collect(), 0)
+}
+
+/// Which pixels of masks are left out.
+fn is_ignored(masks: Tensor<3, Int>) -> Tensor<3, Bool> {
+    masks.equal_elem(i64::from(MaskedImages::IGNORED))
+}
+
+/// The share of pixels whose answers are right, `[1]`, of those that count; 0 if none does.
+pub(crate) fn share_right(
+    answers: Tensor<3, Int>,
+    masks: Tensor<3, Int>,
+    ignores: bool,
+) -> Tensor<1> {
+    // An ignored pixel is no class, so that no answer is right there.
+    let right = answers.equal(masks.clone()).float();
+    match ignores {
+        true => {
+            let counted = is_ignored(masks).bool_not().float().sum();
+            right.sum() / counted.clamp_min(1.0)
+        }
+        false => right.mean(),
+    }
 }
 
 /// Pixels of each class: `[right, taken for it, of it]`.
@@ -250,6 +334,70 @@ mod tests {
     const BINARY: f32 = 0.767_997_74;
     const BINARY_DICE: f32 = 0.459_477_3;
 
+    /// Ignored pixels must give what PyTorch gives for the other pixels alone: cross-entropy is a mean over pixels, and
+    /// Dice is of sums over pixels, so these can be cut out of the tensors.
+    #[test]
+    fn ignored_pixels_count_neither_in_the_losses_nor_in_the_counts() {
+        for device in kiln_testing::devices() {
+            let (logits, masks) = tensors(&device);
+            // The right column of each image is ignored.
+            let left = logits.clone().slice([0..2, 0..3, 0..2, 0..1]);
+            let left_masks = masks.clone().slice([0..2, 0..2, 0..1]);
+            let ignored = Tensor::<3, Int>::full([2, 2, 1], 255, (&device, DType::I32));
+            let partly = Tensor::cat(vec![left_masks.clone(), ignored], 2);
+            let read = |loss: Tensor<1>| loss.try_into_vec_as::<f32>().unwrap()[0];
+            for dice in [0.0, 0.7] {
+                let multi = SegmentationLoss {
+                    binary: false,
+                    dice,
+                };
+                let binary = SegmentationLoss { binary: true, dice };
+                let one = |x: &Tensor<4>| x.clone().narrow(1, 1, 1);
+                for (got, expected, whole, plain) in [
+                    (
+                        multi.ignoring(logits.clone(), partly.clone()),
+                        multi.of(left.clone(), left_masks.clone()),
+                        multi.ignoring(logits.clone(), masks.clone()),
+                        multi.of(logits.clone(), masks.clone()),
+                    ),
+                    (
+                        binary.ignoring(one(&logits), partly.clone()),
+                        binary.of(one(&left), left_masks.clone()),
+                        binary.ignoring(one(&logits), masks.clone()),
+                        binary.of(one(&logits), masks.clone()),
+                    ),
+                ] {
+                    let (got, expected) = (read(got), read(expected));
+                    assert!(
+                        (got - expected).abs() < 1e-5,
+                        "{device:?}: {got} != {expected}"
+                    );
+                    assert!((read(whole) - read(plain)).abs() < 1e-5);
+                }
+            }
+            let loss = SegmentationLoss {
+                binary: false,
+                dice: 1.0,
+            };
+            let none = Tensor::<3, Int>::full([2, 2, 2], 255, (&device, DType::I32));
+            assert_eq!(read(loss.ignoring(logits.clone(), none.clone())), 0.0);
+            let answers = loss.answers(logits);
+            let part = answers.clone().slice([0..2, 0..2, 0..1]);
+            let counts = |answers, masks, ignores| {
+                count(answers, masks, 3, ignores)
+                    .try_into_vec_as::<i64>()
+                    .unwrap()
+            };
+            assert_eq!(
+                counts(answers.clone(), partly.clone(), true),
+                counts(part.clone(), left_masks.clone(), false)
+            );
+            let right = read(share_right(answers.clone(), partly, true));
+            assert_eq!(right, read(share_right(part, left_masks, false)));
+            assert_eq!(read(share_right(answers, none, true)), 0.0);
+        }
+    }
+
     #[test]
     fn counts_give_iou_and_dice() {
         for device in kiln_testing::devices() {
@@ -257,7 +405,9 @@ mod tests {
             let answers = SegmentationLoss::default().answers(logits);
             let answers_read = answers.clone().try_into_vec_as::<i64>().unwrap();
             let truths = masks.clone().try_into_vec_as::<i64>().unwrap();
-            let counts = count(answers, masks, 3).try_into_vec_as::<i64>().unwrap();
+            let counts = count(answers, masks, 3, false)
+                .try_into_vec_as::<i64>()
+                .unwrap();
             let overlap = Overlap::new(&counts);
             for class in 0..3 {
                 let both = |a: &&(&i64, &i64)| *a.0 == class && *a.1 == class;

@@ -57,11 +57,14 @@ impl Evaluation {
             let indices = Tensor::<1, Int>::arange(start as i64..end as i64, (&device, DType::I32));
             let batch = data.form(indices, None);
             let logits = model.forward(batch.images);
-            total = total + loss.of(logits.clone(), batch.masks.clone()) * (end - start) as f32;
+            total = total + loss.of_batch(logits.clone(), &batch) * (end - start) as f32;
             let read = |x: Tensor<3, Int>| x.try_into_vec_as::<i64>().map_err(|e| backend(&e));
             let (answers, truths) = (read(loss.answers(logits))?, read(batch.masks)?);
             for (truth, answer) in std::iter::zip(truths, answers) {
-                confusion[truth as usize][answer as usize] += 1;
+                // A pixel to ignore is no class.
+                if let Some(row) = confusion.get_mut(truth as usize) {
+                    row[answer as usize] += 1;
+                }
             }
         }
         let total = total.try_into_scalar::<f32>().map_err(|e| backend(&e))?;
@@ -219,7 +222,7 @@ impl TrainedModel {
         matches!(self.model, Network::Segmenter(_))
     }
 
-    /// Predicts the mask of a PNG or JPEG of any size. Where the training images were scaled to one size
+    /// Predicts the mask of a picture of any size. Where the training images were scaled to one size
     /// (`data.size`), the picture is too, and its mask is brought back to the picture's own.
     ///
     /// # Errors

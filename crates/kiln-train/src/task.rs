@@ -52,10 +52,17 @@ impl Task {
             }
             (Network::Segmenter(model), Input::Masks(batch)) => {
                 let logits = model.forward(batch.images);
-                let loss = self.loss.of(logits.clone(), batch.masks.clone());
+                let loss = self.loss.of_batch(logits.clone(), &batch);
+                let answers = self.loss.answers(logits);
+                let (masks, ignores) = (batch.masks, batch.ignores);
                 (
                     loss,
-                    Counted::Masks(self.loss.answers(logits), batch.masks, self.classes),
+                    Counted::Masks {
+                        answers,
+                        masks,
+                        classes: self.classes,
+                        ignores,
+                    },
                 )
             }
             _ => unreachable!("the model and the data of a run are for one task"),
@@ -67,17 +74,30 @@ impl Task {
 enum Counted {
     /// Logits `[batch, classes]` and labels `[batch]`.
     Labels(Tensor<2>, Tensor<1, Int>),
-    /// Answers and masks `[batch, height, width]`, and the number of classes.
-    Masks(Tensor<3, Int>, Tensor<3, Int>, usize),
+    /// Answers and masks `[batch, height, width]`, the number of classes, and whether some pixels are to be ignored.
+    Masks {
+        answers: Tensor<3, Int>,
+        masks: Tensor<3, Int>,
+        classes: usize,
+        ignores: bool,
+    },
 }
 
 impl Counted {
     fn inner(self) -> Self {
         match self {
             Self::Labels(logits, labels) => Self::Labels(logits.inner(), labels.inner()),
-            Self::Masks(answers, masks, classes) => {
-                Self::Masks(answers.inner(), masks.inner(), classes)
-            }
+            Self::Masks {
+                answers,
+                masks,
+                classes,
+                ignores,
+            } => Self::Masks {
+                answers: answers.inner(),
+                masks: masks.inner(),
+                classes,
+                ignores,
+            },
         }
     }
 }
@@ -198,12 +218,17 @@ impl Output {
                 let answers = logits.argmax(1).reshape([images]);
                 (images, 0, answers.equal(labels).float().sum(), None)
             }
-            Counted::Masks(answers, masks, classes) => {
+            Counted::Masks {
+                answers,
+                masks,
+                classes,
+                ignores,
+            } => {
                 let [images, height, width] = masks.dims();
-                let right = answers.clone().equal(masks.clone()).float();
                 // The mean is of at most one batch, so it is exact enough.
-                let share = right.mean() * images as f32;
-                let overlap = segment::count(answers, masks, classes);
+                let share = segment::share_right(answers.clone(), masks.clone(), ignores);
+                let share = share * images as f32;
+                let overlap = segment::count(answers, masks, classes, ignores);
                 (images, images * height * width, share, Some(overlap))
             }
         };

@@ -85,7 +85,7 @@ fn available(set: &DataSet) -> String {
     if set.is_drawn() {
         return "drawn when needed".into();
     }
-    if set.is_folder() {
+    if set.is_folder() || !set.is_fetched() {
         return "--data-dir DIR".into();
     }
     match cache_dir().map(|cache| cache.join(set.name)) {
@@ -112,6 +112,10 @@ fn fetch(name: &str, json: bool) -> Result<()> {
         None if DataSet::find(name)?.is_folder() => output::text(&format!(
             "{name} is a folder of yours; there is nothing to fetch"
         ))?,
+        None if DataSet::find(name)?.by_hand().is_some() => {
+            let steps = DataSet::find(name)?.by_hand().unwrap_or_default();
+            output::text(&format!("{name} is not fetched; {steps}"))?
+        }
         None => output::text(&format!(
             "{name} is drawn when needed; there is nothing to fetch"
         ))?,
@@ -123,6 +127,8 @@ fn fetch(name: &str, json: bool) -> Result<()> {
 struct Described {
     origin: String,
     train: Summary,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    valid: Option<Summary>,
     test: Summary,
 }
 
@@ -158,6 +164,7 @@ fn info(args: Info) -> Result<()> {
             let described = Described {
                 origin: loaded.origin.to_string(),
                 train: Summary::of_masks(&loaded.train),
+                valid: loaded.valid.as_ref().map(Summary::of_masks),
                 test: Summary::of_masks(&loaded.test),
             };
             (described, loaded.note, sheet)
@@ -171,6 +178,7 @@ fn info(args: Info) -> Result<()> {
             let described = Described {
                 origin: loaded.origin.to_string(),
                 train: Summary::of(&loaded.train),
+                valid: loaded.valid.as_ref().map(Summary::of),
                 test: Summary::of(&loaded.test),
             };
             (described, loaded.note, sheet)
@@ -202,13 +210,17 @@ fn text(described: &Described) -> String {
         described.train.class_counts.len(),
         described.origin
     );
-    let header = ["", "train", "test"].map(String::from).to_vec();
-    let mut rows = vec![header];
-    let both = [&described.train, &described.test];
-    let row = |name: &str, value: &dyn Fn(&Summary) -> String| {
-        let mut row = vec![name.to_string()];
-        row.extend(both.map(value));
-        row
+    let valid = described.valid.as_ref().map(|valid| ("valid", valid));
+    let splits: Vec<(&str, &Summary)> = [("train", &described.train)]
+        .into_iter()
+        .chain(valid)
+        .chain([("test", &described.test)])
+        .collect();
+    let names = splits.iter().map(|(name, _)| name.to_string());
+    let mut rows = vec![std::iter::once(String::new()).chain(names).collect()];
+    let row = |name: &str, value: &dyn Fn(&Summary) -> String| -> Vec<String> {
+        let values = splits.iter().map(|(_, split)| value(split));
+        std::iter::once(name.to_string()).chain(values).collect()
     };
     let numbers = |values: &[f64]| {
         let each: Vec<String> = values.iter().map(|v| format!("{v:.4}")).collect();

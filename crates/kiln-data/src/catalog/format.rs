@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use super::{DataError, DataSet, Load, Loaded, Origin};
 use crate::cifar::{self, Cifar};
-use crate::folder::{self, FolderOptions};
+use crate::emnist::Emnist;
+use crate::folder::{self, FolderError, FolderOptions, PassedOver, Rules};
 use crate::idx::{self, Kind};
-use crate::{LabeledImages, MaskedImages, Split, holdout};
+use crate::{LabeledImages, MaskedImages, Pick, Split, holdout, stratified_holdout};
 
 /// What a data set is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub enum Format {
     Idx,
     /// CIFAR's binary files, or the archive that holds them.
     Cifar(Cifar),
+    /// EMNIST's files.
+    Emnist(Emnist),
     /// Drawn by [`Digits`](crate::Digits).
     Digits,
     /// Drawn by [`Shapes`](crate::Shapes).
@@ -28,12 +31,16 @@ pub enum Format {
 
 /// How many of the set's files are in a folder.
 fn found(set: &DataSet, dir: &Path) -> usize {
-    match set.format {
-        Format::Idx => [Split::Train, Split::Test]
+    let files = |find: &dyn Fn(Split, Kind) -> Option<PathBuf>| {
+        [Split::Train, Split::Test]
             .into_iter()
-            .flat_map(|split| [Kind::Images, Kind::Labels].map(|kind| idx::find(dir, split, kind)))
+            .flat_map(|split| [Kind::Images, Kind::Labels].map(|kind| find(split, kind)))
             .flatten()
-            .count(),
+            .count()
+    };
+    match set.format {
+        Format::Idx => files(&|split, kind| idx::find(dir, split, kind)),
+        Format::Emnist(emnist) => files(&|split, kind| emnist.find(dir, split, kind)),
         Format::Cifar(cifar) => cifar.found(dir),
         _ => 0,
     }
@@ -58,6 +65,13 @@ pub(super) fn find(set: &DataSet, dir: &Path) -> Option<PathBuf> {
             dir.join(set.name).join(cifar.archive()),
             dir.join(cifar.archive()),
         ],
+        Format::Emnist(_) => vec![
+            dir.join(set.name),
+            dir.join(set.torchvision).join("raw"),
+            dir.join("gzip"),
+            dir.join("raw"),
+            dir.to_owned(),
+        ],
         _ => vec![
             dir.join(set.name),
             dir.join(set.torchvision).join("raw"),
@@ -67,6 +81,36 @@ pub(super) fn find(set: &DataSet, dir: &Path) -> Option<PathBuf> {
     };
     places.retain(|place| found(set, place) > 0 || set.archive().is_some() && place.is_file());
     places.into_iter().next()
+}
+
+/// What else a folder holds that lacks the files of a set, and what to do with it; empty if nothing is known.
+pub(super) fn instead(set: &DataSet, dir: &Path) -> String {
+    if let Format::Cifar(cifar) = set.format {
+        let python = [cifar.python_folder(), cifar.python_archive()].map(|name| dir.join(name));
+        let inside = dir.join(cifar.python_file());
+        if let Some(path) = python.iter().chain([&inside]).find(|path| path.exists()) {
+            return format!(
+                ", but {} is: that is the version of CIFAR for Python; the binary version is read, {}{}",
+                path.display(),
+                set.mirrors[0],
+                cifar.archive()
+            );
+        }
+    }
+    let others = super::DATA_SETS.iter().filter(|other| {
+        other.format != set.format && other.format != Format::Idx && find(other, dir).is_some()
+    });
+    let names: Vec<String> = others
+        .map(|other| format!("--data {}", other.name))
+        .collect();
+    if names.is_empty() {
+        String::new()
+    } else {
+        format!(
+            ", but those of other data sets are: give {}",
+            names.join(" or ")
+        )
+    }
 }
 
 /// Makes what was downloaded ready to be read.
@@ -94,6 +138,10 @@ pub(super) fn read(set: &DataSet, dir: &Path, origin: Origin) -> Result<Loaded, 
             let test = cifar::read_split(dir, cifar, Split::Test)?;
             (cifar::read_split(dir, cifar, Split::Train)?, test)
         }
+        Format::Emnist(emnist) => {
+            let test = emnist.read_split(dir, Split::Test)?;
+            (emnist.read_split(dir, Split::Train)?, test)
+        }
         _ => {
             let classes: Vec<String> = set.classes.iter().map(|&class| class.into()).collect();
             let test = idx::read_split(dir, Split::Test, set.name, &classes)?;
@@ -112,6 +160,7 @@ pub(super) fn read(set: &DataSet, dir: &Path, origin: Origin) -> Result<Loaded, 
     }
     Ok(Loaded {
         train,
+        valid: None,
         test,
         origin,
         note: None,
@@ -121,86 +170,127 @@ pub(super) fn read(set: &DataSet, dir: &Path, origin: Origin) -> Result<Loaded, 
 impl Load {
     /// A folder for each class, in `train` and `test` or split here.
     pub(super) fn class_folders(&self, dir: &Path) -> Result<Loaded, DataError> {
-        let read = |dir: &Path, options: &FolderOptions| {
-            folder::read_classes(dir, "image-folder", options)
-        };
-        let (train, test) = match both_splits(dir) {
-            Some((train, test)) => {
-                let train = read(&train, &self.folder)?;
-                let options = FolderOptions {
-                    size: self.folder.size.or(Some([train.height(), train.width()])),
-                    channels: Some(train.channels()),
-                    classes: Some(train.classes().to_vec()),
-                    values: None,
-                };
-                let test = read(&test, &options)?;
-                (train, test)
-            }
-            None => {
-                let all = read(dir, &self.folder)?;
-                let (train, test): (LabeledImages, LabeledImages) =
-                    holdout(&all, self.test_fraction, self.split_seed);
-                self.check_split(dir, train.len(), test.len())?;
-                (train, test)
-            }
-        };
-        Ok(Loaded {
-            train,
-            test,
-            origin: Origin::Folder(dir.to_owned()),
-            note: None,
-        })
+        self.folders(
+            dir,
+            &|dir, options, passed| {
+                let data = folder::read_classes_noting(dir, "image-folder", options, passed)?;
+                Ok((data, None))
+            },
+            &|train: &LabeledImages| FolderOptions {
+                size: self.folder.size.or(Some([train.height(), train.width()])),
+                channels: Some(train.channels()),
+                classes: Some(train.classes().to_vec()),
+                ..self.folder.clone()
+            },
+        )
     }
 
     /// Images beside masks, in `train` and `test` or split here.
     pub(super) fn mask_folders(&self, dir: &Path) -> Result<Loaded<MaskedImages>, DataError> {
-        let read = |dir: &Path, options: &FolderOptions| -> Result<MaskedImages, DataError> {
-            let (images, masks) = folder::find_masks(dir)?;
-            Ok(folder::read_masks(&images, &masks, "mask-folder", options)?)
-        };
-        let (train, test) = match both_splits(dir) {
-            Some((train, test)) => {
-                let train = read(&train, &self.folder)?;
-                let options = FolderOptions {
-                    size: self.folder.size,
-                    channels: Some(train.shape()[0]),
-                    classes: None,
-                    values: Some(train.values().to_vec()),
-                };
-                let test = read(&test, &options)?;
-                (train, test)
-            }
-            None => {
-                let all = read(dir, &self.folder)?;
-                let (train, test) = holdout(&all, self.test_fraction, self.split_seed);
-                self.check_split(dir, train.len(), test.len())?;
-                (train, test)
-            }
-        };
-        Ok(Loaded {
-            train,
-            test,
-            origin: Origin::Folder(dir.to_owned()),
-            note: None,
-        })
+        self.folders(
+            dir,
+            &|dir, options, passed| {
+                let (images, masks) = folder::find_masks(dir)?;
+                let data =
+                    folder::read_masks_noting(&images, &masks, "mask-folder", options, passed)?;
+                let note = folder::note_on_255(&data);
+                Ok((data, note))
+            },
+            &|train: &MaskedImages| FolderOptions {
+                channels: Some(train.shape()[0]),
+                values: Some(train.values().to_vec()),
+                ..self.folder.clone()
+            },
+        )
     }
 
-    fn check_split(&self, dir: &Path, train: usize, test: usize) -> Result<(), DataError> {
-        match train == 0 || test == 0 {
-            false => Ok(()),
-            true => Err(DataError::NothingToSplit {
-                dir: dir.to_owned(),
-                images: train + test,
-                fraction: self.test_fraction,
-            }),
-        }
+    /// Reads the splits of a folder, or makes them; `like` gives the options that make others like the training images.
+    fn folders<T: Pick>(
+        &self,
+        dir: &Path,
+        read: &dyn Fn(
+            &Path,
+            &FolderOptions,
+            &mut PassedOver,
+        ) -> Result<(T, Option<String>), FolderError>,
+        like: &dyn Fn(&T) -> FolderOptions,
+    ) -> Result<Loaded<T>, DataError> {
+        let rules = self.folder.rules;
+        let mut passed = PassedOver::default();
+        let (train, valid, test, note) = match Splits::find(dir, rules) {
+            Some(splits) => {
+                let (train, note) = read(&splits.train, &self.folder, &mut passed)?;
+                let options = like(&train);
+                let mut other =
+                    |dir: &Path| Ok::<T, FolderError>(read(dir, &options, &mut passed)?.0);
+                let valid = splits.valid.as_deref().map(&mut other).transpose()?;
+                let test = other(&splits.test)?;
+                if rules != Rules::V1 {
+                    passed.beside(dir, &splits.all())?;
+                }
+                (train, valid, test, note)
+            }
+            None => {
+                let (all, note) = read(dir, &self.folder, &mut passed)?;
+                let split: fn(&T, f64, u64) -> (T, T) = match rules {
+                    Rules::V1 => holdout,
+                    Rules::V2 => stratified_holdout,
+                };
+                let (train, test) = split(&all, self.test_fraction, self.split_seed);
+                if train.count() == 0 || test.count() == 0 {
+                    return Err(DataError::NothingToSplit {
+                        dir: dir.to_owned(),
+                        images: all.count(),
+                        fraction: self.test_fraction,
+                    });
+                }
+                (train, None, test, note)
+            }
+        };
+        let notes: Vec<String> = passed.note().into_iter().chain(note).collect();
+        Ok(Loaded {
+            train,
+            valid,
+            test,
+            origin: Origin::Folder(dir.to_owned()),
+            note: (!notes.is_empty()).then(|| notes.join("; ")),
+        })
     }
 }
 
-/// `train` and `test` (or `val`, `valid`) in a folder.
-fn both_splits(dir: &Path) -> Option<(PathBuf, PathBuf)> {
-    let train = dir.join("train");
-    let tests = ["test", "val", "valid"].map(|name| dir.join(name));
-    let test = tests.into_iter().find(|dir| dir.is_dir())?;
-    train.is_dir().then_some((train, test))
+/// The folders of the splits in a folder.
+struct Splits {
+    train: PathBuf,
+    valid: Option<PathBuf>,
+    test: PathBuf,
+}
+
+impl Splits {
+    /// `train` and `test`, and `val`, `valid` or `validation` to validate on; without `test`, one of these tests.
+    fn find(dir: &Path, rules: Rules) -> Option<Self> {
+        let folder = |name: &&str| Some(dir.join(name)).filter(|dir| dir.is_dir());
+        let train = folder(&"train")?;
+        let mut names = ["val", "valid", "validation"].iter();
+        if rules == Rules::V1 {
+            let test = ["test", "val", "valid"].iter().find_map(folder)?;
+            let valid = None;
+            return Some(Self { train, valid, test });
+        }
+        let valid = names.find_map(folder);
+        let (valid, test) = match (valid, folder(&"test")) {
+            (valid, Some(test)) => (valid, test),
+            (Some(test), None) => (None, test),
+            (None, None) => return None,
+        };
+        Some(Self { train, valid, test })
+    }
+
+    fn all(&self) -> Vec<&Path> {
+        let valid = self.valid.iter();
+        [&self.train, &self.test]
+            .into_iter()
+            .chain(valid)
+            .map(|path| path.as_path())
+            .collect()
+    }
 }

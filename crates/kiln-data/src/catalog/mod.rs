@@ -42,18 +42,32 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Both splits of a data set.
+/// The splits of a data set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Loaded<T = LabeledImages> {
     /// Images to learn from.
     pub train: T,
+    /// Images to validate on, where a folder has them (`val`, `valid` or `validation` beside `train` and `test`).
+    pub valid: Option<T>,
     /// Images to be judged on.
     pub test: T,
     /// Where they came from.
     pub origin: Origin,
-    /// With `auto`: one line that says why these data were taken when they are not MNIST.
+    /// One line that a person should read: with `auto`, why these data were taken when they are not MNIST; of a folder,
+    /// what was passed over in it and why.
     pub note: Option<String>,
+}
+
+impl<T> Loaded<T> {
+    fn map(self, change: impl Fn(T) -> T) -> Self {
+        Self {
+            train: change(self.train),
+            valid: self.valid.map(&change),
+            test: change(self.test),
+            ..self
+        }
+    }
 }
 
 /// Finds a data set by name and loads both splits.
@@ -149,13 +163,14 @@ impl Load {
     }
 
     /// How pictures of `image-folder` and `mask-folder` become images of one shape.
+    /// [`channels`](FolderOptions::channels) holds for every data set.
     pub fn folder(mut self, options: FolderOptions) -> Self {
         self.folder = options;
         self
     }
 
     /// The share of the pictures that is held out for testing where a folder has no `train` and `test` in it, and the
-    /// seed that chooses them. Default: 0.2 and 0.
+    /// seed that chooses them: of each class its share. Default: 0.2 and 0.
     pub fn test_split(mut self, fraction: f64, seed: u64) -> Self {
         self.test_fraction = fraction;
         self.split_seed = seed;
@@ -181,8 +196,12 @@ impl Load {
                 advice: "give --task segmentation",
             }),
             Format::ImageFolder => self.class_folders(self.needed_dir(set)?),
-            Format::Idx | Format::Cifar(_) => self.files(set),
+            Format::Idx | Format::Cifar(_) | Format::Emnist(_) => self.files(set),
         }
+        .map(|loaded| match self.folder.channels {
+            Some(channels) => loaded.map(|data| data.with_channels(channels)),
+            None => loaded,
+        })
     }
 
     /// Finds and reads, or draws, data for segmentation.
@@ -209,6 +228,7 @@ impl Load {
                 let shapes = Shapes::new(self.seed);
                 Ok(Loaded {
                     train: shapes.generate(Split::Train, self.shapes_len.0),
+                    valid: None,
                     test: shapes.generate(Split::Test, self.shapes_len.1),
                     origin: Origin::Drawn { seed: self.seed },
                     note: None,
@@ -221,6 +241,10 @@ impl Load {
                 advice: "leave --task segmentation out, or take --data shapes or a folder of images and masks",
             }),
         }
+        .map(|loaded| match self.folder.channels {
+            Some(channels) => loaded.map(|data| data.with_channels(channels)),
+            None => loaded,
+        })
     }
 
     fn needed_dir(&self, set: &'static DataSet) -> Result<&Path, DataError> {
@@ -273,6 +297,7 @@ impl Load {
         let digits = Digits::new(self.seed);
         Loaded {
             train: digits.generate(Split::Train, self.digits_len.0),
+            valid: None,
             test: digits.generate(Split::Test, self.digits_len.1),
             origin: Origin::Drawn { seed: self.seed },
             note,
@@ -284,7 +309,11 @@ impl Load {
             let found = format::find(set, dir).ok_or_else(|| DataError::NotFound {
                 name: set.name,
                 reason: match dir.is_dir() {
-                    true => format!("its files are not in {}", dir.display()),
+                    true => format!(
+                        "its files are not in {}{}",
+                        dir.display(),
+                        format::instead(set, dir)
+                    ),
                     false => format!("there is no folder {}", dir.display()),
                 },
                 steps: manual_steps(set, dir),
@@ -316,6 +345,13 @@ impl Load {
             reason,
             steps: manual_steps(set, cache),
         };
+        if let Some(steps) = set.by_hand() {
+            return Err(DataError::NotFound {
+                name: set.name,
+                reason: "its files are not fetched".into(),
+                steps: format!("by hand: {steps}"),
+            });
+        }
         if self.offline && set.archive().is_some_and(|name| cache.join(name).is_file()) {
             return format::unpack(set, cache);
         }
@@ -445,6 +481,9 @@ pub enum DataError {
 
 /// What a person can do without this program.
 fn manual_steps(set: &DataSet, dir: &Path) -> String {
+    if let Some(steps) = set.by_hand() {
+        return format!("by hand: {steps}");
+    }
     let files: Vec<String> = set.files().into_iter().map(|file| file.name).collect();
     format!(
         "by hand: fetch {} from {} into {}, or name a folder that has them with --data-dir",

@@ -2,6 +2,7 @@
 
 use super::{DataError, Format};
 use crate::cifar::Cifar;
+use crate::emnist::{self, Emnist};
 use crate::fetch::FileSpec;
 use crate::{Digits, Shapes, shapes};
 
@@ -229,7 +230,37 @@ pub const DATA_SETS: &[DataSet] = &[
         files: &[],
         torchvision: "",
     },
+    emnist_set(
+        Emnist::Balanced,
+        "letters and digits, as many of each (Cohen et al., 2017)",
+    ),
+    emnist_set(Emnist::ByClass, "EMNIST by its 62 classes"),
+    emnist_set(
+        Emnist::ByMerge,
+        "EMNIST with letters that look alike as one",
+    ),
+    emnist_set(
+        Emnist::Letters,
+        "EMNIST's letters, capital and small as one",
+    ),
+    emnist_set(Emnist::Digits, "EMNIST's digits"),
+    emnist_set(Emnist::Mnist, "EMNIST's digits, as many as MNIST's"),
 ];
+
+/// A part of EMNIST, which is published as one large archive and not fetched.
+const fn emnist_set(emnist: Emnist, summary: &'static str) -> DataSet {
+    DataSet {
+        name: emnist.name(),
+        summary,
+        format: Format::Emnist(emnist),
+        license: "public domain (NIST)",
+        classes: emnist.classes(),
+        len: emnist.len(),
+        mirrors: &[],
+        files: &[],
+        torchvision: "EMNIST",
+    }
+}
 
 /// The publisher's folder; it has no mirror.
 const TORONTO: &[&str] = &[
@@ -277,6 +308,21 @@ impl DataSet {
         matches!(self.format, Format::Shapes | Format::MaskFolder)
     }
 
+    /// Whether its files can be fetched.
+    pub fn is_fetched(&self) -> bool {
+        !self.files.is_empty()
+    }
+
+    /// What a person can do to have its files, if they are not fetched.
+    pub fn by_hand(&self) -> Option<String> {
+        matches!(self.format, Format::Emnist(_)).then(|| {
+            format!(
+                "fetch {}, unpack it, and name the folder of its files with --data-dir",
+                emnist::ARCHIVE
+            )
+        })
+    }
+
     /// Name of the archive that holds the files, if one does.
     pub(super) fn archive(&self) -> Option<&'static str> {
         match self.format {
@@ -299,6 +345,10 @@ impl DataSet {
 
 /// What to say after an unknown name.
 fn suggest(name: &str) -> String {
+    if name == "emnist" {
+        let parts = Emnist::ALL.map(Emnist::name);
+        return format!("it has six parts: {}", parts.join(", "));
+    }
     let names = || DATA_SETS.iter().map(|set| set.name).chain(["auto"]);
     let near = names()
         .map(|known| (edits(name, known), known))

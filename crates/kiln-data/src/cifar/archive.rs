@@ -4,9 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
-use flate2::bufread::GzDecoder;
-
 use super::{Cifar, CifarError};
+use crate::gzip::Members;
 
 /// Nothing of CIFAR is larger, unpacked; what is would fill the disk.
 const LIMIT: u64 = 400 << 20;
@@ -71,7 +70,7 @@ pub(super) fn walk(path: &Path, cifar: Cifar, visit: Visit<'_>) -> Result<(), Ci
             source,
         },
     })?;
-    let mut unpacked = GzDecoder::new(BufReader::new(file)).take(LIMIT);
+    let mut unpacked = Members::new(BufReader::new(file)).take(LIMIT);
     let mut seen: Vec<&'static str> = Vec::new();
     let mut archive = tar::Archive::new(&mut unpacked);
     for entry in archive.entries().map_err(corrupt)? {

@@ -57,6 +57,30 @@ impl Cifar {
         }
     }
 
+    /// Name of the archive for Python, which is not read.
+    pub(crate) fn python_archive(self) -> &'static str {
+        match self {
+            Cifar::Cifar10 => "cifar-10-python.tar.gz",
+            Cifar::Cifar100 => "cifar-100-python.tar.gz",
+        }
+    }
+
+    /// Name of the folder inside it.
+    pub(crate) fn python_folder(self) -> &'static str {
+        match self {
+            Cifar::Cifar10 => "cifar-10-batches-py",
+            Cifar::Cifar100 => "cifar-100-python",
+        }
+    }
+
+    /// Name of a file that it has and the binary version has not.
+    pub(crate) fn python_file(self) -> &'static str {
+        match self {
+            Cifar::Cifar10 => "data_batch_1",
+            Cifar::Cifar100 => "meta",
+        }
+    }
+
     /// Name of the folder inside the archive.
     pub fn folder(self) -> &'static str {
         match self {

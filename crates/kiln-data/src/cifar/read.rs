@@ -86,7 +86,7 @@ pub fn read_archive(
 struct Parts {
     cifar: Cifar,
     images: Vec<u8>,
-    labels: Vec<u8>,
+    labels: Vec<u16>,
 }
 
 impl Parts {
@@ -144,7 +144,7 @@ impl Parts {
                     });
                 }
             }
-            self.labels.push(labels[labels.len() - 1]);
+            self.labels.push(u16::from(labels[labels.len() - 1]));
             self.images.extend_from_slice(pixels);
         }
         Ok(())

@@ -384,7 +384,7 @@ mod tests {
     #[test]
     fn mixed_images_are_their_share_of_themselves_and_the_rest_of_the_one_before() {
         let source = numbered(9, [3, 4]);
-        let labels: Vec<u8> = (0..9).collect();
+        let labels: Vec<u16> = (0..9).collect();
         let classes = (0..9).map(|c| c.to_string()).collect();
         let pixels = source.images().to_vec();
         let source = LabeledImages::new("t", classes, [1, 3, 4], pixels, labels).unwrap();

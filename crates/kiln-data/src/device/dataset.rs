@@ -262,7 +262,7 @@ impl OnDevice for DeviceDataset {
 mod tests {
     use super::*;
 
-    fn labeled(pixels: &[u8], shape: [usize; 3], labels: &[u8]) -> LabeledImages {
+    fn labeled(pixels: &[u8], shape: [usize; 3], labels: &[u16]) -> LabeledImages {
         let classes = (0..10).map(|c| c.to_string()).collect();
         LabeledImages::new("test", classes, shape, pixels.to_vec(), labels.to_vec()).unwrap()
     }
@@ -277,7 +277,7 @@ mod tests {
             // 15 pixels: not a multiple of four, so the padding of the last word is cut off again.
             let (shape, len) = ([1, 3, 5], 7);
             let raw = pixels(len * 15);
-            let labels: Vec<u8> = (0..len as u8).collect();
+            let labels: Vec<u16> = (0..len as u16).collect();
             let data = DeviceDataset::new(&labeled(&raw, shape, &labels), &device)
                 .unwrap()
                 .normalized(&[0.25], &[0.5])
@@ -299,6 +299,17 @@ mod tests {
                     );
                 }
             }
+        }
+    }
+
+    #[test]
+    fn labels_of_more_classes_than_a_byte_counts_reach_the_device() {
+        for device in kiln_testing::devices() {
+            let classes = (0..300).map(|c| c.to_string()).collect();
+            let data = LabeledImages::new("t", classes, [1, 1, 1], vec![0; 3], vec![299, 256, 3]);
+            let data = DeviceDataset::new(&data.unwrap(), &device).unwrap();
+            let batch = data.batch(Tensor::<1, Int>::from_ints([1, 0], &device), None);
+            assert_eq!(batch.labels.try_into_vec_as::<i32>().unwrap(), [256, 299]);
         }
     }
 

@@ -278,8 +278,8 @@ mod tests {
     fn loader(len: usize, batch_size: usize) -> DeviceLoader {
         let device = kiln_testing::devices().remove(0);
         // Image i is filled with the value i, so that images and labels can be matched.
-        let labels: Vec<u8> = (0..len as u8).collect();
-        let pixels: Vec<u8> = labels.iter().flat_map(|&l| [l; 4]).collect();
+        let labels: Vec<u16> = (0..len as u16).collect();
+        let pixels: Vec<u8> = labels.iter().flat_map(|&l| [l as u8; 4]).collect();
         let classes = (0..len).map(|c| c.to_string()).collect();
         let data = LabeledImages::new("test", classes, [1, 2, 2], pixels, labels).unwrap();
         let data = DeviceDataset::new(&data, &device).unwrap();

@@ -16,6 +16,8 @@ pub struct MaskBatch {
     pub images: Tensor<4>,
     /// Class indices, `[batch, height, width]`.
     pub masks: Tensor<3, Int>,
+    /// Whether [`MaskedImages::IGNORED`] among them stands for pixels that count for nothing.
+    pub ignores: bool,
 }
 
 /// A data set for segmentation in device memory.
@@ -40,6 +42,7 @@ pub struct MaskBatch {
 pub struct DeviceMasks {
     pixels: Packed,
     masks: Packed,
+    ignores: bool,
     normalize: Normalize,
 }
 
@@ -54,6 +57,7 @@ impl DeviceMasks {
         Ok(Self {
             pixels: Packed::new(data.images(), len, data.shape(), device)?,
             masks: Packed::new(data.masks(), len, [1, height, width], device)?,
+            ignores: data.ignore_value().is_some(),
             normalize: Normalize::none(channels),
         })
     }
@@ -92,6 +96,7 @@ impl OnDevice for DeviceMasks {
         Self {
             pixels: self.pixels.to_device(&device),
             masks: self.masks.to_device(&device),
+            ignores: self.ignores,
             normalize: self.normalize.clone(),
         }
     }
@@ -100,6 +105,7 @@ impl OnDevice for DeviceMasks {
         Self {
             pixels: self.pixels.slice(start, end),
             masks: self.masks.slice(start, end),
+            ignores: self.ignores,
             normalize: self.normalize.clone(),
         }
     }
@@ -123,6 +129,7 @@ impl OnDevice for DeviceMasks {
         MaskBatch {
             images,
             masks: masks.reshape([batch, height, width]).int(),
+            ignores: self.ignores,
         }
     }
 
@@ -130,6 +137,7 @@ impl OnDevice for DeviceMasks {
         MaskBatch {
             images: batch.images.autodiff(),
             masks: batch.masks.autodiff(),
+            ignores: batch.ignores,
         }
     }
 }

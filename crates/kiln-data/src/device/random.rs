@@ -77,7 +77,7 @@ impl SplitMix64 {
 }
 
 /// A random order of `0..len` for one epoch (Fisher-Yates).
-pub(super) fn permutation(len: usize, seed: u64, epoch: u64) -> Vec<i32> {
+pub(crate) fn permutation(len: usize, seed: u64, epoch: u64) -> Vec<i32> {
     let mut rng = SplitMix64::new(seed, 0, epoch);
     let mut order: Vec<i32> = (0..len as i32).collect();
     for i in (1..len).rev() {

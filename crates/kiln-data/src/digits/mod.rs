@@ -78,13 +78,13 @@ impl Digits {
     }
 
     /// The pixels (`[28, 28]`) and the label of one picture.
-    pub fn image(&self, split: Split, index: usize) -> (Vec<u8>, u8) {
+    pub fn image(&self, split: Split, index: usize) -> (Vec<u8>, u16) {
         let mut pixels = vec![0; SIDE * SIDE];
         let label = self.draw(split, index, &mut pixels);
         (pixels, label)
     }
 
-    fn draw(&self, split: Split, index: usize, pixels: &mut [u8]) -> u8 {
+    fn draw(&self, split: Split, index: usize, pixels: &mut [u8]) -> u16 {
         let stream = match split {
             Split::Train => 1,
             Split::Test => 2,
@@ -93,7 +93,7 @@ impl Digits {
         let mut rng = Rng::new(&[self.seed, stream, index as u64]);
         let mut sketch = glyphs::sketch(label, &mut rng);
         pen::draw(&mut sketch, &mut rng, pixels);
-        label
+        u16::from(label)
     }
 
     /// Each block of ten indices is a random order of the ten digits.

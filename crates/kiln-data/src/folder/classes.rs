@@ -1,12 +1,15 @@
 //! Classification: a folder for each class.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::{FolderError, FolderOptions, list, name, pictures, unite};
-use crate::LabeledImages;
+use super::files::{Listing, all_pictures, name};
+use super::{FolderError, FolderOptions, PassedOver, unite};
 use crate::images::{Raster, read_all};
+use crate::{LabeledImages, MAX_CLASSES};
 
-/// Reads `DIR/CLASS/*.png` and the like (torchvision's `ImageFolder`): the folders, sorted, are the classes.
+/// Reads `DIR/CLASS/*.png` and the like (torchvision's `ImageFolder`): the folders, sorted, are the classes, and
+/// pictures in folders of a class's folder are the class's.
 ///
 /// With [`FolderOptions::size`], a picture is scaled to cover it and its middle is cut out.
 ///
@@ -17,33 +20,48 @@ pub fn read_classes(
     data_set: &str,
     options: &FolderOptions,
 ) -> Result<LabeledImages, FolderError> {
-    let folders = list(dir, true)?;
+    read_classes_noting(dir, data_set, options, &mut PassedOver::default())
+}
+
+/// As [`read_classes`], counting what is passed over.
+pub(crate) fn read_classes_noting(
+    dir: &Path,
+    data_set: &str,
+    options: &FolderOptions,
+    passed: &mut PassedOver,
+) -> Result<LabeledImages, FolderError> {
+    let listing = Listing::of(dir, options.rules)?;
+    listing.files.iter().for_each(|file| passed.outside(file));
+    let folders = listing.data_folders(options.rules, passed);
     if folders.is_empty() {
         return Err(FolderError::NoClasses { dir: dir.into() });
     }
     let found: Vec<String> = folders.iter().map(|path| name(path)).collect();
     let classes = options.classes.clone().unwrap_or_else(|| found.clone());
-    if classes.len() > 256 {
+    if classes.len() > MAX_CLASSES {
         return Err(FolderError::TooManyClasses {
             dir: dir.into(),
             count: classes.len(),
         });
     }
+    let label_of: HashMap<&str, u16> = classes.iter().map(|class| &class[..]).zip(0..).collect();
     let mut files: Vec<PathBuf> = Vec::new();
     let mut labels = Vec::new();
     for (folder, class) in folders.iter().zip(&found) {
-        let Some(label) = classes.iter().position(|known| known == class) else {
+        let Some(&label) = label_of.get(&class[..]) else {
             return Err(FolderError::OtherClass {
                 dir: folder.clone(),
                 classes,
             });
         };
-        let pictures = pictures(folder)?;
-        labels.extend(std::iter::repeat_n(label as u8, pictures.len()));
+        let mut of_class = PassedOver::default();
+        let pictures = all_pictures(folder, options.rules, &mut of_class)?;
+        passed.add(of_class);
+        labels.extend(std::iter::repeat_n(label, pictures.len()));
         files.extend(pictures);
     }
     let read = |i: usize| {
-        let picture = Raster::read(&files[i], options.channels)?;
+        let picture = Raster::read_under(&files[i], options.channels, options.rules)?;
         Ok::<_, FolderError>(match options.size {
             Some([height, width]) => picture.cover(height, width),
             None => picture,
@@ -52,5 +70,5 @@ pub fn read_classes(
     let all = read_all(files.len(), read)?;
     let (shape, pixels) = unite(&files, all, options)?;
     Ok(LabeledImages::new(data_set, classes, shape, pixels, labels)
-        .expect("at most 256 classes, whole pictures, labels that index them"))
+        .expect("not too many classes, whole pictures, labels that index them"))
 }

@@ -24,12 +24,12 @@ pub enum FolderError {
         #[source]
         source: io::Error,
     },
-    /// No PNG or JPEG in it.
-    #[error("{} holds no PNG or JPEG{}", .dir.display(), .other.as_ref().map_or_else(String::new, |name| format!(" (but {name}: convert such files to one of them)")))]
+    /// No picture in it.
+    #[error("{} holds no picture{}; PNG, JPEG, WebP, GIF, TIFF and BMP are read", .dir.display(), .other.as_ref().map_or_else(String::new, |ending| format!(" (but {ending} files)")))]
     NoPictures {
         /// The folder.
         dir: PathBuf,
-        /// A file that is there.
+        /// The ending of files that are there.
         other: Option<String>,
     },
     /// No folder for a class.
@@ -39,7 +39,7 @@ pub enum FolderError {
         dir: PathBuf,
     },
     /// More classes than a label counts.
-    #[error("{} holds {count} class folders; at most 256", .dir.display())]
+    #[error("{} holds {count} class folders; at most {}", .dir.display(), crate::MAX_CLASSES)]
     TooManyClasses {
         /// The folder.
         dir: PathBuf,
@@ -131,7 +131,7 @@ pub enum FolderError {
     },
     /// Too many values to be classes.
     #[error(
-        "the masks in {} hold {count} values ({values}, ...): they seem to be scaled or blurred, or no masks; a mask holds one value for each class, such as 0 and 255, or 0, 1, 2", .dir.display()
+        "the masks in {} hold {count} values ({values}, ...): they seem to be scaled or blurred, or no masks; a mask holds one value for each class, such as 0 and 255, or 0, 1, 2 (a value of pixels without a class is left out with data.ignore_value)", .dir.display()
     )]
     TooManyValues {
         /// The folder of masks.
@@ -140,6 +140,16 @@ pub enum FolderError {
         count: usize,
         /// The first of them.
         values: String,
+    },
+    /// Too many pixels for this machine.
+    #[error(
+        "{images} images need {} MiB of memory, more than there is; have them scaled down with data.size = [HEIGHT, WIDTH], or give fewer", .bytes >> 20
+    )]
+    Memory {
+        /// Images to be read.
+        images: usize,
+        /// Bytes of their pixels.
+        bytes: usize,
     },
     /// A value that stands for no class.
     #[error("the mask {} holds {value}, which is none of the classes' values {values:?}", .mask.display())]

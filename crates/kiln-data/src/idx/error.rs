@@ -149,6 +149,14 @@ pub enum IdxError {
         /// Number of classes of the data set.
         classes: usize,
     },
+    /// A label of EMNIST's letters is 0.
+    #[error("{}: the label at index {index} is 0; EMNIST numbers its letters from 1 to 26", .path.display())]
+    NoLetter {
+        /// The labels file.
+        path: PathBuf,
+        /// Which label.
+        index: usize,
+    },
     /// The list of class names is empty or longer than a one-byte label can index.
     #[error("{count} class names given to read {}; 1 to 256 are allowed", .path.display())]
     ClassCount {
@@ -170,6 +178,16 @@ pub enum IdxError {
         expected: u128,
         /// Bytes given.
         found: usize,
+    },
+    /// A label that is larger than a byte.
+    #[error(
+        "cannot write {}: an IDX label is one byte, from 0 to 255, but the images have {classes} classes", .path.display()
+    )]
+    ManyClasses {
+        /// The file to be written.
+        path: PathBuf,
+        /// Classes of the images.
+        classes: usize,
     },
     /// Images with several channels have no IDX form that other programs read.
     #[error(

@@ -5,7 +5,7 @@
 //! | images | `0x00000803`, n, height, width | n · height · width pixels |
 //! | labels | `0x00000801`, n | n labels |
 //!
-//! Files may be plain or gzip; the content decides, and a `.gz` name over other content is refused.
+//! Files may be plain or gzip, of one member or several; the content decides, and a `.gz` name over other content is refused.
 //! The reader trusts nothing: a header may lie, a gzip stream may be a bomb, the two files may not
 //! belong together. Every such case is a variant of [`IdxError`]; memory grows only with bytes that
 //! really are in the file and never beyond [`MAX_BYTES`].
@@ -91,7 +91,11 @@ pub fn file_name(split: Split, kind: Kind) -> &'static str {
 /// Looks for MNIST's name, plain and then with `.gz`, and for the spelling with a dot
 /// (`train-images.idx3-ubyte`) that some archives unpack to.
 pub fn find(dir: &Path, split: Split, kind: Kind) -> Option<PathBuf> {
-    let name = file_name(split, kind);
+    find_named(dir, file_name(split, kind))
+}
+
+/// The file of a name such as `train-images-idx3-ubyte` in its usual spellings.
+pub(crate) fn find_named(dir: &Path, name: &str) -> Option<PathBuf> {
     let dotted = name.replace("-idx", ".idx");
     [
         name.to_owned(),

@@ -4,9 +4,8 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-use flate2::bufread::GzDecoder;
-
 use super::{IdxError, Kind, MAX_BYTES, MAX_SIDE, file_name, find};
+use crate::gzip::Members;
 use crate::{LabeledImages, Split};
 
 /// The content of an IDX file of images.
@@ -82,13 +81,8 @@ pub fn read_pair(
         });
     }
     let shape = [1, image_data.height, image_data.width];
-    let data = LabeledImages::new(
-        name,
-        classes.to_vec(),
-        shape,
-        image_data.pixels,
-        label_bytes,
-    );
+    let labels = label_bytes.into_iter().map(u16::from).collect();
+    let data = LabeledImages::new(name, classes.to_vec(), shape, image_data.pixels, labels);
     Ok(data.expect("the parts were checked above"))
 }
 
@@ -247,7 +241,7 @@ struct Source<'a> {
 
 enum Bytes {
     Plain(BufReader<File>),
-    Gzip(GzDecoder<BufReader<File>>),
+    Gzip(Members<BufReader<File>>),
 }
 
 impl<'a> Source<'a> {
@@ -297,7 +291,7 @@ impl<'a> Source<'a> {
             kind,
             file_len: metadata.len(),
             bytes: if is_gzip {
-                Bytes::Gzip(GzDecoder::new(file))
+                Bytes::Gzip(Members::new(file))
             } else {
                 Bytes::Plain(file)
             },
@@ -364,15 +358,10 @@ impl<'a> Source<'a> {
             }
             Err(source) => return self.refuse(source),
         }
-        let mut trailing = !one_more.is_empty();
-        let mut after = "";
-        if let (false, Bytes::Gzip(decoder)) = (trailing, &mut self.bytes) {
-            after = " after the gzip data";
-            match decoder.get_mut().fill_buf() {
-                Ok(rest) => trailing = !rest.is_empty(),
-                Err(source) => return self.refuse(source),
-            }
-        }
+        let (trailing, after) = match &self.bytes {
+            Bytes::Gzip(members) if members.trailing() => (true, " after the gzip data"),
+            _ => (!one_more.is_empty(), ""),
+        };
         if trailing {
             return Err(IdxError::TrailingBytes {
                 path: self.path.to_owned(),

@@ -42,7 +42,8 @@ pub fn write_labels(path: &Path, labels: &[u8], encoding: Encoding) -> Result<()
 /// (with `.gz` for [`Encoding::Gzip`]).
 ///
 /// # Errors
-/// [`IdxError::Channels`] if the images have more than one channel; otherwise as
+/// [`IdxError::Channels`] if the images have more than one channel, [`IdxError::ManyClasses`] if a label is above 255;
+/// otherwise as
 /// [`write_images`].
 pub fn write_split(
     dir: &Path,
@@ -64,6 +65,13 @@ pub fn write_split(
             channels: data.channels(),
         });
     }
+    let bytes = data.labels().iter().map(|&label| u8::try_from(label));
+    let labels: Vec<u8> = bytes
+        .collect::<Result<_, _>>()
+        .map_err(|_| IdxError::ManyClasses {
+            path: path(Kind::Labels),
+            classes: data.num_classes(),
+        })?;
     fs::create_dir_all(dir).map_err(|source| IdxError::Io {
         path: dir.to_owned(),
         action: "create",
@@ -77,7 +85,7 @@ pub fn write_split(
         data.images(),
         encoding,
     )?;
-    write_labels(&path(Kind::Labels), data.labels(), encoding)
+    write_labels(&path(Kind::Labels), &labels, encoding)
 }
 
 fn write(

@@ -10,8 +10,12 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use decode::Gray;
+pub(crate) use decode::luma_byte;
 pub(crate) use raster::read_all;
 pub use raster::{Mask, Raster};
+
+/// Endings of the files that are read: PNG, JPEG, WebP, GIF (the first frame), TIFF (the first page) and BMP.
+pub const ENDINGS: &[&str] = &["png", "jpg", "jpeg", "webp", "gif", "tif", "tiff", "bmp"];
 
 /// The largest file that is read: 64 MiB.
 pub const MAX_FILE_BYTES: u64 = 64 << 20;
@@ -57,7 +61,7 @@ pub struct Prepared {
     pub original: (usize, usize),
 }
 
-/// Reads a PNG or JPEG file of any size and colour as a model trained on MNIST-like data wants it.
+/// Reads a picture file of any size and colour as a model trained on MNIST-like data wants it.
 ///
 /// Colour becomes luma; transparent pixels become paper. The content of the file, not its name, says
 /// what it is. The orientation that a camera may note in a JPEG is not applied.
@@ -131,12 +135,12 @@ pub enum ImageError {
         #[source]
         source: io::Error,
     },
-    /// Neither PNG nor JPEG.
-    #[error("{} is neither PNG nor JPEG: {found}; convert it to one of them", .path.display())]
+    /// None of the formats that are read.
+    #[error("{} is neither PNG, JPEG, WebP, GIF, TIFF nor BMP: {found}; convert it to one of them", .path.display())]
     UnknownFormat {
         /// The file.
         path: PathBuf,
-        /// How it begins.
+        /// What it seems to be, or how it begins.
         found: String,
     },
     /// The decoder refuses it.
@@ -145,6 +149,14 @@ pub enum ImageError {
         /// The file.
         path: PathBuf,
         /// What the decoder said.
+        reason: String,
+    },
+    /// Of a kind of its format that is not read, or not as Pillow reads it.
+    #[error("{} cannot be read right: {reason}; save it as a PNG with 8 bits", .path.display())]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// What is unusual in it.
         reason: String,
     },
     /// More pixels than are decoded.
@@ -185,7 +197,7 @@ pub enum ImageError {
     },
     /// A mask that lossy compression has blurred.
     #[error(
-        "the mask {} is a JPEG in which {percent} % of the pixels are neither black nor white; save masks as PNG", .path.display()
+        "the mask {} is compressed with loss (as JPEG is), and {percent} % of its pixels are neither black nor white; save masks as PNG", .path.display()
     )]
     BlurredMask {
         /// The file.

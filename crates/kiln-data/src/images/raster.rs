@@ -4,8 +4,9 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::decode::{self, Gray, Raw};
+use super::decode::{self, Gray, Purpose, Raw};
 use super::{ImageError, frame};
+use crate::folder::Rules;
 
 /// A picture in planes, as models take it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,8 +21,11 @@ pub struct Raster {
 }
 
 impl Raster {
-    /// Reads a PNG or JPEG with `channels` 1 (luma) or 3 (RGB); `None` takes what the file has. Transparency is
-    /// dropped, 16-bit samples lose their lower byte.
+    /// Reads a picture with `channels` 1 (luma) or 3 (RGB) as Pillow does; `None` takes what the file has.
+    ///
+    /// As in Pillow, transparency is dropped, colours of 16 bits lose their lower byte, of several frames or pages the
+    /// first is read, and an orientation that a camera noted is not applied. Gray levels of 16 bits are read if all
+    /// are below 256; Pillow would cut the others off at 255, so they are refused.
     ///
     /// # Errors
     /// [`ImageError`], which names the file.
@@ -29,7 +33,16 @@ impl Raster {
     /// # Panics
     /// If `channels` is neither 1 nor 3.
     pub fn read(path: &Path, channels: Option<usize>) -> Result<Self, ImageError> {
-        let raw = decode::read_raw(path)?;
+        Self::read_under(path, channels, Rules::default())
+    }
+
+    /// As [`read`](Self::read), under the rules of a data set.
+    pub(crate) fn read_under(
+        path: &Path,
+        channels: Option<usize>,
+        rules: Rules,
+    ) -> Result<Self, ImageError> {
+        let raw = decode::read_raw(path, Purpose::Picture(rules))?;
         let gray = raw.channels < 3;
         let channels = channels.unwrap_or(if gray { 1 } else { 3 });
         assert!(
@@ -37,8 +50,12 @@ impl Raster {
             "channels must be 1 or 3, but got {channels}"
         );
         let samples = raw.data.chunks_exact(raw.channels);
-        let pixels = match channels {
-            1 => samples.map(|s| (decode::luma(s) + 0.5) as u8).collect(),
+        let pixels = match (channels, raw.channels) {
+            (1, 1) => raw.data,
+            (1, 2) => samples.map(|s| s[0]).collect(),
+            (1, _) => samples
+                .map(|s| decode::luma_byte([s[0], s[1], s[2]]))
+                .collect(),
             _ => (0..3)
                 .flat_map(|c| samples.clone().map(move |s| if gray { s[0] } else { s[c] }))
                 .collect(),
@@ -125,26 +142,25 @@ pub struct Mask {
 }
 
 impl Mask {
-    /// Reads a mask from a PNG of gray levels or with a palette, whose indices are taken, or from a picture whose
-    /// colours are all gray. One bit per pixel gives 0 and 255. A JPEG blurs values, so it can only hold a mask of
-    /// black and white: values are taken for 0 or 255, whichever is nearer.
+    /// Reads a mask from gray levels, from a PNG or GIF with a palette, whose indices are taken, or from a picture whose
+    /// colours are all gray. One bit per pixel gives 0 and 255. A JPEG blurs values, as a lossy WebP does, so it can only
+    /// hold a mask of black and white: values are taken for 0 or 255, whichever is nearer.
     ///
     /// # Errors
     /// [`ImageError`], which names the file: colours, values above 255, a JPEG that is not black and white.
     pub fn read(path: &Path) -> Result<Self, ImageError> {
-        let raw = decode::read_indices(path)?;
+        let raw = decode::read_raw(path, Purpose::Mask)?;
         let Raw {
             width,
             height,
             channels,
             data,
-            jpeg,
-            ..
+            lossy,
         } = raw;
         let colours = if channels < 3 { 1 } else { 3 };
         if let Some(at) = data
             .chunks_exact(channels)
-            .position(|s| s[..colours].iter().any(|&v| v != s[0]) && !jpeg)
+            .position(|s| s[..colours].iter().any(|&v| v != s[0]) && !lossy)
         {
             return Err(ImageError::ColourMask {
                 path: path.to_owned(),
@@ -153,7 +169,7 @@ impl Mask {
             });
         }
         let mut values: Vec<u8> = data.chunks_exact(channels).map(|s| s[0]).collect();
-        if jpeg {
+        if lossy {
             let between = values.iter().filter(|&&v| (64..192).contains(&v)).count();
             // The blur is along the edges only.
             if between * 20 > values.len() {

@@ -38,13 +38,16 @@ pub const FIELDS: &[Field] = &[
     field("data.name", "data set", "auto, or a data set as `kiln data list` lists it"),
     field("data.dir", "folder to read the files from", "a path; default: the cache, or a download"),
     field("data.download", "whether missing files may be downloaded", "true or false"),
-    field("data.train_len", "at most this many training images", "a whole number, at least 2; default: all"),
-    field("data.test_len", "at most this many test images", "a whole number, at least 1; default: all"),
-    field("data.valid_fraction", "share of the training images held out for validation", "a number from 0 (validate on the test images) to 0.9"),
+    field("data.version", "rules by which files become a data set; runs from before there were others have the first", "1 or 2; default 2"),
+    field("data.train_len", "at most this many training images, of each class its share", "a whole number, at least 2; default: all"),
+    field("data.test_len", "at most this many test images, of each class its share", "a whole number, at least 1; default: all"),
+    field("data.valid_fraction", "share of the training images held out for validation, if a folder has no val beside train and test", "a number from 0 (validate on the test images) to 0.9"),
     field("data.seed", "seed of the digits or shapes that Kiln draws", "a whole number from 0 to 9223372036854775807"),
     field("data.test_fraction", "share of a folder's pictures held out for testing, if it has no train and test in it", "a number above 0, up to 0.9"),
-    field("data.split_seed", "seed that chooses them", "a whole number from 0 to 9223372036854775807"),
+    field("data.split_seed", "seed that chooses them, and train_len and test_len images", "a whole number from 0 to 9223372036854775807"),
     field("data.size", "height and width that the pictures of a folder are scaled to", "two positive numbers; default: as they are"),
+    field("data.channels", "gray or RGB images, whatever the data are", "1 or 3; default: as the data are"),
+    field("data.ignore_value", "value in mask files of pixels to leave out of loss and scores", "a whole number from 0 to 255, and a setting of task = \"segmentation\"; default: none"),
     field("data.crop_size", "height and width of the random parts that are trained on", "two positive numbers; default: whole images"),
     field("data.crops_per_image", "how often each training image comes in an epoch, each time augmented anew", "a whole number from 1 to 100000"),
     field("model.name", "model", "a model of the zoo, as `kiln models` lists it"),
@@ -177,6 +180,20 @@ pub(super) fn validate(recipe: &Recipe) -> Result<(), RecipeError> {
     )?;
 
     let data = &recipe.data;
+    count("data.version", data.version.into(), 1, 2)?;
+    let channels = data.channels;
+    check(
+        "data.channels",
+        matches!(channels, None | Some(1 | 3)),
+        &channels.unwrap_or(0),
+    )?;
+    let ignored = data.ignore_value;
+    let masks = recipe.task == TaskName::Segmentation;
+    check(
+        "data.ignore_value",
+        masks || ignored.is_none(),
+        &ignored.unwrap_or(0),
+    )?;
     count("data.train_len", data.train_len.unwrap_or(2), 2, usize::MAX)?;
     count("data.test_len", data.test_len.unwrap_or(1), 1, usize::MAX)?;
     number("data.valid_fraction", data.valid_fraction, 0.0, 0.9)?;
