@@ -1,7 +1,9 @@
 //! [`Recipe`]: everything a training run is made of, as one value.
 
 mod fields;
+mod setting;
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use kiln_data::{Affine, Augment};
@@ -10,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use fields::{FIELDS, Field};
+pub use setting::Setting;
 
 /// Everything a training run is made of: data, model, optimizer, schedule, augmentation.
 ///
@@ -241,7 +244,7 @@ pub struct DataRecipe {
     /// A data set by name, or `auto`: MNIST where it is found or can be fetched, otherwise Digits.
     pub name: String,
     /// Folder to read the files from, instead of the cache or a download.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "lossy")]
     pub dir: Option<PathBuf>,
     /// Whether missing files may be downloaded.
     pub download: bool,
@@ -267,6 +270,14 @@ pub struct DataRecipe {
     pub crop_size: Option<[usize; 2]>,
     /// How often each training image comes in an epoch, each time augmented anew.
     pub crops_per_image: usize,
+}
+
+/// Writes a path as text. One that is none is refused by [`Recipe::validate`], where an error can say so.
+fn lossy<S: serde::Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    match path {
+        Some(path) => serializer.serialize_some(&path.to_string_lossy()),
+        None => serializer.serialize_none(),
+    }
 }
 
 impl Default for DataRecipe {
@@ -319,7 +330,7 @@ pub struct ModelRecipe {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bilinear: Option<bool>,
     /// A file of weights to begin with: `.pth`, `.safetensors` or Burn's.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "lossy")]
     pub weights: Option<PathBuf>,
     /// Whether that file may be for another number of classes; the last layer is drawn anew then.
     pub allow_head_mismatch: bool,
@@ -538,6 +549,9 @@ impl Default for CheckpointRecipe {
     }
 }
 
+/// Bytes of the longest recipe that is read.
+const MAX_BYTES: u64 = 16 << 20;
+
 /// What is wrong with a recipe.
 #[derive(Debug, Error)]
 pub enum RecipeError {
@@ -564,6 +578,14 @@ pub enum RecipeError {
         /// The key given.
         key: String,
     },
+    /// A path that TOML, which is text, cannot hold.
+    #[error("{key}: the path {} is not UTF-8, which is all that a recipe can hold; rename it", path.display())]
+    NotUtf8 {
+        /// The key.
+        key: String,
+        /// The path, lossy in the message.
+        path: PathBuf,
+    },
     /// A value out of range or of the wrong kind.
     #[error("{key} = {value} is not allowed; {allowed}")]
     Value {
@@ -585,7 +607,17 @@ impl Recipe {
     /// error names the key, the value and what is allowed.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, RecipeError> {
         let path = path.as_ref();
-        let text = std::fs::read_to_string(path).map_err(|source| RecipeError::Read {
+        let read = || {
+            let mut text = String::new();
+            // The file may be a pipe, and a pipe may have no end.
+            let file = std::fs::File::open(path)?;
+            file.take(MAX_BYTES + 1).read_to_string(&mut text)?;
+            match text.len() as u64 > MAX_BYTES {
+                true => Err(std::io::Error::other("it has more than 16 MiB")),
+                false => Ok(text),
+            }
+        };
+        let text = read().map_err(|source| RecipeError::Read {
             path: path.into(),
             source,
         })?;
@@ -610,8 +642,8 @@ impl Recipe {
         Ok(recipe)
     }
 
-    /// Changes one key, as `--set` does: `"optimizer.lr=0.01"`. The value is TOML; what is not TOML
-    /// is taken as a string, so that `optimizer.name=adam` needs no quotes.
+    /// Changes one key, as `--set` does: `"optimizer.lr=0.01"`. The value is TOML; what is not TOML,
+    /// or not TOML that the key takes, is a string, so that `optimizer.name=adam` needs no quotes.
     ///
     /// Only the value's kind is checked here, since several changes may belong together;
     /// [`validate`](Self::validate) checks the whole.
@@ -620,15 +652,7 @@ impl Recipe {
     ///
     /// If there is no `=`, the key is unknown or the value is of the wrong kind.
     pub fn set(&mut self, assignment: &str) -> Result<(), RecipeError> {
-        let (key, text) = assignment
-            .split_once('=')
-            .ok_or_else(|| RecipeError::NoValue(assignment.into()))?;
-        let (key, text) = (key.trim(), text.trim());
-        let value = toml::from_str::<toml::Table>(&format!("value = {text}"))
-            .ok()
-            .and_then(|mut table| table.remove("value").filter(|_| table.is_empty()))
-            .unwrap_or_else(|| toml::Value::String(text.into()));
-        self.assign(key, value)
+        self.apply(&assignment.into())
     }
 
     /// The recipe as TOML, defaults included.
