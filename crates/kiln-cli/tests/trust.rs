@@ -54,6 +54,8 @@ fn a_foreign_run_folder_makes_nothing_be_written_through_its_links() {
         let _ = std::fs::remove_file(&file);
         symlink(&victim, &file).unwrap();
     }
+    let evaluated = sandbox.run(&["eval", "done", "--device", "flex"]);
+    assert!(evaluated.status.success(), "{}", stderr(&evaluated));
     // `exec` keeps the process id, so that the stranger guesses right.
     let mut shell = std::process::Command::new("sh");
     shell.args([
@@ -63,13 +65,7 @@ fn a_foreign_run_folder_makes_nothing_be_written_through_its_links() {
     shell
         .arg(env!("CARGO_BIN_EXE_kiln"))
         .current_dir(sandbox.path(""));
-    assert!(shell.status().unwrap().success());
-    assert!(
-        sandbox
-            .run(&["eval", "done", "--device", "flex"])
-            .status
-            .success()
-    );
+    assert!(shell.output().unwrap().status.success());
     assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
     let page = std::fs::symlink_metadata(sandbox.path("done/report.html")).unwrap();
     assert!(page.is_file() && page.len() > 1000);
@@ -202,7 +198,7 @@ fn paths_travel_as_they_are_whatever_characters_they_hold() {
                 .unwrap();
             }
         }
-        let run = format!("{name}/run{i}");
+        let run = format!("runs of {name}/{i}");
         let train = "train --data image-folder --set data.size=[8,8] --set data.valid_fraction=0 --model mlp \
                      --set model.hidden=[4] --epochs 1 --device flex --progress none --json";
         let args: Vec<&str> = train

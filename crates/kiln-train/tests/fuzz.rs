@@ -104,8 +104,7 @@ const FILES: [(&str, &str); 8] = [
     ),
     (
         "scaler.json",
-        r#"{"scaler": "standard", "with_mean": true, "with_std": true,
-            "state": {"mean": [0.13], "var": [0.09], "scale": [0.3], "seen": [1000.0]}}"#,
+        r#"{"scaler": "StandardScaler", "with_mean": true, "with_std": true, "state": {"mean": [0.1361002213385354], "var": [0.09827067435150046], "n_samples_seen": [200704]}}"#,
     ),
     (
         "summary.json",
