@@ -42,10 +42,8 @@ thread_local! {
 /// on a thread of a device's runtime, which catches it, ends the program if the run stands still for ten minutes afterwards.
 ///
 /// ```no_run
-/// fn main() {
-///     kiln_train::end_on_panic();
-///     // kiln_train::Trainer::new(recipe, device).run()
-/// }
+/// kiln_train::end_on_panic();
+/// // kiln_train::Trainer::new(recipe, device).run()
 /// ```
 pub fn end_on_panic() {
     let main = std::thread::current().id();

@@ -1,6 +1,6 @@
 //! Damaged recipes, settings and run folders: read or refused, quickly and with little memory, never a panic.
 //!
-//! `KILN_FUZZ_CASES=1000000 cargo test -p kiln-train --test fuzz -- --nocapture` is a long round; its figures are in the crate's README.
+//! `KILN_FUZZ_CASES=1000000 cargo test -p kiln-train --test fuzz -- --nocapture` is a long round.
 
 use std::path::Path;
 
