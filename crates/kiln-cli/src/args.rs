@@ -70,7 +70,7 @@ pub enum Command {
 
 #[derive(ClapArgs)]
 #[command(
-    after_help = "Examples:\n  kiln train\n  kiln train --data fashion-mnist --epochs 10 --batch-size 128\n  kiln train --set optimizer.name=sgd --set optimizer.lr=0.1 --set optimizer.momentum=0.9\n  kiln train --data cifar10 --model resnet18 --set model.stem=cifar --set augment.crop=4 --set augment.hflip=0.5\n  kiln train --data image-folder --data-dir photos --set data.size=[224,224] --model resnet18 --weights IMAGENET1K_V1 --allow-head-mismatch --set model.freeze=true\n  kiln train --task segmentation --model unet --data-dir cells --set data.crop_size=[256,256]\n  kiln train --recipe mnist.toml --device wgpu:1\n  kiln train --set clip=norm:1.0 --grad-health\n  kiln train --resume runs/2026-11-22_131502-cnn-mnist\n\nEvery key of a recipe: kiln train --keys"
+    after_help = "Examples:\n  kiln train\n  kiln train --data fashion-mnist --epochs 10 --batch-size 128\n  kiln train --set optimizer.name=sgd --set optimizer.lr=0.1 --set optimizer.momentum=0.9\n  kiln train --data cifar10 --model resnet18 --set model.stem=cifar --set augment.crop=4 --set augment.hflip=0.5\n  kiln train --data image-folder --data-dir photos --set data.size=[224,224] --model resnet18 --weights IMAGENET1K_V1 --allow-head-mismatch --set model.freeze=true\n  kiln train --task segmentation --model unet --data-dir cells --set data.crop_size=[256,256]\n  kiln train --recipe mnist.toml --device wgpu:1\n  kiln train --set clip=norm:1.0 --grad-health\n  kiln train --resume runs/2026-11-22_131502-cnn-mnist\n  kiln train --set schedule.name=constant --epochs 5 --run-dir run; kiln train --resume run --epochs 10\n\nEvery key of a recipe: kiln train --keys"
 )]
 pub struct Train {
     #[command(flatten)]
@@ -87,7 +87,7 @@ pub struct Train {
     /// Folder of all runs
     #[arg(long, value_name = "DIR", default_value = "runs")]
     pub runs: PathBuf,
-    /// Continue a run from its last checkpoint
+    /// Continue a run from its last checkpoint; with --epochs, one that was to be shorter, finished or not
     #[arg(long, value_name = "RUN", conflicts_with = "recipe")]
     pub resume: Option<PathBuf>,
     /// How to show progress

@@ -1,9 +1,13 @@
-//! Printing: results to stdout, all else to stderr.
+//! Printing: results to stdout, all else to stderr. What is printed holds names of files and classes, which may be anybody's: here, where
+//! text leaves the program, and nowhere else, their control characters become escapes.
 
 use std::error::Error;
+use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use kiln::data::DataError;
+use kiln::train::{RecipeError, SpaceError, TrainError, TuneError, printable};
 use serde::Serialize;
 
 /// Exit code of a failure. Usage errors have 2 as well, as clap gives them.
@@ -17,42 +21,102 @@ pub fn fail(error: &(dyn Error + 'static)) -> ExitCode {
         // Whoever reads the output has seen enough.
         return ExitCode::SUCCESS;
     }
-    let mut message = format!("error: {error}");
+    to_stderr(&format!("error: {}", with_causes(error)));
+    ExitCode::from(FAILURE)
+}
+
+fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let shown = |error: &(dyn Error + 'static)| match has_lines(error) {
+        true => printable_lines(&error.to_string()),
+        false => printable(&error.to_string()).into_owned(),
+    };
+    let mut message = shown(error);
     let mut cause = error.source();
     while let Some(error) = cause {
-        let text = error.to_string();
+        let text = shown(error);
         if !message.contains(&text) {
             message.push_str(": ");
             message.push_str(&text);
         }
         cause = error.source();
     }
-    eprintln!("{message}");
-    ExitCode::from(FAILURE)
+    message
+}
+
+/// Whether an error's message is written in lines: a place in a file that it shows, or steps to take.
+fn has_lines(error: &(dyn Error + 'static)) -> bool {
+    if let Some(error) = error.downcast_ref::<TuneError>() {
+        return match error {
+            TuneError::Space(error) => has_lines(error),
+            TuneError::Train(error) => has_lines(error),
+            _ => false,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<TrainError>() {
+        return match error {
+            TrainError::Recipe(error) => has_lines(error),
+            TrainError::Data(error) => has_lines(error),
+            _ => false,
+        };
+    }
+    let syntax = matches!(error.downcast_ref(), Some(RecipeError::Syntax { .. }))
+        || matches!(error.downcast_ref(), Some(SpaceError::Syntax(_)));
+    syntax || error.is::<DataError>()
+}
+
+fn printable_lines(text: &str) -> String {
+    let lines: Vec<_> = text.split('\n').map(printable).collect();
+    lines.join("\n")
 }
 
 /// Prints a line for a person who waits.
 pub fn note(text: &str) {
-    eprintln!("{text}");
+    to_stderr(&printable(text));
+}
+
+/// Prints to stderr, and does not mind that nobody reads it any more, as after a terminal was closed.
+fn to_stderr(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// Prints text to stdout.
 pub fn text(text: &str) -> io::Result<()> {
+    write(printable_lines(text))
+}
+
+fn write(mut text: String) -> io::Result<()> {
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
-    if !text.ends_with('\n') {
-        out.write_all(b"\n")?;
-    }
     out.flush()
 }
 
 /// Prints one JSON object to stdout.
 pub fn json(value: &impl Serialize) -> io::Result<()> {
-    text(&serde_json::to_string_pretty(value)?)
+    let json = serde_json::to_string_pretty(value)?;
+    let mut text = String::with_capacity(json.len() + 1);
+    for c in json.chars() {
+        // Of JSON's own there are line ends alone; others stand in strings, where they may be written so.
+        match c == '\n'
+            || !matches!(
+                printable(c.encode_utf8(&mut [0; 4])),
+                std::borrow::Cow::Owned(_)
+            ) {
+            true => text.push(c),
+            false => write!(text, "\\u{:04x}", u32::from(c)).expect("writing to a string"),
+        }
+    }
+    write(text)
 }
 
 /// Columns of text, each as wide as its longest cell.
 pub fn table(rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<_>> = rows
+        .iter()
+        .map(|row| row.iter().map(|cell| printable(cell)).collect())
+        .collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));

@@ -3,68 +3,10 @@
 
 mod common;
 
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
-use common::{Sandbox, fails, stderr, succeeds};
+use common::{Sandbox, fails, stderr, succeeds, wait_for_step};
 use serde_json::Value;
-
-/// Runs that the tests here start and look into.
-impl Sandbox {
-    /// A small run that takes a second or two: 24 steps in 3 epochs, a checkpoint every 3 steps.
-    fn train(&self, run: &str, more: &[&str]) -> Command {
-        let mut args = vec![
-            "train", "--data", "digits", "--device", "flex", "--epochs", "3",
-        ];
-        args.extend(["--batch-size", "32", "--run-dir", run, "--progress", "none"]);
-        for setting in [
-            "data.train_len=270",
-            "data.test_len=60",
-            "model.channels=[4, 8]",
-            "model.hidden=[16]",
-            "augment.shift=2",
-            "checkpoint.every=3",
-            "log_every=1",
-        ] {
-            args.extend(["--set", setting]);
-        }
-        args.extend(more);
-        self.command(&args)
-    }
-
-    fn weights(&self, run: &str) -> Vec<u8> {
-        std::fs::read(self.path(run).join("model.safetensors")).unwrap()
-    }
-
-    fn metrics(&self, run: &str) -> Vec<(u64, String, String)> {
-        let text = std::fs::read_to_string(self.path(run).join("metrics.jsonl")).unwrap();
-        text.lines()
-            .map(|line| {
-                let line: Value = serde_json::from_str(line).unwrap();
-                let field = |name: &str| line[name].to_string();
-                (
-                    line["step"].as_u64().unwrap(),
-                    field("split"),
-                    field("loss"),
-                )
-            })
-            .collect()
-    }
-}
-
-/// Waits until the run has taken at least this many steps.
-fn wait_for_step(child: &mut Child, run: &Path, step: usize) {
-    let start = Instant::now();
-    let lines = || std::fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
-    while lines().lines().count() < step && child.try_wait().unwrap().is_none() {
-        assert!(
-            start.elapsed() < Duration::from_secs(120),
-            "no step {step} in two minutes"
-        );
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
 
 #[test]
 fn train_prints_one_json_object_and_leaves_a_complete_run() {

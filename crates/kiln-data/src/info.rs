@@ -1,7 +1,6 @@
 //! What is in a data set: counts, class balance, mean and standard deviation, a picture.
 
-use std::fs::File;
-use std::io::{self, BufWriter};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -308,6 +307,18 @@ impl Picture {
     /// # Errors
     /// [`PictureError`] if the picture is not well formed or the file cannot be written.
     pub fn write_png(&self, path: &Path) -> Result<(), PictureError> {
+        let png = self.to_png()?;
+        std::fs::write(path, png).map_err(|source| PictureError::Write {
+            path: path.to_owned(),
+            source,
+        })
+    }
+
+    /// The picture as the bytes of a PNG file.
+    ///
+    /// # Errors
+    /// [`PictureError`] if the picture is not well formed.
+    pub fn to_png(&self) -> Result<Vec<u8>, PictureError> {
         let color = match self.channels {
             1 => png::ColorType::Grayscale,
             3 => png::ColorType::Rgb,
@@ -324,19 +335,16 @@ impl Picture {
         {
             return Err(self.size_error());
         }
-        let write = || -> io::Result<()> {
-            let file = BufWriter::new(File::create(path)?);
-            let mut encoder = png::Encoder::new(file, width, height);
-            encoder.set_color(color);
-            encoder.set_depth(png::BitDepth::Eight);
-            let mut writer = encoder.write_header()?;
-            writer.write_image_data(&self.pixels)?;
-            Ok(writer.finish()?)
-        };
-        write().map_err(|source| PictureError::Write {
-            path: path.to_owned(),
-            source,
-        })
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, width, height);
+        encoder.set_color(color);
+        encoder.set_depth(png::BitDepth::Eight);
+        let written = encoder
+            .write_header()
+            .and_then(|mut writer| writer.write_image_data(&self.pixels));
+        // Only a picture that is too large fails here.
+        written.map_err(|_| self.size_error())?;
+        Ok(bytes)
     }
 
     fn size_error(&self) -> PictureError {
@@ -401,7 +409,7 @@ mod tests {
         let path = dir.path().join("sheet.png");
         let large = sheet.enlarge(3);
         large.write_png(&path).unwrap();
-        let file = io::BufReader::new(File::open(&path).unwrap());
+        let file = io::BufReader::new(std::fs::File::open(&path).unwrap());
         let mut reader = png::Decoder::new(file).read_info().unwrap();
         let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
         let frame = reader.next_frame(&mut pixels).unwrap();

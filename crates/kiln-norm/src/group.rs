@@ -73,6 +73,10 @@ pub struct GroupNorm {
 }
 
 impl GroupNorm {
+    pub(crate) fn channels_of_a_group(&self) -> usize {
+        self.num_channels / self.num_groups
+    }
+
     /// Normalizes the groups of `x`.
     ///
     /// # Shapes
@@ -93,7 +97,7 @@ impl GroupNorm {
         );
         let span: usize = shape[2..].iter().product();
         assert!(
-            shape[0] * (self.num_channels / self.num_groups) * span != 1,
+            shape[0] * self.channels_of_a_group() * span != 1,
             "GroupNorm: expected more than 1 value per group, but the input is {:?} with {} groups",
             shape.as_slice(),
             self.num_groups

@@ -270,6 +270,38 @@ impl NormLayer {
         }
     }
 
+    /// Whether [`forward`](Self::forward) refuses inputs of this shape, `[batch, channels, ...]`, because a mean and a
+    /// variance would be of a single value: a BatchNorm in training whose channels have one value in the whole batch, an
+    /// InstanceNorm over maps of 1×1, a GroupNorm of one group of one value. Layers that are frozen, or used outside
+    /// training, take their running statistics and any shape.
+    ///
+    /// ```
+    /// use kiln_norm::Norm;
+    /// # let device = kiln_testing::devices().remove(0);
+    /// let layer = Norm::Batch.init(8, &device)?;
+    /// assert!(layer.refuses(&[1, 8, 1, 1], true));
+    /// assert!(!layer.refuses(&[2, 8, 1, 1], true) && !layer.refuses(&[1, 8, 1, 1], false));
+    /// # Ok::<(), kiln_norm::NormError>(())
+    /// ```
+    pub fn refuses(&self, shape: &[usize], training: bool) -> bool {
+        let of = |axes: &[usize]| axes.iter().product::<usize>();
+        let (batch, space) = (shape[0], of(shape.get(2..).unwrap_or_default()));
+        match self {
+            Self::Batch(layer) => {
+                let running = layer.running_mean.is_some() && layer.running_var.is_some();
+                let own = !running || (training && layer.training.is_enabled());
+                own && batch * space == 1
+            }
+            Self::Instance(layer) => {
+                let running = layer.running_mean.is_some() && layer.running_var.is_some();
+                let own = !running || (training && layer.training.is_enabled());
+                own && space == 1
+            }
+            Self::Group(layer) => batch * layer.channels_of_a_group() * space == 1,
+            Self::Layer(_) | Self::Rms(_) | Self::Identity(_) => false,
+        }
+    }
+
     /// The layer with its weight set to zero: as the last one of a residual block it makes the block the identity
     /// at first (Goyal et al., [Accurate, Large Minibatch SGD](https://arxiv.org/abs/1706.02677), 2017).
     pub fn zero_init(self) -> Self {

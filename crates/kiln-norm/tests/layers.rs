@@ -340,3 +340,43 @@ fn configs_survive_json() {
         config
     );
 }
+
+#[test]
+fn what_a_layer_refuses_is_known_before_its_forward_pass() {
+    for device in devices().into_iter().take(1) {
+        for norm in [
+            "batch",
+            "layer",
+            "instance",
+            "group:2",
+            "group-size:1",
+            "rms",
+            "none",
+        ] {
+            let norm: Norm = norm.parse().unwrap();
+            for channels in [1, 4] {
+                let Ok(fresh) = norm.init(channels, &device.clone().autodiff()) else {
+                    continue;
+                };
+                for (layer, training) in [
+                    (fresh.clone(), true),
+                    (fresh.clone().freeze(), true),
+                    (fresh.valid(), false),
+                ] {
+                    let on = match training {
+                        true => device.clone().autodiff(),
+                        false => device.clone(),
+                    };
+                    for (batch, side) in [(1, 1), (2, 1), (1, 2)] {
+                        let shape = [batch, channels, side, side];
+                        let forward = || layer.forward(Tensor::<4>::zeros(shape, &on));
+                        let panics =
+                            std::panic::catch_unwind(std::panic::AssertUnwindSafe(forward));
+                        let refuses = layer.refuses(&shape, training);
+                        assert_eq!(refuses, panics.is_err(), "{norm} {shape:?} {training}");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -19,7 +19,7 @@ use burn::train::metric::store::EventStoreClient;
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
-use crate::files::{read_json, sync_folder, write_synced};
+use crate::files::{plain_folder, read_bounded, read_json, sync_folder, write_synced};
 use crate::recorder::Totals;
 use crate::task::Task;
 
@@ -129,13 +129,10 @@ impl Writer {
             files: BTreeMap::new(),
         };
         shared.open.insert(step, manifest);
-        let temporary = shared.temporary(step);
-        let written = fs::create_dir_all(&temporary)
-            .map_err(|error| TrainError::io("create", &temporary, error))
-            .and_then(|()| match best {
-                Some(best) => shared.write(step, BEST, best),
-                None => Ok(()),
-            });
+        let written = shared.start(step).and_then(|()| match best {
+            Some(best) => shared.write(step, BEST, best),
+            None => Ok(()),
+        });
         if let Err(error) = written {
             shared.error.get_or_insert(error);
         }
@@ -156,6 +153,18 @@ impl Writer {
 impl Shared {
     fn temporary(&self, step: usize) -> PathBuf {
         self.folder.join(format!(".step-{step:09}.partial"))
+    }
+
+    /// Makes the temporary folder of a step.
+    fn start(&self, step: usize) -> Result<(), TrainError> {
+        plain_folder(&self.folder)?;
+        let temporary = self.temporary(step);
+        // A link or a folder that someone else has put there is not written into.
+        if temporary.symlink_metadata().is_ok() {
+            let removed = fs::remove_dir_all(&temporary);
+            removed.map_err(|error| TrainError::io("remove", &temporary, error))?;
+        }
+        fs::create_dir_all(&temporary).map_err(|error| TrainError::io("create", temporary, error))
     }
 
     fn write(
@@ -232,13 +241,41 @@ pub(crate) struct Found {
     pub(crate) state: RunState,
 }
 
+impl Found {
+    /// Refuses a state that no run of this length can be in.
+    pub(crate) fn check(&self, epochs: usize, steps_per_epoch: usize) -> Result<(), TrainError> {
+        let RunState {
+            step, epoch, batch, ..
+        } = self.state;
+        let steps = epoch
+            .checked_sub(1)
+            .and_then(|done| done.checked_mul(steps_per_epoch)?.checked_add(batch));
+        let fits = batch <= steps_per_epoch && epoch <= epochs + 1 && steps == Some(step);
+        match fits
+            && self
+                .state
+                .best
+                .is_none_or(|best| (1..=epoch).contains(&best.epoch))
+        {
+            true => Ok(()),
+            false => Err(TrainError::Damaged {
+                path: self.path.join(STATE),
+                problem: format!(
+                    "step {step} is not batch {batch} of epoch {epoch} of {epochs}, each of {steps_per_epoch} batches"
+                ),
+            }),
+        }
+    }
+}
+
 /// The newest complete checkpoint, and a line for each newer one that is damaged. Removes what
 /// a killed process left half-written.
 pub(crate) fn newest(folder: &Path) -> (Option<Found>, Vec<String>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with(".step-") && name.ends_with(".partial") {
+        if plain_folder(folder).is_ok() && name.starts_with(".step-") && name.ends_with(".partial")
+        {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
@@ -263,8 +300,18 @@ fn check(path: &Path) -> Result<RunState, TrainError> {
         }
     }
     for (name, contents) in &manifest.files {
+        let parts = PARTS.into_iter().chain([BEST]);
+        if !parts
+            .map(|part| format!("{part}.bpk"))
+            .any(|part| part == *name)
+        {
+            return Err(TrainError::Damaged {
+                path: path.join(STATE),
+                problem: format!("{name:?} is no file of a checkpoint"),
+            });
+        }
         let file = path.join(name);
-        let bytes = fs::read(&file).map_err(|error| TrainError::io("read", &file, error))?;
+        let bytes = read_bounded(&file, contents.bytes)?;
         if Contents::of(&bytes) != *contents {
             return Err(TrainError::Damaged {
                 path: file,

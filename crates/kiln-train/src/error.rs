@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::recipe::RecipeError;
+use crate::text::shell_word;
 
 /// Why a run could not start, go on or be read.
 #[derive(Debug, Error)]
@@ -59,7 +60,7 @@ pub enum TrainError {
         images: usize,
     },
     /// A file or folder could not be read or written.
-    #[error("cannot {action} {}{}", path.display(), hint(source))]
+    #[error("cannot {action} {}{}", path.display(), hint(action, source))]
     Io {
         /// What was being done: `write`, `create`, ...
         action: &'static str,
@@ -67,6 +68,12 @@ pub enum TrainError {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// A path that a run would have to write into its files, where only text can be written.
+    #[error("the path {} is not UTF-8, so that it cannot be written into the files of a run; rename it", path.display())]
+    NotUtf8 {
+        /// The path, lossy in the message.
+        path: PathBuf,
     },
     /// The folder for a new run exists.
     #[error("{} exists already; choose another folder, or continue a run with --resume", .0.display())]
@@ -101,6 +108,16 @@ pub enum TrainError {
         path: PathBuf,
         /// Key, value of the run, value given now.
         differences: Vec<(String, String, String)>,
+    },
+    /// The run cannot be trained for more epochs than it was started for.
+    #[error("{} cannot be trained on to {epochs} epochs: {reason}", path.display())]
+    NoMoreEpochs {
+        /// The run.
+        path: PathBuf,
+        /// The epochs asked for.
+        epochs: usize,
+        /// Why, and what to do instead.
+        reason: String,
     },
     /// The data are not those the run was started with.
     #[error(
@@ -140,7 +157,7 @@ pub enum TrainError {
     #[error(transparent)]
     Clip(#[from] kiln_clip::ClipError),
     /// The user ended the run at once, in the dashboard.
-    #[error("ended from the dashboard; continue from the last checkpoint with: kiln train --resume {}", .0.display())]
+    #[error("ended from the dashboard; continue from the last checkpoint with: kiln train --resume {}", shell_word(.0))]
     Killed(PathBuf),
     /// The device or burn-train reported an error.
     #[error("training stopped: {0}")]
@@ -166,6 +183,49 @@ pub enum TrainError {
         /// Classes of the data.
         classes: usize,
     },
+    /// Batches that one of the model's normalizations cannot take, because they leave it a single value.
+    #[error("{problem}; {advice}")]
+    SingleValue {
+        /// Which normalization, and what it would be left.
+        problem: String,
+        /// What to change.
+        advice: String,
+    },
+    /// An image that is too small for the model.
+    #[error(
+        "an image of {height}x{width} is too small for the model: {problem}; give a larger one"
+    )]
+    SmallInput {
+        /// Height of the image.
+        height: usize,
+        /// Width of the image.
+        width: usize,
+        /// What goes wrong.
+        problem: String,
+    },
+    /// An epoch of more images than can be numbered.
+    #[error(
+        "data.crops_per_image = {times} of {images} training images are more than the 2147483647 images that an epoch can have; \
+         give fewer"
+    )]
+    LongEpoch {
+        /// Crops of each image.
+        times: usize,
+        /// Training images.
+        images: usize,
+    },
+    /// A part of the program panicked while it trained. What was saved before stays as it was.
+    #[error(
+        "training ended by a panic, which is a fault of the program or of a driver: {message}; continue from the last checkpoint \
+             with: kiln train --resume {}",
+        shell_word(run)
+    )]
+    Panicked {
+        /// The run.
+        run: PathBuf,
+        /// What the panic said.
+        message: String,
+    },
     /// Data of another shape or with more classes than the model has.
     #[error("the model takes {model}, but the data are {data}")]
     OtherShape {
@@ -189,14 +249,15 @@ impl TrainError {
     }
 }
 
-fn hint(error: &std::io::Error) -> &'static str {
+fn hint(action: &str, error: &std::io::Error) -> &'static str {
     use std::io::ErrorKind;
     match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            " (free some space, or choose another folder with --run-dir)"
+        ErrorKind::StorageFull => ": the disk that holds it is full; free some space there",
+        ErrorKind::QuotaExceeded => {
+            ": your share of the disk that holds it is used up; free some space there"
         }
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-            " (choose a folder that you may write to, with --run-dir)"
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem if action != "read" => {
+            " (choose a folder that you may write to, with --run-dir or --out)"
         }
         _ => "",
     }

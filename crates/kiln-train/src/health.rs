@@ -1,13 +1,14 @@
 //! Gradient health of a run: the log of measurements, its plot and the diagnosis.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use kiln_clip::{Diagnosis, GradHealth};
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
+use crate::files::{for_each_line, open_in_place};
 use crate::plot_health;
 use crate::recipe::Recipe;
 use crate::recorder::keep_lines_until;
@@ -33,10 +34,9 @@ impl HealthLog {
     /// Opens the log. Lines after `step` are dropped: their steps will be taken again.
     pub(crate) fn open(path: &Path, step: usize) -> Result<Self, TrainError> {
         keep_lines_until(path, step)?;
-        let file = OpenOptions::new().create(true).append(true).open(path);
         Ok(Self {
             path: path.into(),
-            file: file.map_err(|error| TrainError::io("write", path, error))?,
+            file: open_in_place(path, OpenOptions::new().append(true))?,
         })
     }
 
@@ -60,17 +60,20 @@ impl HealthLog {
 }
 
 fn read(path: &Path) -> Result<Vec<Measurement>, TrainError> {
-    let failed = |error| TrainError::io("read", path, error);
-    let file = File::open(path).map_err(failed)?;
-    let mut measurements = Vec::new();
-    for line in BufReader::new(file).lines() {
-        let parsed = serde_json::from_str(&line.map_err(failed)?);
-        measurements.push(parsed.map_err(|error| TrainError::Damaged {
-            path: path.into(),
-            problem: error.to_string(),
-        })?);
-    }
-    Ok(measurements)
+    let mut measurements = Ok(Vec::new());
+    for_each_line(path, |line| {
+        let Ok(seen) = &mut measurements else { return };
+        match serde_json::from_slice(line) {
+            Ok(measurement) => seen.push(measurement),
+            Err(error) => {
+                measurements = Err(TrainError::Damaged {
+                    path: path.into(),
+                    problem: error.to_string(),
+                });
+            }
+        }
+    })?;
+    measurements
 }
 
 /// Draws the plot and judges the whole run; none if it measures nothing.

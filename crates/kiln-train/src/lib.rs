@@ -14,8 +14,10 @@ mod evaluate;
 mod files;
 mod health;
 mod loader;
+mod more;
 mod network;
 mod optim;
+mod panics;
 mod plot;
 mod plot_health;
 mod predict;
@@ -29,8 +31,10 @@ mod samples;
 mod schedule;
 mod segment;
 mod segmentation;
+mod single;
 mod strategy;
 mod task;
+mod text;
 mod train;
 pub mod tune;
 mod weights;
@@ -38,17 +42,19 @@ mod weights;
 pub use error::TrainError;
 pub use evaluate::{ClassScore, Evaluation, TrainedModel};
 pub use optim::optimizer;
+pub use panics::end_on_panic;
 pub use predict::{Candidate, Prediction};
 pub use prepare::Prepared;
 pub use recipe::{
     AugmentRecipe, CheckpointRecipe, DataRecipe, EarlyStoppingRecipe, Epochs, FIELDS, Field,
     LossName, LossRecipe, ModelRecipe, OptimizerName, OptimizerRecipe, Recipe, RecipeError,
-    ScheduleName, ScheduleRecipe, TaskName,
+    ScheduleName, ScheduleRecipe, Setting, TaskName,
 };
-pub use report::report;
+pub use report::{report, report_to};
 pub use run_dir::{DataInfo, RunDir, RunInfo};
 pub use schedule::Schedule;
 pub use segment::SegmentationLoss;
 pub use segmentation::{MaskPrediction, SegmentationScores};
+pub use text::{printable, shell_word};
 pub use train::{EpochReport, Outcome, Progress, Summary, TrainDevice, Trainer};
 pub use tune::{Objective, OnDiverged, RecipeSpace, SpaceError, TuneEnd, TuneError, Tuner};

@@ -35,6 +35,30 @@ pub(crate) enum Loader {
 }
 
 impl Loader {
+    /// Lets a last batch of a single image join the one before it.
+    pub(crate) fn single_last_merged(self) -> Self {
+        match self {
+            Self::Labels(loader) => Self::Labels(loader.single_last_merged()),
+            Self::Masks(loader) => Self::Masks(loader.single_last_merged()),
+        }
+    }
+
+    /// Whether the last batch of an epoch holds a single image, if that is not merged.
+    pub(crate) fn ends_with_a_single(&self) -> bool {
+        match self {
+            Self::Labels(loader) => loader.ends_with_a_single(),
+            Self::Masks(loader) => loader.ends_with_a_single(),
+        }
+    }
+
+    /// Number of images of the data.
+    pub(crate) fn num_images(&self) -> usize {
+        match self {
+            Self::Labels(loader) => OnDevice::len(loader.dataset()),
+            Self::Masks(loader) => OnDevice::len(loader.dataset()),
+        }
+    }
+
     pub(crate) fn num_batches(&self) -> usize {
         match self {
             Self::Labels(loader) => loader.num_batches(),

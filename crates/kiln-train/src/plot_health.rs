@@ -100,7 +100,8 @@ fn lines(measurements: &[Measurement]) -> Vec<Line> {
         let points = measurements.iter().filter_map(|m| {
             let layer = m.health.layers.iter().find(|layer| layer.name == *name)?;
             let norm = layer.grad_norm.filter(|&norm| norm > 0.0)?;
-            Some((m.step as f64, norm))
+            // No f32 is beyond these; an axis to where f64 ends would have no end.
+            Some((m.step as f64, norm.clamp(1e-45, 1e40)))
         });
         (name.clone(), points.collect())
     };

@@ -1,7 +1,9 @@
 //! [`Recipe`]: everything a training run is made of, as one value.
 
 mod fields;
+mod setting;
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use kiln_data::folder::Rules;
@@ -11,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use fields::{FIELDS, Field};
+pub use setting::Setting;
 
 /// Everything a training run is made of: data, model, optimizer, schedule, augmentation.
 ///
@@ -242,7 +245,7 @@ pub struct DataRecipe {
     /// A data set by name, or `auto`: MNIST where it is found or can be fetched, otherwise Digits.
     pub name: String,
     /// Folder to read the files from, instead of the cache or a download.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "lossy")]
     pub dir: Option<PathBuf>,
     /// Whether missing files may be downloaded.
     pub download: bool,
@@ -278,6 +281,14 @@ pub struct DataRecipe {
     pub crop_size: Option<[usize; 2]>,
     /// How often each training image comes in an epoch, each time augmented anew.
     pub crops_per_image: usize,
+}
+
+/// Writes a path as text. One that is none is refused by [`Recipe::validate`], where an error can say so.
+fn lossy<S: serde::Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    match path {
+        Some(path) => serializer.serialize_some(&path.to_string_lossy()),
+        None => serializer.serialize_none(),
+    }
 }
 
 impl Default for DataRecipe {
@@ -344,7 +355,7 @@ pub struct ModelRecipe {
     pub bilinear: Option<bool>,
     /// A file of weights to begin with: `.pth`, `.safetensors` or Burn's. `FILE#KEY` takes those below a key of a checkpoint,
     /// such as `checkpoint.pth#model_ema`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "lossy")]
     pub weights: Option<PathBuf>,
     /// Whether that file may be for another number of classes; the last layer is drawn anew then.
     pub allow_head_mismatch: bool,
@@ -573,6 +584,9 @@ impl Default for CheckpointRecipe {
     }
 }
 
+/// Bytes of the longest recipe that is read.
+const MAX_BYTES: u64 = 16 << 20;
+
 /// What is wrong with a recipe.
 #[derive(Debug, Error)]
 pub enum RecipeError {
@@ -598,6 +612,14 @@ pub enum RecipeError {
     UnknownKey {
         /// The key given.
         key: String,
+    },
+    /// A path that TOML, which is text, cannot hold.
+    #[error("{key}: the path {} is not UTF-8, which is all that a recipe can hold; rename it", path.display())]
+    NotUtf8 {
+        /// The key.
+        key: String,
+        /// The path, lossy in the message.
+        path: PathBuf,
     },
     /// A value out of range or of the wrong kind.
     #[error("{key} = {value} is not allowed; {allowed}")]
@@ -653,8 +675,8 @@ impl Recipe {
         Ok(recipe)
     }
 
-    /// Changes one key, as `--set` does: `"optimizer.lr=0.01"`. The value is TOML; what is not TOML
-    /// is taken as a string, so that `optimizer.name=adam` needs no quotes.
+    /// Changes one key, as `--set` does: `"optimizer.lr=0.01"`. The value is TOML; what is not TOML,
+    /// or not TOML that the key takes, is a string, so that `optimizer.name=adam` needs no quotes.
     ///
     /// Only the value's kind is checked here, since several changes may belong together;
     /// [`validate`](Self::validate) checks the whole.
@@ -663,15 +685,7 @@ impl Recipe {
     ///
     /// If there is no `=`, the key is unknown or the value is of the wrong kind.
     pub fn set(&mut self, assignment: &str) -> Result<(), RecipeError> {
-        let (key, text) = assignment
-            .split_once('=')
-            .ok_or_else(|| RecipeError::NoValue(assignment.into()))?;
-        let (key, text) = (key.trim(), text.trim());
-        let value = toml::from_str::<toml::Table>(&format!("value = {text}"))
-            .ok()
-            .and_then(|mut table| table.remove("value").filter(|_| table.is_empty()))
-            .unwrap_or_else(|| toml::Value::String(text.into()));
-        self.assign(key, value)
+        self.apply(&assignment.into())
     }
 
     /// The recipe as TOML, defaults included.
@@ -738,7 +752,17 @@ impl Recipe {
 }
 
 fn read(path: &Path) -> Result<String, RecipeError> {
-    std::fs::read_to_string(path).map_err(|source| RecipeError::Read {
+    let text = || {
+        let mut text = String::new();
+        // The file may be a pipe, and a pipe may have no end.
+        let file = std::fs::File::open(path)?;
+        file.take(MAX_BYTES + 1).read_to_string(&mut text)?;
+        if text.len() as u64 > MAX_BYTES {
+            return Err(std::io::Error::other("it has more than 16 MiB"));
+        }
+        Ok(text)
+    };
+    text().map_err(|source| RecipeError::Read {
         path: path.into(),
         source,
     })

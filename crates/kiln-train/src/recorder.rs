@@ -1,8 +1,8 @@
 //! Where the numbers of a run arrive once they are read from the device: `metrics.jsonl`, progress
 //! lines, the totals of an epoch, and the watch for a loss that is no longer finite.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clipping::GradNumbers;
 use crate::error::TrainError;
-use crate::files::write_atomically;
+use crate::files::{for_each_line, open_in_place, write_atomically};
 use crate::health::HealthLog;
 use crate::segment::Overlap;
 
@@ -178,6 +178,13 @@ struct Plain {
 /// Steps without a finite gradient in a row after which a run that skips them ends: it does not learn any more.
 const MAX_SKIPPED: usize = 10;
 
+/// Prints a line to stderr as `eprintln!` does, but does not mind that nobody reads it any more, as after a terminal was closed.
+macro_rules! tell {
+    ($($what:tt)*) => {{
+        let _ = writeln!(std::io::stderr(), $($what)*);
+    }};
+}
+
 /// Time between two progress lines of the same epoch.
 const INTERVAL: Duration = Duration::from_secs(2);
 
@@ -192,8 +199,7 @@ impl Recorder {
         interrupter: Interrupter,
     ) -> Result<Self, TrainError> {
         keep_lines_until(path, step)?;
-        let file = OpenOptions::new().create(true).append(true).open(path);
-        let file = file.map_err(|error| TrainError::io("write", path, error))?;
+        let file = open_in_place(path, OpenOptions::new().append(true))?;
         Ok(Self {
             interrupter,
             inner: Mutex::new(Inner {
@@ -366,7 +372,7 @@ impl Recorder {
         if let Some(plain) = &inner.plain {
             let norm = totals.0.mean_grad_norm();
             let norm = norm.map_or_else(String::new, |norm| format!(", gradient norm {norm:.4}"));
-            eprintln!(
+            tell!(
                 "epoch {epoch}/{}  train loss {:.4}, {}{norm}  valid loss {:.4}, {}",
                 plain.epochs,
                 totals.0.mean_loss(),
@@ -461,7 +467,7 @@ impl Inner {
             0 => "every step skipped".into(),
             _ => format!("loss {:.4}  {}", sums.mean_loss(), scores(&sums, overlap)),
         };
-        eprintln!(
+        tell!(
             "epoch {}/{}  step {}/{}  {seen}  {} images/s  {} left",
             entry.epoch,
             plain.epochs,
@@ -513,25 +519,19 @@ struct At {
 /// Drops what a log has after a step, and a line cut short.
 pub(crate) fn keep_lines_until(path: &Path, step: usize) -> Result<(), TrainError> {
     let read = |error| TrainError::io("read", path, error);
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(read(error)),
-    };
+    // Refused before anything is replaced, if it is a link.
+    drop(open_in_place(path, OpenOptions::new().append(true))?);
     let mut kept = Vec::new();
     let mut changed = false;
-    for line in BufReader::new(file).split(b'\n') {
-        let line = line.map_err(read)?;
-        // A line cut short by a kill is dropped too.
-        match serde_json::from_slice::<At>(&line) {
-            Ok(parsed) if parsed.step <= step => {
-                kept.extend(line);
-                kept.push(b'\n');
-            }
-            _ => changed = true,
+    for_each_line(path, |line| match serde_json::from_slice::<At>(line) {
+        Ok(parsed) if parsed.step <= step => {
+            kept.extend_from_slice(line);
+            kept.push(b'\n');
         }
-    }
-    let length = fs::metadata(path).map_err(read)?.len();
+        // A line cut short by a kill is dropped too.
+        _ => changed = true,
+    })?;
+    let length = std::fs::metadata(path).map_err(read)?.len();
     match changed || length != kept.len() as u64 {
         true => write_atomically(path, &kept),
         false => Ok(()),
@@ -541,6 +541,7 @@ pub(crate) fn keep_lines_until(path: &Path, step: usize) -> Result<(), TrainErro
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn entry(part: Part, step: usize) -> Entry {
         Entry {

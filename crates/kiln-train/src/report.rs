@@ -10,9 +10,10 @@ use serde_json::Value;
 
 use crate::error::TrainError;
 use crate::evaluate::Evaluation;
-use crate::files::{read_json, write_atomically};
+use crate::files::{for_each_line, read_bounded, read_json, remove_leftovers, write_atomically};
 use crate::run_dir::RunDir;
 use crate::samples;
+use crate::text::printable;
 
 const FILE: &str = "report.html";
 const STYLE: &str = include_str!("report.css");
@@ -27,10 +28,23 @@ const STYLE: &str = include_str!("report.css");
 ///
 /// If the folder holds no run, a file of it is damaged, or the page cannot be written.
 pub fn report(run: impl AsRef<Path>) -> Result<PathBuf, TrainError> {
-    let run = RunDir::open(run)?;
-    let path = run.path().join(FILE);
-    write_atomically(&path, page(&run)?.to_html().as_bytes())?;
+    let path = run.as_ref().join(FILE);
+    report_to(run, &path)?;
     Ok(path)
+}
+
+/// Writes the report of a run, as [`report`] does, into a file of any name; the run's folder is only read.
+///
+/// # Errors
+///
+/// As [`report`].
+pub fn report_to(run: impl AsRef<Path>, path: impl AsRef<Path>) -> Result<(), TrainError> {
+    let (run, path) = (RunDir::open(run)?, path.as_ref());
+    let page = page(&run)?.to_html();
+    if let Some(folder) = path.parent() {
+        remove_leftovers(folder);
+    }
+    write_atomically(path, page.as_bytes())
 }
 
 fn page(run: &RunDir) -> Result<Page, TrainError> {
@@ -67,47 +81,99 @@ fn page(run: &RunDir) -> Result<Page, TrainError> {
     Ok(page.heading("Environment").table(&[], &rows))
 }
 
+/// Points of a curve that are drawn: more than a page has pixels.
+const MAX_POINTS: usize = 10_000;
+/// Curves of a page; what nothing of Kiln writes may have any number.
+const MAX_CURVES: usize = 200;
+/// Numbers beyond these are drawn as these: an axis to where f64 ends would have no end.
+const MAX_NUMBER: f64 = 1e300;
+
+/// Points of which every second one is dropped as often as they become too many.
+#[derive(Default)]
+struct Thinned {
+    points: Vec<(f64, f64)>,
+    last: Option<(f64, f64)>,
+    seen: usize,
+    every: usize,
+}
+
+impl Thinned {
+    fn push(&mut self, point: (f64, f64)) {
+        self.every = self.every.max(1);
+        if self.seen.is_multiple_of(self.every) {
+            self.points.push(point);
+        }
+        self.seen += 1;
+        self.last = Some(point);
+        if self.points.len() >= MAX_POINTS {
+            let mut kept = false;
+            self.points.retain(|_| {
+                kept = !kept;
+                kept
+            });
+            self.every *= 2;
+        }
+    }
+
+    /// The points, the last one among them.
+    fn into_points(self) -> Vec<(f64, f64)> {
+        let mut points = self.points;
+        if points.last() != self.last.as_ref() {
+            points.extend(self.last);
+        }
+        points
+    }
+}
+
 /// A figure for every metric of `metrics.jsonl`, over the training steps.
 fn metrics(mut page: Page, path: &Path) -> Result<Page, TrainError> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(page),
-        Err(error) => return Err(TrainError::io("read", path, error)),
-    };
+    if !path.exists() {
+        return Ok(page);
+    }
     // By metric, in the order in which they first appear, then by split.
     let mut names: Vec<String> = Vec::new();
-    let mut found: BTreeMap<(String, String), Vec<(f64, f64)>> = BTreeMap::new();
-    for line in text.lines() {
+    let mut found: BTreeMap<(String, String), Thinned> = BTreeMap::new();
+    for_each_line(path, |line| {
         // The last line of a running program may be half written.
-        let Ok(Value::Object(line)) = serde_json::from_str(line) else {
-            continue;
+        let Ok(Value::Object(line)) = serde_json::from_slice(line) else {
+            return;
         };
-        let step = line.get("step").and_then(Value::as_f64).unwrap_or_default();
+        let number = |value: &Value| {
+            let number = value.as_f64().filter(|number| number.is_finite())?;
+            Some(number.clamp(-MAX_NUMBER, MAX_NUMBER))
+        };
+        let step = line.get("step").and_then(number).unwrap_or_default();
         let split = line.get("split").and_then(Value::as_str).unwrap_or("train");
         for (key, value) in &line {
-            let Some(value) = value.as_f64() else {
+            if ["step", "epoch", "images"].contains(&key.as_str()) {
+                continue;
+            }
+            let (Some(value), curve) = (number(value), (key.clone(), split.to_owned())) else {
                 continue;
             };
-            if ["step", "epoch", "images"].contains(&key.as_str()) {
+            if !found.contains_key(&curve) && found.len() >= MAX_CURVES {
                 continue;
             }
             if !names.contains(key) {
                 names.push(key.clone());
             }
-            let curve = found.entry((key.clone(), split.to_owned())).or_default();
-            curve.push((step, value));
+            found.entry(curve).or_default().push((step, value));
         }
-    }
+    })?;
     if names.is_empty() {
         return Ok(page);
     }
     page = page.heading("Curves");
     for name in names {
-        let splits = found.iter().filter(|((metric, _), _)| *metric == name);
-        let lines: Vec<Curve> = splits
+        let (this, rest): (BTreeMap<_, _>, BTreeMap<_, _>) = found
+            .into_iter()
+            .partition(|((metric, _), _)| *metric == name);
+        found = rest;
+        let lines: Vec<Curve> = this
+            .into_iter()
             .map(|((_, split), points)| Curve {
-                name: split.clone(),
-                points: points.clone(),
+                name: printable(&split).into_owned(),
+                points: points.into_points(),
             })
             .collect();
         // Losses and norms span orders of magnitude; shares do not.
@@ -119,7 +185,8 @@ fn metrics(mut page: Page, path: &Path) -> Result<Page, TrainError> {
         });
         let spans = name.contains("loss") || name.contains("norm");
         let log = spans && low > 0.0 && high / low > 30.0;
-        page = page.figure(&curves(&words(&name), "step", &words(&name), log, &lines));
+        let title = printable(&words(&name)).into_owned();
+        page = page.figure(&curves(&title, "step", &title, log, &lines));
     }
     Ok(page)
 }
@@ -199,7 +266,7 @@ fn predictions(mut page: Page, samples: &[samples::Sample]) -> Page {
             html.push_str(&format!(
                 "<div><img alt=\"{}\" src=\"data:image/png;base64,{}\"><span>{is}<br>{:.1} %</span></div>\n",
                 escape(&sample.truth),
-                sample.png,
+                escape(&sample.png),
                 sample.probability * 100.0
             ));
         }
@@ -209,6 +276,9 @@ fn predictions(mut page: Page, samples: &[samples::Sample]) -> Page {
     page
 }
 
+/// Bytes of the largest picture that a page takes.
+const MAX_PICTURE: u64 = 64 << 20;
+
 /// Pictures that other parts of a run have drawn.
 fn pictures(mut page: Page, folder: &Path) -> Result<Page, TrainError> {
     for (heading, name) in [
@@ -217,8 +287,7 @@ fn pictures(mut page: Page, folder: &Path) -> Result<Page, TrainError> {
     ] {
         let path = folder.join(name);
         if path.is_file() {
-            let bytes =
-                std::fs::read(&path).map_err(|error| TrainError::io("read", &path, error))?;
+            let bytes = read_bounded(&path, MAX_PICTURE)?;
             let data = STANDARD.encode(bytes);
             page = page.heading(heading).html(&format!(
                 "<img class=\"picture\" alt=\"{heading}\" src=\"data:image/png;base64,{data}\">\n"
@@ -270,6 +339,6 @@ fn flatten(prefix: &str, value: &Value, rows: &mut Vec<Vec<String>>) {
 }
 
 fn escape(text: &str) -> String {
-    let text = text.replace('&', "&amp;").replace('<', "&lt;");
+    let text = printable(text).replace('&', "&amp;").replace('<', "&lt;");
     text.replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -1,6 +1,6 @@
 //! The folder of a run: what it was started with, its metrics, checkpoints and result.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,7 +8,10 @@ use kiln_data::scale::Scaler;
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
-use crate::files::{read_json, write_atomically, write_json};
+use crate::files::{
+    is_dead, open_in_place, open_to_read, plain_folder, read_json, remove_leftovers,
+    write_atomically, write_json,
+};
 use crate::recipe::Recipe;
 use crate::train::Summary;
 
@@ -96,18 +99,23 @@ impl RunDir {
     ) -> Result<Self, TrainError> {
         let parent = place.parent();
         fs::create_dir_all(parent).map_err(|e| TrainError::io("create", parent, e))?;
+        remove_abandoned(parent);
         // Several runs may start in one process.
         static STARTED: AtomicUsize = AtomicUsize::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
-        let building = parent.join(format!(".new-run-{}-{number}", std::process::id()));
+        let building = parent.join(format!("{BUILDING}{}-{number}", std::process::id()));
         let cleanup = |error| {
             let _ = fs::remove_dir_all(&building);
             error
         };
-        // One left behind by a killed process that had the same number.
-        let _ = fs::remove_dir_all(&building);
+        // One left behind by a killed process that had the same number, perhaps in another container.
+        if building.symlink_metadata().is_ok() && !is_locked(&building) {
+            let _ = fs::remove_dir_all(&building);
+        }
         fs::create_dir(&building).map_err(|e| TrainError::io("create", &building, e))?;
         let fill = || -> Result<File, TrainError> {
+            // First of all, so that nobody takes the folder for abandoned.
+            let held = lock(&building)?;
             write_atomically(&building.join(RECIPE), recipe.to_toml().as_bytes())?;
             write_json(&building.join(INFO), info)?;
             if let Some(scaler) = scaler {
@@ -115,7 +123,7 @@ impl RunDir {
             }
             let checkpoints = building.join("checkpoints");
             fs::create_dir(&checkpoints).map_err(|e| TrainError::io("create", checkpoints, e))?;
-            lock(&building)
+            Ok(held)
         };
         let held = fill().map_err(cleanup)?;
         for candidate in place.candidates() {
@@ -140,7 +148,12 @@ impl RunDir {
     /// Opens a run to train on, locked.
     pub(crate) fn open_locked(path: &Path) -> Result<Self, TrainError> {
         let run = Self::open(path)?;
+        if path.to_str().is_none() {
+            return Err(TrainError::NotUtf8 { path: path.into() });
+        }
         let held = lock(path)?;
+        plain_folder(&run.checkpoints())?;
+        remove_leftovers(path);
         Ok(Self {
             _lock: Some(held),
             ..run
@@ -200,9 +213,12 @@ impl RunDir {
         if self.recipe()?.scale == "none" {
             return Ok(None);
         }
-        Scaler::load(self.path.join(SCALER))
-            .map(Some)
-            .map_err(Into::into)
+        let path = self.path.join(SCALER);
+        if path.exists() {
+            // Refused if it is something that has no end.
+            open_to_read(&path)?;
+        }
+        Scaler::load(path).map(Some).map_err(Into::into)
     }
 
     /// The result, if the run is finished.
@@ -216,6 +232,19 @@ impl RunDir {
             true => read_json(&path).map(Some),
             false => Ok(None),
         }
+    }
+
+    /// Makes a finished run one that is to be trained on, with this recipe. A kill at any moment leaves a run that can be
+    /// resumed: without its summary it is only not finished yet.
+    pub(crate) fn reopen(&self, recipe: &Recipe) -> Result<(), TrainError> {
+        let path = self.path.join(SUMMARY);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(TrainError::io("remove", path, error));
+            }
+            _ => {}
+        }
+        write_atomically(&self.path.join(RECIPE), recipe.to_toml().as_bytes())
     }
 
     pub(crate) fn write_summary(&self, summary: &Summary) -> Result<(), TrainError> {
@@ -247,11 +276,39 @@ impl RunDir {
 /// Locks a run until the file is dropped; the system releases the lock of a killed process.
 fn lock(path: &Path) -> Result<File, TrainError> {
     let file = path.join(LOCK);
-    let held = File::create(&file).map_err(|e| TrainError::io("create", &file, e))?;
+    let held = open_in_place(&file, OpenOptions::new().write(true))?;
     match held.try_lock() {
         Ok(()) => Ok(held),
         Err(TryLockError::WouldBlock) => Err(TrainError::RunInUse(path.into())),
         Err(TryLockError::Error(error)) => Err(TrainError::io("lock", file, error)),
+    }
+}
+
+/// Whether a process holds the lock of a folder.
+fn is_locked(path: &Path) -> bool {
+    let file = path.join(LOCK);
+    file.symlink_metadata().is_ok_and(|found| found.is_file())
+        && File::open(file)
+            .is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
+/// Begins the name of a folder that becomes a run; the process that makes it, and a number, end it.
+const BUILDING: &str = ".new-run-";
+
+/// Removes the folders of runs that were killed before they had begun.
+fn remove_abandoned(runs: &Path) {
+    for entry in fs::read_dir(runs).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let maker = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(BUILDING))
+            .and_then(|name| name.split_once('-'))
+            .filter(|(_, number)| number.parse::<usize>().is_ok())
+            .and_then(|(process, _)| process.parse().ok());
+        // The lock tells of a process on another machine that shares the disk.
+        if maker.is_some_and(is_dead) && !is_locked(&entry.path()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 
@@ -280,6 +337,20 @@ impl Place {
         }
     }
 
+    /// Refuses a folder whose name cannot be written into the run's files.
+    pub(crate) fn check(&self) -> Result<(), TrainError> {
+        let given = match self {
+            Self::Folder(path) => path,
+            Self::Under { runs, .. } => runs,
+        };
+        match given.to_str() {
+            Some(_) => Ok(()),
+            None => Err(TrainError::NotUtf8 {
+                path: given.clone(),
+            }),
+        }
+    }
+
     fn first(&self) -> PathBuf {
         match self {
             Self::Folder(path) => path.clone(),
@@ -294,5 +365,75 @@ impl Place {
                 .chain((2..1000).map(|i| runs.join(format!("{name}-{i}"))))
                 .collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_lock_is_not_taken_through_a_link_and_never_empties_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let victim = folder.path().join("victim");
+        fs::write(&victim, "precious").unwrap();
+        let run = folder.path().join("run");
+        fs::create_dir(&run).unwrap();
+        std::os::unix::fs::symlink(&victim, run.join(LOCK)).unwrap();
+        let error = lock(&run).unwrap_err().to_string();
+        assert!(
+            error.contains("run.lock is damaged") && error.contains("symbolic link"),
+            "{error}"
+        );
+        assert!(!is_locked(&run));
+        fs::remove_file(run.join(LOCK)).unwrap();
+        fs::write(run.join(LOCK), "a note").unwrap();
+        let held = lock(&run).unwrap();
+        assert!(is_locked(&run));
+        assert!(matches!(lock(&run), Err(TrainError::RunInUse(_))));
+        drop(held);
+        assert!(!is_locked(&run));
+        assert_eq!(fs::read_to_string(run.join(LOCK)).unwrap(), "a note");
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn folders_of_runs_that_never_began_are_removed_if_their_process_is_dead() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        let (dead, alive) = (child.id(), std::process::id());
+        let make = |name: String| {
+            let path = folder.path().join(name);
+            fs::create_dir(&path).unwrap();
+            fs::write(path.join(RECIPE), "x").unwrap();
+            path
+        };
+        make(format!(".new-run-{dead}-0"));
+        let held = lock(&make(format!(".new-run-{dead}-1"))).unwrap();
+        make(format!(".new-run-{alive}-7"));
+        make(format!(".new-run-{dead}-mine"));
+        remove_abandoned(folder.path());
+        let mut kept = vec![
+            format!(".new-run-{dead}-1"),
+            format!(".new-run-{alive}-7"),
+            format!(".new-run-{dead}-mine"),
+        ];
+        kept.sort();
+        assert_eq!(names(folder.path()), kept);
+        drop(held);
+        remove_abandoned(folder.path());
+        assert!(!folder.path().join(format!(".new-run-{dead}-1")).exists());
     }
 }

@@ -55,6 +55,11 @@ impl Schedule {
         }
     }
 
+    /// Steps of the warm-up.
+    pub(crate) fn warmup(&self) -> usize {
+        self.warmup
+    }
+
     /// The learning rate of step `step`, counted from 0.
     pub fn at(&self, step: usize) -> f64 {
         if step < self.warmup {

@@ -11,9 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
 use crate::evaluate::{Evaluation, TrainedModel};
+use crate::files::write_atomically;
 use crate::network::Network;
 use crate::prepare::put_masks;
 use crate::segment::{Overlap, SegmentationLoss};
+use crate::single::check_input;
 
 /// Pixels evaluated at once: one image of 512×512, many small ones.
 const EVAL_PIXELS: usize = 512 * 512;
@@ -129,7 +131,7 @@ pub(crate) fn write_overlays(
             }
         }
     }
-    Ok(sheet.write_png(&folder.join("overlays.png"))?)
+    write_atomically(&folder.join("overlays.png"), &sheet.to_png()?)
 }
 
 fn read_mask(answers: Tensor<3, Int>) -> Result<Vec<u8>, TrainError> {
@@ -210,8 +212,9 @@ impl MaskPrediction {
             folder.join(format!("{name}.mask.png")),
             folder.join(format!("{name}.overlay.png")),
         ];
-        mask.write_png(&paths[0])?;
-        overlay(&self.picture, &self.mask).write_png(&paths[1])?;
+        write_atomically(&paths[0], &mask.to_png()?)?;
+        let overlay = overlay(&self.picture, &self.mask);
+        write_atomically(&paths[1], &overlay.to_png()?)?;
         Ok(paths)
     }
 }
@@ -241,6 +244,7 @@ impl TrainedModel {
             None => picture.clone(),
         };
         let [_, h, w] = seen.shape;
+        check_input(&self.model, [1, channels, h, w])?;
         let classes = info.data.classes.clone();
         let one = MaskedImages::new("picture", classes, seen.shape, seen.pixels, vec![0; h * w]);
         let one = one.expect("one picture with an empty mask, for the classes of a run");

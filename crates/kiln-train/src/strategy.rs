@@ -19,6 +19,7 @@ use burn::train::{
 use crate::checkpoint::{Best, RunState, Writer};
 use crate::clipping::Gradients;
 use crate::loader::Loader;
+use crate::panics::{self, WhileTraining};
 use crate::recipe::EarlyStoppingRecipe;
 use crate::recorder::{Entry, EpochTotals, Part, Recorder, Totals};
 use crate::task::{Output, Task};
@@ -109,6 +110,7 @@ impl SupervisedLearningStrategy<Task> for Loop {
             best: left.best,
             context: self,
         };
+        let _panics = WhileTraining;
         let mut ended = Ended::Finished;
         for epoch in starting_epoch..=components.num_epochs {
             if let Some(end) = run.epoch(epoch, &train, &valid) {
@@ -210,6 +212,8 @@ impl Running<'_> {
         context.recorder.start_clock();
         let mut pending: Option<Output> = None;
         let mut batch_iter = loader.iter();
+        // Dropped before what is on the device.
+        let _panics = WhileTraining;
         while let Some(batch) = batch_iter.next() {
             let batch = match batch {
                 Ok(batch) => batch,
@@ -225,6 +229,7 @@ impl Running<'_> {
             self.learner.lr_step();
             context.gradients.begin(self.state.step);
             self.learner.optimizer_step(output.grads);
+            panics::progress();
             self.state.step += 1;
             self.state.batch += 1;
             let item = match context.gradients.take() {
@@ -270,6 +275,7 @@ impl Running<'_> {
         let model = self.learner.model().valid();
         let mut sum: Option<Output> = None;
         let mut batches = loader.iter();
+        let _panics = WhileTraining;
         while let Some(batch) = batches.next() {
             let batch = match batch {
                 Ok(batch) => batch,
@@ -279,6 +285,7 @@ impl Running<'_> {
                 }
             };
             let output = InferenceStep::step(&model, batch);
+            panics::progress();
             sum = Some(match sum.take() {
                 Some(sum) => sum.add(output),
                 None => output,

@@ -9,6 +9,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 use burn::train::metric::LearningRateMetric;
 use burn::train::{Interrupter, Learner, LearningResult, SupervisedTraining, TrainingStrategy};
+use kiln_data::scale::Scaler;
 use kiln_data::{DeviceLoader, OnDevice as _};
 use kiln_zoo::Settings;
 use serde::{Deserialize, Serialize};
@@ -19,15 +20,18 @@ use crate::error::TrainError;
 use crate::evaluate::{EVAL_BATCH, Evaluation};
 use crate::health::{self, HealthLog};
 use crate::loader::Loader;
+use crate::more;
 use crate::network::Network;
+use crate::panics;
 use crate::prepare::{Images, OnDevice, Prepared};
-use crate::recipe::{LossName, Recipe, TaskName};
+use crate::recipe::{LossName, Recipe, Setting, TaskName};
 use crate::recorder::Recorder;
 use crate::renderer::Silent;
 use crate::run_dir::{DataInfo, Place, RunDir, RunInfo};
 use crate::schedule::Schedule;
 use crate::segment::SegmentationLoss;
 use crate::segmentation::{eval_batch, write_overlays};
+use crate::single;
 use crate::strategy::{Ended, Left, Loop, OnEpoch};
 use crate::task::{Mean, OverlapMetric, Task};
 use crate::weights::save_weights;
@@ -184,7 +188,7 @@ enum Start {
     New(Box<Recipe>),
     Resume {
         path: PathBuf,
-        settings: Vec<String>,
+        settings: Vec<Setting>,
     },
 }
 
@@ -231,10 +235,11 @@ impl Trainer {
         self
     }
 
-    /// Settings given along with a run to resume: they must be those it was started with.
-    pub fn expect_settings(mut self, given: Vec<String>) -> Self {
+    /// Settings given along with a run to resume. They must be those it was started with, but for more `epochs`: these are
+    /// trained too, also by a run that was finished, where the learning rate of the epochs before does not depend on them.
+    pub fn expect_settings<S: Into<Setting>>(mut self, given: impl IntoIterator<Item = S>) -> Self {
         if let Start::Resume { settings, .. } = &mut self.start {
-            *settings = given;
+            *settings = given.into_iter().map(Into::into).collect();
         }
         self
     }
@@ -297,17 +302,28 @@ impl Trainer {
 
     fn run_new(self, recipe: Recipe) -> Result<Outcome, TrainError> {
         recipe.validate()?;
-        // What cannot work should be said before data are loaded.
+        // What cannot work should be said before data are loaded, and before anything is made.
         if let Some(path) = &self.run_dir
             && path.exists()
         {
             return Err(TrainError::RunExists(path.clone()));
         }
+        let place = |name: String| match &self.run_dir {
+            Some(folder) => Place::Folder(folder.clone()),
+            None => Place::Under {
+                runs: self.runs.clone(),
+                name,
+            },
+        };
+        place(String::new()).check()?;
         let data = self.load(&recipe)?;
         recipe.augment().validate(data.shape())?;
         let loss = loss(&recipe, data.info())?;
         let settings = settings(&recipe, &data, &loss);
         let model = self.create(&recipe, &settings, data.info())?;
+        let scaler = data.fit_scaler(&recipe.scale)?;
+        let batches = self.batches(&recipe, &data, scaler.as_ref(), &model)?;
+        single::check_evaluated(&model.model, data.shape())?;
         let info = RunInfo {
             created: now(),
             kiln: env!("CARGO_PKG_VERSION").into(),
@@ -319,35 +335,33 @@ impl Trainer {
             model_name: recipe.model.name.clone(),
             data: data.info().clone(),
         };
-        let place = match &self.run_dir {
-            Some(folder) => Place::Folder(folder.clone()),
-            None => Place::Under {
-                runs: self.runs.clone(),
-                name: run_name(&info),
-            },
-        };
-        let scaler = data.fit_scaler(&recipe.scale)?;
+        let place = place(run_name(&info));
         let run = RunDir::create(&place, &recipe, &info, scaler.as_ref())?;
-        self.train(run, &recipe, &info, &data, model)
+        self.train(run, &recipe, &info, &data, model, batches)
     }
 
-    fn run_resumed(self, path: &Path, settings: &[String]) -> Result<Outcome, TrainError> {
+    fn run_resumed(self, path: &Path, settings: &[Setting]) -> Result<Outcome, TrainError> {
         let run = RunDir::open_locked(path)?;
-        let (recipe, info) = (run.recipe()?, run.info()?);
+        let (mut recipe, info) = (run.recipe()?, run.info()?);
         let mut wanted = recipe.clone();
         for setting in settings {
-            wanted.set(setting)?;
+            wanted.apply(setting)?;
         }
-        let differences = recipe.differences(&wanted);
-        if !differences.is_empty() {
+        wanted.validate()?;
+        let mut other = wanted.clone();
+        other.epochs = recipe.epochs;
+        if recipe != other {
             return Err(TrainError::OtherRecipe {
                 path: path.into(),
-                differences,
+                differences: recipe.differences(&wanted),
             });
         }
-        if let Some(summary) = run.summary()? {
+        let summary = run.summary()?;
+        if let Some(summary) = &summary
+            && wanted.epochs == recipe.epochs
+        {
             (self.notice)("the run is finished already; nothing is left to train");
-            return Ok(Outcome::Finished(summary));
+            return Ok(Outcome::Finished(summary.clone()));
         }
         let data = self.load(&recipe)?;
         if data.info().fingerprint != info.data.fingerprint {
@@ -370,7 +384,54 @@ impl Trainer {
             ));
         }
         let model = self.create(&recipe, &info.model, &info.data)?;
-        self.train(run, &recipe, &info, &data, model)
+        let batches = self.batches(&recipe, &data, run.scaler()?.as_ref(), &model)?;
+        if wanted.epochs != recipe.epochs {
+            let (steps, images) = (batches.train.num_batches(), batches.train.num_items());
+            if more::check(&run, &recipe, &wanted, summary.as_ref(), steps, images)? {
+                recipe = wanted;
+                run.reopen(&recipe)?;
+            } else if let Some(summary) = summary {
+                (self.notice)("the run is finished already; nothing is left to train");
+                return Ok(Outcome::Finished(summary));
+            }
+        }
+        self.train(run, &recipe, &info, &data, model, batches)
+    }
+
+    /// The data on the device and the loaders of their batches, which the model can all take.
+    fn batches(
+        &self,
+        recipe: &Recipe,
+        data: &Prepared,
+        scaler: Option<&Scaler>,
+        task: &Task,
+    ) -> Result<Batches, TrainError> {
+        let (times, images) = (recipe.data.crops_per_image, data.info().train_len);
+        if times
+            .checked_mul(images)
+            .is_none_or(|all| i32::try_from(all).is_err())
+        {
+            return Err(TrainError::LongEpoch { times, images });
+        }
+        let device = self.device.device.clone().autodiff();
+        let on_device = data.on_device(&device, scaler)?;
+        let (mut train, valid) = loaders(&on_device, recipe);
+        let [channels, height, width] = data.shape();
+        let [height, width] = recipe.data.crop_size.unwrap_or([height, width]);
+        let image = [channels, height, width];
+        if let Some(single) = single::check_trained(&task.model, image, recipe, &train)? {
+            (self.notice)(&format!(
+                "the last batch of an epoch would be a single image, too few for {single}; it joins the batch before it, which \
+                 has {} images",
+                recipe.batch_size + 1
+            ));
+            train = train.single_last_merged();
+        }
+        Ok(Batches {
+            on_device,
+            train,
+            valid,
+        })
     }
 
     fn load(&self, recipe: &Recipe) -> Result<Arc<Prepared>, TrainError> {
@@ -452,10 +513,15 @@ impl Trainer {
         info: &RunInfo,
         data: &Prepared,
         task: Task,
+        batches: Batches,
     ) -> Result<Outcome, TrainError> {
+        let _running = panics::Running::new(run.path());
         let device = self.device.device.clone().autodiff();
-        let on_device = data.on_device(&device, run.scaler()?.as_ref())?;
-        let (train, valid) = loaders(&on_device, recipe);
+        let Batches {
+            on_device,
+            train,
+            valid,
+        } = batches;
         let epoch_len = train.num_items();
         let epochs = recipe.epochs.resolve(epoch_len);
         let steps_per_epoch = train.num_batches();
@@ -470,6 +536,7 @@ impl Trainer {
             |found| found.state.clone(),
         );
         if let Some(found) = &found {
+            found.check(epochs, steps_per_epoch)?;
             (self.notice)(&format!(
                 "resuming after step {} of {} (epoch {})",
                 found.state.step,
@@ -544,8 +611,7 @@ impl Trainer {
         training = self.render(training, start.epoch);
         let schedule = Schedule::new(recipe, steps_per_epoch, epochs * steps_per_epoch);
         let learner = Learner::new(task, crate::optimizer(&recipe.optimizer), schedule);
-        let result =
-            launch(training, learner).ok_or_else(|| TrainError::Killed(run.path().into()))?;
+        let result = launch(training, learner, run.path())?;
         drop(result.renderer);
         // Also of a run that failed: then it is wanted most.
         let health = health::conclude(&run, recipe)?;
@@ -649,19 +715,31 @@ impl Trainer {
 
 const BURN: &str = "0.22.1";
 
-/// Trains. None if the user chose to end it at once in the dashboard, which burn-train does by a panic.
+/// The data on the device, and how batches are formed of them.
+struct Batches {
+    on_device: OnDevice,
+    train: Loader,
+    valid: Loader,
+}
+
+/// Trains. A panic is an error; burn-train makes one where the user chooses to end at once in the dashboard.
 fn launch(
     training: SupervisedTraining<Task>,
     learner: Learner<Task>,
-) -> Option<LearningResult<Task>> {
-    let run = AssertUnwindSafe(|| training.launch(learner));
-    match std::panic::catch_unwind(run) {
-        Ok(result) => Some(result),
-        Err(payload) => match payload.downcast_ref::<&str>() {
-            Some(text) if text.contains("from user input") => None,
-            _ => std::panic::resume_unwind(payload),
-        },
-    }
+    run: &Path,
+) -> Result<LearningResult<Task>, TrainError> {
+    let train = AssertUnwindSafe(|| training.launch(learner));
+    std::panic::catch_unwind(train).map_err(|payload| {
+        panics::cleared_up();
+        let message = panics::of_payload(&*payload);
+        match message.contains("from user input") {
+            true => TrainError::Killed(run.into()),
+            false => TrainError::Panicked {
+                run: run.into(),
+                message,
+            },
+        }
+    })
 }
 
 /// The model's settings for these data.

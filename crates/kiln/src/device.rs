@@ -58,6 +58,9 @@ pub struct Listed {
     pub built: bool,
     /// Whether `auto` takes it.
     pub chosen: bool,
+    /// What must be installed before it can be used; none where it can be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
 }
 
 /// A device and why it was chosen.
@@ -165,7 +168,8 @@ fn found(available: &[String]) -> String {
 /// Takes the best real GPU that wgpu reports, otherwise the CPU.
 ///
 /// A discrete GPU is taken before an integrated one and that before a virtual one. A software
-/// adapter is never taken: the CPU backend is faster than a GPU driver that runs on the CPU. A GPU
+/// adapter is never taken: the CPU backend is faster than a GPU driver that runs on the CPU. Neither is one that
+/// is reached by OpenGL alone, which belongs to one thread at a time, while Burn computes on several. A GPU
 /// whose driver refuses to open it is passed over, and the reason says so. Nothing panics on a
 /// machine without a driver.
 ///
@@ -250,7 +254,8 @@ fn cpu_name() -> String {
 /// # Errors
 ///
 /// A name that is none, a backend that is not built in (the error names the feature), an adapter
-/// that does not exist (the error lists those that do), or one that its driver refuses to open.
+/// that does not exist (the error lists those that do), one that its driver refuses to open, or one that is reached by
+/// OpenGL alone (the error says what to install).
 ///
 /// ```
 /// let error = kiln::device::select("gpu").unwrap_err();
@@ -370,6 +375,7 @@ pub fn list() -> Vec<Listed> {
             backend: "wgpu",
             driver: adapter.driver.clone(),
             kind: adapter.kind,
+            missing: adapter.missing(),
             name: adapter.name,
             built: true,
             chosen: false,
@@ -391,6 +397,7 @@ pub fn list() -> Vec<Listed> {
             driver: String::new(),
             built,
             chosen: false,
+            missing: None,
         });
     }
     let best = best_flag();

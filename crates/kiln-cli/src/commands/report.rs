@@ -24,17 +24,13 @@ pub fn run(args: Report) -> Result<()> {
         false => storage_url(args.storage.as_deref()),
     };
     let report = match storage {
-        None if run.is_dir() => {
-            let written = kiln::train::report(run)?;
-            match &args.out {
-                None => written,
-                Some(out) => {
-                    std::fs::copy(&written, out)
-                        .map_err(|error| format!("cannot write {}: {error}", out.display()))?;
-                    out.clone()
-                }
+        None if run.is_dir() => match args.out {
+            None => kiln::train::report(run)?,
+            Some(out) => {
+                kiln::train::report_to(run, &out)?;
+                out
             }
-        }
+        },
         None => {
             return Err(format!(
                 "{} is no folder of a run; name one, or a study together with its --storage",

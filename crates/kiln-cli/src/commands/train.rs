@@ -3,16 +3,12 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use kiln::train::{FIELDS, Outcome, Progress, Recipe, Summary, TaskName, Trainer};
+use kiln::train::{FIELDS, Outcome, Progress, Recipe, Setting, Summary, Trainer, shell_word};
 
 use super::{Result, models};
 use crate::args::{ProgressStyle, RecipeArgs, Train};
-use crate::output;
-
-/// As the shell counts a program that Ctrl-C ended.
-pub(super) const INTERRUPTED: u8 = 130;
+use crate::{output, signals};
 
 pub fn run(args: Train) -> Result<ExitCode> {
     if args.keys {
@@ -22,7 +18,7 @@ pub fn run(args: Train) -> Result<ExitCode> {
         ("seed", args.seed.clone()),
         ("grad_health", args.grad_health.clone()),
     ];
-    let settings = settings(&args.recipe_args, of_a_run);
+    let settings = settings(&args.recipe_args, of_a_run)?;
     let progress = progress(&args)?;
     let trainer = match &args.resume {
         Some(run) => {
@@ -31,8 +27,8 @@ pub fn run(args: Train) -> Result<ExitCode> {
                 kiln::device::select(args.recipe_args.device.as_deref().unwrap_or(&saved.device))?;
             output::note(&format!("device: {}", device.reason));
             // Another device may continue a run; anything else would make it another run.
-            let settings = settings.into_iter().filter(|s| !s.starts_with("device="));
-            Trainer::resume(run, device.into()).expect_settings(settings.collect())
+            let settings = settings.into_iter().filter(|s| s.key() != "device");
+            Trainer::resume(run, device.into()).expect_settings(settings)
         }
         None => {
             let recipe = recipe(args.recipe_args.recipe.as_deref(), &settings)?;
@@ -47,8 +43,8 @@ pub fn run(args: Train) -> Result<ExitCode> {
     };
     let trainer = trainer.progress(progress).on_notice(output::note);
     let interrupter = trainer.interrupter();
-    on_ctrl_c("stopping after this step", move || {
-        interrupter.stop(Some("stopped by Ctrl-C"))
+    signals::on_request("stopping after this step", move || {
+        interrupter.stop(Some("stopped by a signal"))
     })?;
     match trainer.run()? {
         Outcome::Finished(summary) => {
@@ -65,26 +61,26 @@ pub fn run(args: Train) -> Result<ExitCode> {
         Outcome::Stopped { run, step, epoch } => {
             output::note(&format!(
                 "stopped after step {step} (epoch {epoch}); continue with: kiln train --resume {}",
-                run.display()
+                shell_word(&run)
             ));
-            Ok(ExitCode::from(INTERRUPTED))
+            Ok(ExitCode::from(signals::exit_code()))
         }
     }
 }
 
 /// A recipe from its file or the defaults, with settings over it.
-pub(super) fn recipe(file: Option<&std::path::Path>, settings: &[String]) -> Result<Recipe> {
+pub(super) fn recipe(file: Option<&std::path::Path>, settings: &[Setting]) -> Result<Recipe> {
     let mut recipe = match file {
-        Some(file) => Recipe::from_file(file)?,
-        // What is not given follows the task.
-        None if settings.iter().any(|setting| is_segmentation(setting)) => {
-            Recipe::for_task(TaskName::Segmentation)
+        Some(file) => {
+            let mut recipe = Recipe::from_file(file)?;
+            settings
+                .iter()
+                .try_for_each(|setting| recipe.apply(setting))?;
+            recipe
         }
-        None => Recipe::default(),
+        // What is not given follows the task.
+        None => Recipe::from_settings(settings)?,
     };
-    for setting in settings {
-        recipe.set(setting)?;
-    }
     if let Some(file) = named_weights(&recipe)? {
         recipe.model.weights = Some(file);
     }
@@ -115,35 +111,37 @@ fn named_weights(recipe: &Recipe) -> Result<Option<PathBuf>> {
 pub(super) fn settings(
     args: &RecipeArgs,
     more: impl IntoIterator<Item = (&'static str, Option<String>)>,
-) -> Vec<String> {
-    // A path may hold characters that TOML would read otherwise.
-    let quoted = |text: &std::path::Path| format!("{:?}", text.display().to_string());
+) -> Result<Vec<Setting>> {
+    let text = |key, value: &Option<String>| value.as_ref().map(|value| Setting::text(key, value));
+    let typed =
+        |key, value: &Option<String>| value.as_ref().map(|value| Setting::typed(key, value));
+    let path = |key, value: &Option<PathBuf>| {
+        let path = value.as_ref().map(|value| Setting::path(key, value));
+        path.transpose()
+    };
+    let yes = |key, given: bool, value| given.then(|| Setting::typed(key, value));
     let flags = [
-        ("task", args.task.clone()),
-        ("data.name", args.data.clone()),
-        ("data.dir", args.data_dir.as_deref().map(quoted)),
-        ("data.download", args.offline.then(|| "false".into())),
-        ("model.name", args.model.clone()),
-        ("model.weights", args.weights.as_deref().map(quoted)),
-        (
+        text("task", &args.task),
+        text("data.name", &args.data),
+        path("data.dir", &args.data_dir)?,
+        yes("data.download", args.offline, "false"),
+        text("model.name", &args.model),
+        path("model.weights", &args.weights)?,
+        yes(
             "model.allow_head_mismatch",
-            args.allow_head_mismatch.then(|| "true".into()),
+            args.allow_head_mismatch,
+            "true",
         ),
-        ("device", args.device.clone()),
-        ("epochs", args.epochs.clone()),
-        ("batch_size", args.batch_size.clone()),
-        ("optimizer.lr", args.lr.clone()),
+        text("device", &args.device),
+        typed("epochs", &args.epochs),
+        typed("batch_size", &args.batch_size),
+        typed("optimizer.lr", &args.lr),
     ];
-    let flags = flags.into_iter().chain(more);
-    let given = flags.filter_map(|(key, value)| Some(format!("{key}={}", value?)));
-    given.chain(args.settings.iter().cloned()).collect()
-}
-
-fn is_segmentation(setting: &str) -> bool {
-    let parts = setting.split_once('=');
-    parts.is_some_and(|(key, value)| {
-        key.trim() == "task" && value.trim().trim_matches(['"', '\'']) == "segmentation"
-    })
+    let more = more.into_iter().map(|(key, value)| typed(key, &value));
+    let given = flags.into_iter().chain(more).flatten();
+    Ok(given
+        .chain(args.settings.iter().map(|text| text.as_str().into()))
+        .collect())
 }
 
 fn progress(args: &Train) -> Result<Progress> {
@@ -162,19 +160,6 @@ fn progress(args: &Train) -> Result<Progress> {
         }
         ProgressStyle::Dashboard => Progress::Dashboard,
     })
-}
-
-/// Does something at the first Ctrl-C and says so; the second one ends the program.
-pub(super) fn on_ctrl_c(what: &'static str, stop: impl Fn() + Send + 'static) -> Result<()> {
-    static ASKED: AtomicBool = AtomicBool::new(false);
-    ctrlc::set_handler(move || {
-        if ASKED.swap(true, Ordering::SeqCst) {
-            std::process::exit(i32::from(INTERRUPTED));
-        }
-        stop();
-        output::note(&format!("{what} (Ctrl-C again to stop at once)"));
-    })?;
-    Ok(())
 }
 
 fn report(summary: &Summary) -> String {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use kiln::train::tune::{RUN_ATTR, study_report};
-use kiln::train::{Objective, OnDiverged, RecipeSpace, TuneEnd, Tuner};
+use kiln::train::{Objective, OnDiverged, RecipeSpace, TuneEnd, Tuner, shell_word};
 use kiln::tune::cli::{show_warnings, storage_url};
 use kiln::tune::importance::get_param_importances;
 use kiln::tune::{
@@ -14,9 +14,9 @@ use serde::Serialize;
 
 use super::Result;
 use super::report::study_file;
-use super::train::{INTERRUPTED, on_ctrl_c, recipe, settings};
+use super::train::{recipe, settings};
 use crate::args::{DivergedChoice, MetricChoice, Tune};
-use crate::output;
+use crate::{output, signals};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -44,15 +44,15 @@ pub fn run(args: Tune) -> Result<ExitCode> {
     }
     let recipe = recipe(
         args.recipe_args.recipe.as_deref(),
-        &settings(&args.recipe_args, []),
+        &settings(&args.recipe_args, [])?,
     )?;
     let space = RecipeSpace::from_file(&args.space)?;
     space.check(&recipe)?;
     let metric = metric(args.metric);
     metric.check(&recipe)?;
-    let study = open_study(&args, &space, metric.direction())?;
     let device = kiln::device::select(&recipe.device)?;
     output::note(&format!("device: {}", device.reason));
+    let study = open_study(&args, &space, metric.direction())?;
     let mut tuner = Tuner::new(recipe, space, device.into())
         .metric(metric)
         .on_diverged(match args.on_diverged {
@@ -71,7 +71,7 @@ pub fn run(args: Tune) -> Result<ExitCode> {
         tuner = tuner.on_notice(output::note);
     }
     let stop = tuner.stop_handle();
-    on_ctrl_c("stopping the running trials after their step", move || {
+    signals::on_request("stopping the running trials after their step", move || {
         stop.stop()
     })?;
     let end = tuner.run(&study)?;
@@ -91,7 +91,7 @@ pub fn run(args: Tune) -> Result<ExitCode> {
         TuneEnd::Finished => ExitCode::SUCCESS,
         TuneEnd::Interrupted => {
             output::note("interrupted; the same command continues the study");
-            ExitCode::from(INTERRUPTED)
+            ExitCode::from(signals::exit_code())
         }
     })
 }
@@ -202,7 +202,10 @@ fn text(result: &Json) -> String {
     }
     if let Some(run) = &result.best_run {
         rows.push(row("best run", run.clone()));
-        rows.push(row("test it with", format!("kiln eval {run}")));
+        rows.push(row(
+            "test it with",
+            format!("kiln eval {}", shell_word(run.as_ref())),
+        ));
     }
     if let Some(report) = &result.report {
         rows.push(row("report", report.clone()));

@@ -60,6 +60,8 @@ pub struct DeviceLoader<D: OnDevice = DeviceDataset> {
     batch_size: usize,
     /// Batches of an epoch at most.
     limit: usize,
+    /// Whether a last batch of a single image joins the one before it.
+    merged: bool,
     seed: Option<u64>,
     repeat: usize,
     augment: Augment,
@@ -87,6 +89,7 @@ impl<D: OnDevice> DeviceLoader<D> {
             data,
             batch_size,
             limit: usize::MAX,
+            merged: false,
             seed: None,
             repeat: 1,
             augment: Augment::default(),
@@ -144,9 +147,42 @@ impl<D: OnDevice> DeviceLoader<D> {
         self
     }
 
+    /// Lets a last batch that would hold a single image join the batch before it, which then has one image more than the
+    /// others: for networks whose normalization cannot take a single image. The order of the images stays the same.
+    ///
+    /// ```
+    /// use burn::data::dataloader::DataLoader;
+    /// use kiln_data::{DeviceDataset, DeviceLoader, Digits, Split};
+    /// # let device = kiln_testing::devices().remove(0);
+    /// let data = DeviceDataset::new(&Digits::new(1).generate(Split::Train, 9), &device)?;
+    /// let loader = DeviceLoader::new(data, 4).single_last_merged();
+    /// let sizes: Vec<usize> = loader.iter().map(|b| b.unwrap().labels.dims()[0]).collect();
+    /// assert_eq!(sizes, [4, 5]);
+    /// # Ok::<(), kiln_data::DeviceDatasetError>(())
+    /// ```
+    pub fn single_last_merged(mut self) -> Self {
+        self.merged = true;
+        self
+    }
+
     /// Number of batches in an epoch.
     pub fn num_batches(&self) -> usize {
-        self.samples().div_ceil(self.batch_size).min(self.limit)
+        let batches = self.samples().div_ceil(self.batch_size);
+        match self.merges() {
+            true => batches - 1,
+            false => batches.min(self.limit),
+        }
+    }
+
+    /// Whether an epoch ends with a batch of a single image, not counting that it may be [merged](Self::single_last_merged).
+    pub fn ends_with_a_single(&self) -> bool {
+        let (samples, size) = (self.samples(), self.batch_size);
+        self.limit >= samples.div_ceil(size) && (size == 1 || samples % size == 1)
+    }
+
+    /// Whether the last image of an epoch joins the batch before it.
+    fn merges(&self) -> bool {
+        self.merged && self.batch_size > 1 && self.samples() > 1 && self.ends_with_a_single()
     }
 
     /// Images to choose an epoch's from, repetitions counted.
@@ -251,7 +287,17 @@ impl<D: OnDevice> Iterator for Epoch<'_, D> {
         if self.start >= len {
             return None;
         }
-        let range = self.start..len.min(self.start + self.loader.batch_size);
+        let mut end = len.min(self.start + self.loader.batch_size);
+        if self.loader.merges() {
+            // A run that was saved before its last image was merged has no batch left that it could join.
+            if self.start + 1 == len {
+                return None;
+            }
+            if end + 1 == len {
+                end = len;
+            }
+        }
+        let range = self.start..end;
         self.start = range.end;
         let indices = self.order.clone().slice(range.clone());
         let sample = self.sample.as_ref().map(|all| all.slice(range));
@@ -335,6 +381,38 @@ mod tests {
         let mut epoch = labels(&loader).concat();
         epoch.sort_unstable();
         assert_eq!(epoch, [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4]);
+    }
+
+    #[test]
+    fn a_single_last_image_joins_the_batch_before_it_and_the_order_stays() {
+        for (len, size, sizes) in [
+            (9, 4, vec![4, 5]),
+            (5, 4, vec![5]),
+            (10, 4, vec![4, 4, 2]),
+            (8, 4, vec![4, 4]),
+            (1, 4, vec![1]),
+            (3, 1, vec![1, 1, 1]),
+        ] {
+            let plain = loader(len, size).shuffled(3);
+            let merged = plain.clone().single_last_merged();
+            let batches = labels(&merged);
+            assert_eq!(batches.iter().map(Vec::len).collect::<Vec<_>>(), sizes);
+            assert_eq!(merged.num_batches(), sizes.len());
+            plain.set_position(1, 0);
+            assert_eq!(batches.concat(), labels(&plain).concat());
+            merged.set_position(2, sizes.len() - 1);
+            let last = labels(&merged);
+            plain.set_position(2, sizes.len() - 1);
+            assert_eq!(last.concat(), labels(&plain).concat());
+        }
+        // An epoch that ends before the single image stays as it is.
+        let limited = loader(9, 4).limited(2).single_last_merged();
+        assert_eq!(labels(&limited).concat().len(), 8);
+        assert_eq!(limited.num_batches(), 2);
+        // The position before a single image of its own: there is nothing left to join.
+        let merged = loader(9, 4).single_last_merged();
+        merged.set_position(1, 2);
+        assert!(labels(&merged).is_empty());
     }
 
     #[test]

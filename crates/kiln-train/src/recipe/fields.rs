@@ -39,16 +39,16 @@ pub const FIELDS: &[Field] = &[
     field("data.dir", "folder to read the files from", "a path; default: the cache, or a download"),
     field("data.download", "whether missing files may be downloaded", "true or false"),
     field("data.version", "rules by which files become a data set; runs from before there were others have the first", "1 or 2; default 2"),
-    field("data.train_len", "at most this many training images, of each class its share", "a whole number, at least 2; default: all"),
-    field("data.test_len", "at most this many test images, of each class its share", "a whole number, at least 1; default: all"),
+    field("data.train_len", "at most this many training images, of each class its share", "a whole number from 2 to 2147483647; default: all"),
+    field("data.test_len", "at most this many test images, of each class its share", "a whole number from 1 to 2147483647; default: all"),
     field("data.valid_fraction", "share of the training images held out for validation, if a folder has no val beside train and test", "a number from 0 (validate on the test images) to 0.9"),
     field("data.seed", "seed of the digits or shapes that Kiln draws", "a whole number from 0 to 9223372036854775807"),
     field("data.test_fraction", "share of a folder's pictures held out for testing, if it has no train and test in it", "a number above 0, up to 0.9"),
     field("data.split_seed", "seed that chooses them, and train_len and test_len images", "a whole number from 0 to 9223372036854775807"),
-    field("data.size", "height and width that the pictures of a folder are scaled to", "two positive numbers; default: as they are"),
+    field("data.size", "height and width that the pictures of a folder are scaled to", "two whole numbers from 1 to 65535; default: as they are"),
     field("data.channels", "gray or RGB images, whatever the data are", "1 or 3; default: as the data are"),
     field("data.ignore_value", "value in mask files of pixels to leave out of loss and scores", "a whole number from 0 to 255, and a setting of task = \"segmentation\"; default: none"),
-    field("data.crop_size", "height and width of the random parts that are trained on", "two positive numbers; default: whole images"),
+    field("data.crop_size", "height and width of the random parts that are trained on", "two whole numbers from 1 to 65535; default: whole images"),
     field("data.crops_per_image", "how often each training image comes in an epoch, each time augmented anew", "a whole number from 1 to 100000"),
     field("model.name", "model", "a model of the zoo, as `kiln models` lists it"),
     field("model.hidden", "units of the hidden fully connected layers", "a list of positive numbers; default [128]"),
@@ -94,6 +94,11 @@ pub const FIELDS: &[Field] = &[
     field("checkpoint.every", "steps between two checkpoints within an epoch", "a whole number; 0: only after each epoch"),
     field("checkpoint.keep", "checkpoints to keep", "a whole number from 1 to 1000"),
 ];
+
+/// Pixels along a side of an image: the most that a JPEG has.
+const MAX_SIDE: usize = 65_535;
+/// Images are counted by `i32` on a device.
+const MAX_IMAGES: usize = i32::MAX as usize;
 
 /// The field of a key.
 pub(super) fn find(key: &str) -> Result<&'static Field, RecipeError> {
@@ -153,7 +158,27 @@ pub(super) fn flatten(
     Ok(())
 }
 
+/// A folder or file of a recipe must be text, since a recipe is.
+fn validate_paths(recipe: &Recipe) -> Result<(), RecipeError> {
+    let paths = [
+        ("data.dir", &recipe.data.dir),
+        ("model.weights", &recipe.model.weights),
+    ];
+    for (key, path) in paths {
+        if let Some(path) = path
+            && path.to_str().is_none()
+        {
+            return Err(RecipeError::NotUtf8 {
+                key: key.into(),
+                path: path.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn validate(recipe: &Recipe) -> Result<(), RecipeError> {
+    validate_paths(recipe)?;
     let count = |key, value: usize, min: usize, max: usize| {
         check(key, (min..=max).contains(&value), &value)
     };
@@ -194,8 +219,8 @@ pub(super) fn validate(recipe: &Recipe) -> Result<(), RecipeError> {
         masks || ignored.is_none(),
         &ignored.unwrap_or(0),
     )?;
-    count("data.train_len", data.train_len.unwrap_or(2), 2, usize::MAX)?;
-    count("data.test_len", data.test_len.unwrap_or(1), 1, usize::MAX)?;
+    count("data.train_len", data.train_len.unwrap_or(2), 2, MAX_IMAGES)?;
+    count("data.test_len", data.test_len.unwrap_or(1), 1, MAX_IMAGES)?;
     number("data.valid_fraction", data.valid_fraction, 0.0, 0.9)?;
     check("data.seed", i64::try_from(data.seed).is_ok(), &data.seed)?;
 
@@ -213,7 +238,8 @@ pub(super) fn validate(recipe: &Recipe) -> Result<(), RecipeError> {
     )?;
     for (key, sizes) in [("data.size", data.size), ("data.crop_size", data.crop_size)] {
         if let Some(sizes) = sizes {
-            check(key, !sizes.contains(&0), &sizes)?;
+            let fits = sizes.iter().all(|size| (1..=MAX_SIDE).contains(size));
+            check(key, fits, &sizes)?;
         }
     }
     count("data.crops_per_image", data.crops_per_image, 1, 100_000)?;

@@ -20,6 +20,7 @@ pub use report::study_report;
 pub use space::{RecipeSpace, SpaceError, SuggestError};
 
 use crate::error::TrainError;
+use crate::panics;
 use crate::prepare::Prepared;
 use crate::recipe::{Recipe, TaskName};
 use crate::train::{EpochReport, Outcome, TrainDevice, Trainer};
@@ -383,7 +384,7 @@ impl Tuner {
         let (send, reports) = mpsc::sync_channel::<EpochReport>(0);
         let (answer, go_on) = mpsc::sync_channel::<bool>(0);
         let trainer = Trainer::new(recipe, self.device.clone())
-            .run_dir(folder)
+            .run_dir(&folder)
             .data(data.clone())
             .checkpoints(false)
             .tested(false)
@@ -394,13 +395,19 @@ impl Tuner {
         self.stop.add(trainer.interrupter());
         let mut last = None;
         let (pruned, outcome) = std::thread::scope(|scope| {
-            let training = scope.spawn(|| trainer.run());
+            let training = scope.spawn(|| {
+                panics::joined();
+                trainer.run()
+            });
             let watched = self.watch(trial, &reports, &answer, &mut last);
             // Lets the run end where the loop above ended with an error.
             drop((reports, answer));
-            let outcome = training
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let outcome = training.join().unwrap_or_else(|panic| {
+                Err(TrainError::Panicked {
+                    run: folder.clone(),
+                    message: panics::of_payload(&*panic),
+                })
+            });
             watched.map(|pruned| (pruned, outcome))
         })?;
         if pruned {

@@ -29,6 +29,26 @@ impl Adapter {
         }
     }
 
+    /// What must be installed before it can be trained on, if anything: OpenGL, which wgpu falls back to where there is no
+    /// driver for a newer API, belongs to one thread at a time, and Burn computes on several.
+    pub(super) fn missing(&self) -> Option<String> {
+        if self.api != wgpu::Backend::Gl {
+            return None;
+        }
+        let driver = match self.kind {
+            Kind::Software => {
+                "the software driver lavapipe (Debian and Ubuntu: apt install mesa-vulkan-drivers)"
+            }
+            _ => {
+                "the Vulkan driver of the card (Debian and Ubuntu: apt install mesa-vulkan-drivers, or NVIDIA's driver)"
+            }
+        };
+        Some(format!(
+            "{} is reached by OpenGL alone, which cannot be trained on; install {driver}",
+            self.name
+        ))
+    }
+
     pub(super) fn described(&self) -> String {
         format!("{} ({}, {})", self.flag(), self.name, self.kind)
     }
@@ -107,7 +127,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-/// Real GPUs, the best first.
+/// Real GPUs that can be trained on, the best first.
 pub(super) fn gpus_best_first(found: &[Adapter]) -> impl Iterator<Item = &Adapter> {
     let rank = |adapter: &Adapter| match adapter.kind {
         Kind::DiscreteGpu => 0,
@@ -116,13 +136,20 @@ pub(super) fn gpus_best_first(found: &[Adapter]) -> impl Iterator<Item = &Adapte
         Kind::OtherGpu => 3,
         Kind::Software | Kind::Cpu => 4,
     };
-    let mut gpus: Vec<&Adapter> = found.iter().filter(|a| rank(a) < 4).collect();
+    let mut gpus: Vec<&Adapter> = found
+        .iter()
+        .filter(|adapter| rank(adapter) < 4 && adapter.missing().is_none())
+        .collect();
     gpus.sort_by_key(|adapter| rank(adapter));
     gpus.into_iter()
 }
 
 /// Why no GPU is taken, for a person.
 pub(super) fn why_no_gpu(found: &[Adapter]) -> String {
+    let missing = found.iter().find(|adapter| adapter.kind != Kind::Software);
+    if let Some(missing) = missing.and_then(Adapter::missing) {
+        return missing;
+    }
     match found.first() {
         None => "wgpu found no GPU (no graphics driver)".into(),
         Some(software) => format!(
@@ -134,7 +161,10 @@ pub(super) fn why_no_gpu(found: &[Adapter]) -> String {
 
 pub(super) fn pick(found: &[Adapter], which: Which) -> Option<&Adapter> {
     match which {
-        Which::Best => gpus_best_first(found).next(),
+        // One that is missing its driver is better named than not found.
+        Which::Best => gpus_best_first(found)
+            .next()
+            .or_else(|| found.iter().find(|adapter| adapter.kind != Kind::Software)),
         Which::Number(number) => found.iter().find(|adapter| adapter.number == number),
         Which::Software => found.iter().find(|adapter| adapter.kind == Kind::Software),
     }
@@ -146,6 +176,9 @@ pub(super) fn open(adapter: &Adapter) -> Result<Device, String> {
 
 /// Opens an adapter; an error of the driver is a value, and one that it panics with too.
 pub(super) fn open_on(adapter: &Adapter, backend: &str) -> Result<Device, String> {
+    if let Some(missing) = adapter.missing() {
+        return Err(missing);
+    }
     let kind = match adapter.kind {
         Kind::DiscreteGpu => DeviceKind::DiscreteGpu(adapter.of_kind),
         Kind::IntegratedGpu => DeviceKind::IntegratedGpu(adapter.of_kind),
@@ -173,4 +206,46 @@ pub(super) fn open_on(adapter: &Adapter, backend: &str) -> Result<Device, String
     let device = options.init().map_err(|error| error.to_string())?;
     opened.push((kind, api, device.clone()));
     Ok(device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn adapter(name: &str, kind: Kind, api: wgpu::Backend) -> Adapter {
+        Adapter {
+            name: name.into(),
+            kind,
+            driver: String::new(),
+            api,
+            number: 0,
+            of_kind: 0,
+        }
+    }
+
+    #[test]
+    fn an_adapter_that_only_opengl_reaches_is_never_taken_and_says_what_to_install() {
+        let card = adapter("Card", Kind::DiscreteGpu, wgpu::Backend::Gl);
+        let software = adapter("llvmpipe", Kind::Software, wgpu::Backend::Gl);
+        let found = [card.clone(), software.clone()];
+        assert_eq!(gpus_best_first(&found).count(), 0);
+        assert!(why_no_gpu(&found).contains("the Vulkan driver of the card"));
+        assert!(why_no_gpu(&found[1..]).contains("only the software adapter llvmpipe"));
+        // Named, they are found, and refused with what is missing.
+        for which in [Which::Best, Which::Number(0), Which::Software] {
+            let picked = pick(&found, which).unwrap();
+            let refused = open(picked).unwrap_err();
+            assert!(
+                refused.contains("OpenGL") && refused.contains("mesa-vulkan-drivers"),
+                "{refused}"
+            );
+        }
+        let vulkan = adapter("Card", Kind::IntegratedGpu, wgpu::Backend::Vulkan);
+        assert_eq!(vulkan.missing(), None);
+        let found = [card, vulkan];
+        let best: Vec<_> = gpus_best_first(&found)
+            .map(|adapter| adapter.kind)
+            .collect();
+        assert_eq!(best, [Kind::IntegratedGpu]);
+    }
 }
