@@ -17,7 +17,17 @@ pub fn fail(error: &(dyn Error + 'static)) -> ExitCode {
         // Whoever reads the output has seen enough.
         return ExitCode::SUCCESS;
     }
-    let mut message = format!("error: {error}");
+    eprintln!("error: {}", with_causes(error));
+    ExitCode::from(FAILURE)
+}
+
+/// Prints what went wrong beside a result that stands, with its causes.
+pub fn warn(what: &str, error: &(dyn Error + 'static)) {
+    eprintln!("warning: {what}: {}", with_causes(error));
+}
+
+fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let mut message = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         let text = error.to_string();
@@ -27,8 +37,7 @@ pub fn fail(error: &(dyn Error + 'static)) -> ExitCode {
         }
         cause = error.source();
     }
-    eprintln!("{message}");
-    ExitCode::from(FAILURE)
+    message
 }
 
 /// Prints a line for a person who waits.

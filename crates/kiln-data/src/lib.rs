@@ -34,7 +34,7 @@ mod masked;
 pub mod scale;
 pub mod shapes;
 
-pub use catalog::{DATA_SETS, DataError, DataSet, Load, Loaded, Origin};
+pub use catalog::{DATA_SETS, DataError, DataSet, Load, Loaded, LoadedTest, Origin};
 pub use device::{
     Affine, AffineError, Augment, Batch, DeviceDataset, DeviceDatasetError, DeviceLoader,
     DeviceMasks, MaskBatch, Mixed, OnDevice, Pick, Sample, holdout,

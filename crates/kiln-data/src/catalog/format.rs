@@ -128,6 +128,7 @@ impl Load {
             Some((train, test)) => {
                 let train = read(&train, &self.folder)?;
                 let options = FolderOptions {
+                    resize: self.folder.resize,
                     size: self.folder.size.or(Some([train.height(), train.width()])),
                     channels: Some(train.channels()),
                     classes: Some(train.classes().to_vec()),
@@ -162,6 +163,7 @@ impl Load {
             Some((train, test)) => {
                 let train = read(&train, &self.folder)?;
                 let options = FolderOptions {
+                    resize: self.folder.resize,
                     size: self.folder.size,
                     channels: Some(train.shape()[0]),
                     classes: None,

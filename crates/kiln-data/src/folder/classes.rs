@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use super::{FolderError, FolderOptions, list, name, pictures, unite};
 use crate::LabeledImages;
-use crate::images::{Raster, read_all};
+use crate::images::{Invert, Preprocess, read_all};
 
 /// Reads `DIR/CLASS/*.png` and the like (torchvision's `ImageFolder`): the folders, sorted, are the classes.
 ///
-/// With [`FolderOptions::size`], a picture is scaled to cover it and its middle is cut out.
+/// With [`FolderOptions::size`], a picture is brought to it as [`FolderOptions::resize`] says: by default it is scaled to
+/// cover the size, of which the middle is cut out.
 ///
 /// # Errors
 /// [`FolderError`], which names the folder or the file.
@@ -42,12 +43,14 @@ pub fn read_classes(
         labels.extend(std::iter::repeat_n(label as u8, pictures.len()));
         files.extend(pictures);
     }
+    let preprocess = Preprocess {
+        channels: options.channels,
+        size: options.size,
+        resize: options.resize,
+    };
     let read = |i: usize| {
-        let picture = Raster::read(&files[i], options.channels)?;
-        Ok::<_, FolderError>(match options.size {
-            Some([height, width]) => picture.cover(height, width),
-            None => picture,
-        })
+        let (picture, _) = preprocess.read(&files[i], Invert::Auto)?;
+        Ok::<_, FolderError>(picture)
     };
     let all = read_all(files.len(), read)?;
     let (shape, pixels) = unite(&files, all, options)?;

@@ -14,13 +14,14 @@ pub use classes::read_classes;
 pub use error::FolderError;
 pub use masks::{find_masks, read_masks};
 
-use crate::images::Raster;
+use crate::images::{Raster, Resize};
 
 /// How the pictures of a folder become images of one shape.
 ///
 /// | setting | default | purpose |
 /// |---|---|---|
 /// | `size` | as the files are, which must agree | height and width of all images |
+/// | `resize` | [`Resize::Cover`] | for a class folder: how a picture of another size is brought to `size` |
 /// | `channels` | 1 if every file is gray, else 3 | gray or RGB |
 /// | `classes` | the folders found, sorted | for a class folder: exactly these classes |
 /// | `values` | those found, ascending | for masks: the value of each class |
@@ -28,6 +29,8 @@ use crate::images::Raster;
 pub struct FolderOptions {
     /// Height and width of all images.
     pub size: Option<[usize; 2]>,
+    /// How a class's picture of another size is brought to it; the images of masks are stretched.
+    pub resize: Resize,
     /// 1 or 3.
     pub channels: Option<usize>,
     /// Names of the classes, in the order of the labels.
