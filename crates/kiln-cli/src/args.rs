@@ -250,7 +250,7 @@ pub enum ProgressStyle {
 
 #[derive(ClapArgs)]
 #[command(
-    after_help = "Examples:\n  kiln eval runs/2026-11-22_131502-cnn-mnist\n  kiln eval RUN --data digits --json\n  kiln eval RUN --data image-folder --data-dir photos\n  kiln eval RUN --list\n\nClasses are matched by name. Of a folder, the pictures in its test, val, valid or validation are evaluated, or all\nof them if it has none of these. An evaluation on other data is kept under the run's evaluations."
+    after_help = "Examples:\n  kiln eval runs/2026-11-22_131502-cnn-mnist\n  kiln eval RUN --data digits --json\n  kiln eval RUN --data image-folder --data-dir photos\n  kiln eval RUN --list\n\nClasses are matched by name. Of a folder, the pictures in its test, val, valid or validation are evaluated, or all of them if it has none of these. An evaluation on other data is kept under the run's evaluations."
 )]
 pub struct Eval {
     /// Folder of a finished run

@@ -177,7 +177,7 @@ fn images_of_a_data_set_are_predicted_as_they_are_evaluated() {
 fn digits_on_paper_are_framed_by_a_run_on_digits_and_on_request() {
     let sandbox = Sandbox::new();
     let digits = |split, count| (0..count).map(move |at| Digits::new(0).image(split, at));
-    for (split, name, count) in [(Split::Train, "train", 200), (Split::Test, "test", 20)] {
+    for (split, name, count) in [(Split::Train, "train", 400), (Split::Test, "test", 20)] {
         for (at, (pixels, label)) in digits(split, count).enumerate() {
             let dir = sandbox.path("folder").join(name).join(label.to_string());
             std::fs::create_dir_all(&dir).unwrap();
@@ -229,7 +229,9 @@ fn digits_on_paper_are_framed_by_a_run_on_digits_and_on_request() {
         "--data",
         "digits",
         "--set",
-        "data.train_len=1000",
+        "data.train_len=3000",
+        "--epochs",
+        "12",
         "--set",
         "data.test_len=20",
     ]);
@@ -375,7 +377,7 @@ fn every_mask_is_predicted_as_it_is_evaluated() {
 fn masks_are_not_written_into_a_folder_that_a_run_links_to() {
     let sandbox = Sandbox::new();
     let look = Look::gray(16, 16);
-    let files = look.squares(&sandbox.path("cells"), 0..8);
+    let files = look.squares(&sandbox.path("cells"), 0..10);
     let args = [
         "train",
         "--task",
@@ -395,7 +397,8 @@ fn masks_are_not_written_into_a_folder_that_a_run_links_to() {
         "--set",
         "data.valid_fraction=0.2",
     ];
-    assert!(sandbox.run(&args).status.success());
+    let output = sandbox.run(&args);
+    assert!(output.status.success(), "{}", stderr(&output));
     std::fs::create_dir(sandbox.path("precious")).unwrap();
     std::os::unix::fs::symlink(sandbox.path("precious"), sandbox.path("run/predictions")).unwrap();
     let predict = [
