@@ -259,7 +259,7 @@ pub enum ProgressStyle {
 
 #[derive(ClapArgs)]
 #[command(
-    after_help = "Examples:\n  kiln eval runs/2026-11-22_131502-cnn-mnist\n  kiln eval RUN --data digits --json"
+    after_help = "Examples:\n  kiln eval runs/2026-11-22_131502-cnn-mnist\n  kiln eval RUN --data digits --json\n  kiln eval RUN --data image-folder --data-dir photos\n  kiln eval RUN --list\n\nClasses are matched by name. Of a folder, the pictures in its test, val, valid or validation are evaluated, or all of them if it has none of these. An evaluation on other data is kept under the run's evaluations."
 )]
 pub struct Eval {
     /// Folder of a finished run
@@ -267,18 +267,26 @@ pub struct Eval {
     /// Evaluate on the test images of another data set
     #[arg(long, value_name = "NAME")]
     pub data: Option<String>,
-    /// Read the data set's files from this folder
+    /// Evaluate on the data set's files in this folder
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Names of the model's classes in the order of its outputs, for weights trained elsewhere: one a line, a JSON list, or
+    /// torchvision's class_to_idx [default: the run's]
+    #[arg(long, value_name = "FILE")]
+    pub classes: Option<PathBuf>,
     /// Never download; use what is on the disk
     #[arg(long)]
     pub offline: bool,
     /// Device: auto, or one as `kiln devices` lists it
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: String,
-    /// Write evaluation.json, confusion.png and, for segmentation, overlays.png into this folder [default: the run's]
+    /// Write evaluation.json, confusion.png and, for segmentation, overlays.png into this folder [default: the run's, for
+    /// other data one under its evaluations]
     #[arg(long, short, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// List the evaluations that the run holds, and stop
+    #[arg(long, conflicts_with_all = ["data", "data_dir", "classes", "out"])]
+    pub list: bool,
     /// Print the result as one JSON object
     #[arg(long)]
     pub json: bool,
@@ -286,7 +294,7 @@ pub struct Eval {
 
 #[derive(ClapArgs)]
 #[command(
-    after_help = "Examples:\n  kiln predict runs/2026-11-22_131502-cnn-mnist seven.png photo.jpg\n  kiln predict RUN *.png --top 1 --json\n  kiln predict RUN cells/image/3.png --out masks"
+    after_help = "Examples:\n  kiln predict runs/2026-11-22_131502-cnn-mnist seven.png photo.jpg\n  kiln predict RUN *.png --top 1 --json\n  kiln predict RUN photographed-seven.jpg --frame\n  kiln predict RUN cells/image/3.png --out masks"
 )]
 pub struct Predict {
     /// Folder of a finished run
@@ -297,9 +305,17 @@ pub struct Predict {
     /// How many classes to show for each picture
     #[arg(long, value_name = "K", default_value_t = 3)]
     pub top: usize,
-    /// Whether dark and light change places: auto looks at the border
+    /// Whether dark and light change places: auto looks at the border where pictures are framed, and is no elsewhere
     #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
     pub invert: InvertChoice,
+    /// Frame every picture as MNIST's digits are: cut out the ink, fit it into 20x20 pixels and centre it [default: only
+    /// pictures of other sizes than 28x28, for runs on MNIST or Digits]
+    #[arg(long)]
+    pub frame: bool,
+    /// Names of the model's classes in the order of its outputs, for weights trained elsewhere: one a line, a JSON list, or
+    /// torchvision's class_to_idx [default: the run's]
+    #[arg(long, value_name = "FILE")]
+    pub classes: Option<PathBuf>,
     /// Write masks and overlays into this folder (segmentation) [default: predictions in the run's]
     #[arg(long, short, value_name = "DIR")]
     pub out: Option<PathBuf>,

@@ -25,6 +25,11 @@ pub fn fail(error: &(dyn Error + 'static)) -> ExitCode {
     ExitCode::from(FAILURE)
 }
 
+/// Prints what went wrong beside a result that stands, with its causes.
+pub fn warn(what: &str, error: &(dyn Error + 'static)) {
+    to_stderr(&format!("warning: {what}: {}", with_causes(error)));
+}
+
 fn with_causes(error: &(dyn Error + 'static)) -> String {
     let shown = |error: &(dyn Error + 'static)| match has_lines(error) {
         true => printable_lines(&error.to_string()),

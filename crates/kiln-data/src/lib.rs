@@ -38,7 +38,7 @@ pub mod scale;
 pub mod shapes;
 mod split;
 
-pub use catalog::{DATA_SETS, DataError, DataSet, Load, Loaded, Origin};
+pub use catalog::{DATA_SETS, DataError, DataSet, Load, Loaded, LoadedTest, Origin};
 pub use device::{
     Affine, AffineError, Augment, Batch, DeviceDataset, DeviceDatasetError, DeviceLoader,
     DeviceMasks, MaskBatch, Mixed, OnDevice, Sample,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::class_names::ClassesError;
 use crate::recipe::RecipeError;
 use crate::text::shell_word;
 
@@ -49,6 +50,9 @@ pub enum TrainError {
     /// The weights could not be read, or do not fit the model.
     #[error(transparent)]
     Weights(#[from] kiln_zoo::weights::WeightsError),
+    /// Class names that could not be read, or classes of the data that the model does not know.
+    #[error(transparent)]
+    Classes(#[from] ClassesError),
     /// Too few images to hold some out for validation.
     #[error(
         "data.valid_fraction = {fraction} of {images} training images leaves nothing to train on or to validate on; give more images, or 0 to validate on the test images"
@@ -226,7 +230,16 @@ pub enum TrainError {
         /// What the panic said.
         message: String,
     },
-    /// Data of another shape or with more classes than the model has.
+    /// A picture is to be framed for a model that does not take 28×28 pixels.
+    #[error(
+        "pictures are framed as digits of 28x28 pixels, but the model takes images of {}x{}x{}; leave --frame out",
+        input[0], input[1], input[2]
+    )]
+    CannotFrame {
+        /// Channels, height and width of the model's images.
+        input: [usize; 3],
+    },
+    /// Data of another shape than the model takes.
     #[error("the model takes {model}, but the data are {data}")]
     OtherShape {
         /// What the model takes.

@@ -1,26 +1,35 @@
 //! Measuring a trained classifier: accuracy, loss, per-class scores, confusion matrix.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Device, Int, Tensor};
 use kiln_data::DeviceDataset;
+use kiln_data::images::{Preprocess, Resize, SIDE};
 use kiln_data::scale::Scaler;
 use kiln_zoo::Classifier;
 use serde::{Deserialize, Serialize};
 
+use crate::class_names::{ClassesError, listed};
 use crate::error::TrainError;
-use crate::files::write_json;
+use crate::files::{read_json, write_json};
 use crate::network::Network;
 use crate::plot;
-use crate::prepare::{Images, Prepared, put, put_masks};
-use crate::recipe::{DataRecipe, TaskName};
+use crate::prepare::{labels_preprocess, masks_preprocess, put, put_masks};
+use crate::recipe::{DataRecipe, Recipe, TaskName};
 use crate::run_dir::{RunDir, RunInfo};
 use crate::segment::SegmentationLoss;
-use crate::segmentation::{SegmentationScores, write_overlays};
+use crate::segmentation::{SHOWN, SegmentationScores, write_overlays};
 use crate::task::cross_entropy;
+use crate::test_data::{TestData, TestImages};
 use crate::weights::load_weights;
 
+/// The file that an evaluation is written to.
+pub(crate) const EVALUATION: &str = "evaluation.json";
+/// Classes of the largest confusion matrix that is shown whole; of more, the most frequent mistakes are.
+pub(crate) const MAX_MATRIX: usize = 256;
+/// How many mistakes are shown then.
+pub(crate) const MISTAKES: usize = 50;
 /// Images evaluated at once.
 pub(crate) const EVAL_BATCH: usize = 250;
 
@@ -35,6 +44,10 @@ pub struct Evaluation {
     pub accuracy: f64,
     /// Scores of each class.
     pub classes: Vec<ClassScore>,
+    /// Names of the classes that the data do not show. Their recall cannot be said, nor any score of one that is not
+    /// predicted either; means leave those out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub absent: Vec<String>,
     /// `confusion[truth][answer]`: how many images of class `truth` were taken for `answer`; in segmentation, how many
     /// pixels.
     pub confusion: Vec<Vec<usize>>,
@@ -129,6 +142,11 @@ impl Evaluation {
             images,
             loss,
             accuracy: share(right, images),
+            absent: scores
+                .clone()
+                .filter(|class| class.support == 0)
+                .map(|class| class.name)
+                .collect(),
             classes: scores.collect(),
             confusion,
             segmentation: None,
@@ -156,6 +174,39 @@ impl Evaluation {
             None => self.classes_text(&mut text, width),
             Some(scores) => self.masks_text(&mut text, width, scores),
         }
+        if !self.absent.is_empty() {
+            let _ = writeln!(text, "\nnot in these data: {}", listed(&self.absent));
+        }
+        match self.classes.len() {
+            0..=MAX_MATRIX => self.matrix_text(&mut text, width),
+            _ => {
+                let _ = writeln!(text, "\nmost frequent mistakes (truth, answer, count)");
+                for (truth, answer, count) in self.mistakes(MISTAKES) {
+                    let (truth, answer) = (&self.classes[truth].name, &self.classes[answer].name);
+                    let _ = writeln!(text, "{truth:width$}  {answer:width$}  {count:6}");
+                }
+            }
+        }
+        text
+    }
+
+    /// The most frequent mistakes: the true class, the one that was predicted, and how often.
+    pub(crate) fn mistakes(&self, most: usize) -> Vec<(usize, usize, usize)> {
+        let rows = self.confusion.iter().enumerate();
+        let mut mistakes: Vec<_> = rows
+            .flat_map(|(truth, row)| {
+                let counts = row.iter().enumerate();
+                counts.map(move |(answer, &count)| (truth, answer, count))
+            })
+            .filter(|&(truth, answer, count)| truth != answer && count > 0)
+            .collect();
+        mistakes.sort_by_key(|&(.., count)| std::cmp::Reverse(count));
+        mistakes.truncate(most);
+        mistakes
+    }
+
+    fn matrix_text(&self, text: &mut String, width: usize) {
+        let names = self.classes.iter().map(|class| class.name.as_str());
         let largest = self.confusion.iter().flatten().max().copied().unwrap_or(0);
         let cell = largest.to_string().len().max(3);
         let _ = write!(text, "\ntruth \\ answer\n{:width$} ", "");
@@ -174,7 +225,29 @@ impl Evaluation {
             }
             text.push('\n');
         }
-        text
+    }
+
+    /// Precision, recall and F1 score of a class for a person: `-` for what cannot be said of a class that the data do
+    /// not show.
+    pub(crate) fn shown(&self, class: usize) -> [String; 3] {
+        let seen = self.confusion.iter().any(|row| row[class] > 0);
+        let ClassScore {
+            precision,
+            recall,
+            f1,
+            support,
+            ..
+        } = self.classes[class];
+        let there = support > 0;
+        [
+            (precision, there || seen),
+            (recall, there),
+            (f1, there || seen),
+        ]
+        .map(|(score, known)| match known {
+            true => format!("{score:.4}"),
+            false => "-".into(),
+        })
     }
 
     fn classes_text(&self, text: &mut String, width: usize) {
@@ -183,11 +256,12 @@ impl Evaluation {
             "{:width$}  precision  recall      f1  images",
             "class"
         );
-        for class in &self.classes {
+        for (at, class) in self.classes.iter().enumerate() {
+            let [precision, recall, f1] = self.shown(at);
             let _ = writeln!(
                 text,
-                "{:width$}  {:9.4}  {:6.4}  {:6.4}  {:6}",
-                class.name, class.precision, class.recall, class.f1, class.support
+                "{:width$}  {precision:>9}  {recall:>6}  {f1:>6}  {:6}",
+                class.name, class.support
             );
         }
     }
@@ -201,12 +275,40 @@ impl Evaluation {
             scores.pixel_error * 100.0,
             "class"
         );
-        for (class, iou) in self.classes.iter().zip(&scores.class_iou) {
+        for (at, (class, iou)) in self.classes.iter().zip(&scores.class_iou).enumerate() {
+            let [precision, recall, dice] = self.shown(at);
+            let iou = match dice.as_str() {
+                "-" => dice.clone(),
+                _ => format!("{iou:.4}"),
+            };
             let _ = writeln!(
                 text,
-                "{:width$}  {:9.4}  {:6.4}  {:6.4}  {:6.4}  {:6}",
-                class.name, class.precision, class.recall, class.f1, iou, class.support
+                "{:width$}  {precision:>9}  {recall:>6}  {dice:>6}  {iou:>6}  {:6}",
+                class.name, class.support
             );
+        }
+    }
+
+    /// Reads an evaluation from a file, whose lists must fit together.
+    pub(crate) fn read(path: &Path) -> Result<Self, TrainError> {
+        let seen: Self = read_json(path)?;
+        seen.checked(path)
+    }
+
+    pub(crate) fn checked(self, path: &Path) -> Result<Self, TrainError> {
+        let classes = self.classes.len();
+        let ious = self
+            .segmentation
+            .as_ref()
+            .map(|scores| scores.class_iou.len());
+        let square = self.confusion.len() == classes
+            && self.confusion.iter().all(|row| row.len() == classes);
+        match square && ious.is_none_or(|ious| ious == classes) {
+            true => Ok(self),
+            false => Err(TrainError::Damaged {
+                path: path.into(),
+                problem: format!("it has no confusion matrix of its {classes} classes"),
+            }),
         }
     }
 
@@ -216,7 +318,7 @@ impl Evaluation {
     ///
     /// If a file cannot be written.
     pub fn write(&self, folder: &Path) -> Result<(), TrainError> {
-        write_json(&folder.join("evaluation.json"), self)?;
+        write_json(&folder.join(EVALUATION), self)?;
         plot::confusion_matrix(self, &folder.join("confusion.png"))
     }
 }
@@ -229,8 +331,16 @@ pub struct TrainedModel {
     pub(crate) device: Device,
     /// As fitted on the training images.
     pub(crate) scaler: Option<Scaler>,
+    /// How a picture's file becomes an image as those trained on.
+    pub(crate) preprocess: Preprocess,
+    /// Whether pictures are framed as photographed digits, whatever the data set was.
+    pub(crate) framed: bool,
+    /// Names of the classes, in the order of the outputs.
+    pub(crate) classes: Vec<String>,
+    pub(crate) task: TaskName,
+    /// The folder of the run.
+    pub(crate) run: PathBuf,
     info: RunInfo,
-    task: TaskName,
     data: DataRecipe,
 }
 
@@ -255,6 +365,10 @@ impl TrainedModel {
         let model = load_weights(model, &run.model_file())?;
         Ok(Self {
             model,
+            preprocess: preprocess(&run, &recipe, &info)?,
+            framed: false,
+            run: run.path().into(),
+            classes: info.data.classes.clone(),
             loss: crate::train::loss(&recipe, &info.data)?,
             device,
             scaler: run.scaler()?,
@@ -274,48 +388,55 @@ impl TrainedModel {
         &self.data
     }
 
-    /// Loads data to evaluate on, for the model's task; their masks must hold the values that it was trained on.
-    ///
-    /// # Errors
-    ///
-    /// As [`Prepared::load`].
-    pub fn load_data(&self, recipe: &DataRecipe, progress: bool) -> Result<Prepared, TrainError> {
-        let values = self.info.data.mask_values.clone();
-        Prepared::load_with(recipe, self.task, values, progress)
+    /// The names of the model's classes, in the order of its outputs.
+    pub fn classes(&self) -> &[String] {
+        &self.classes
     }
 
-    /// Evaluates on the test images of some data, scaled as the training data were.
+    /// Names the model's classes otherwise than its run does, in the order of its outputs: for weights that were trained
+    /// elsewhere, on classes in another order. [`read_class_names`](crate::read_class_names) reads such names.
     ///
     /// # Errors
     ///
-    /// If the images have another shape, or the data have more classes than the model.
-    pub fn evaluate(&self, data: &Prepared) -> Result<Evaluation, TrainError> {
-        let (ours, theirs) = (&self.info, data.info());
-        let describe = |shape: [usize; 3], classes: usize| {
-            let [channels, height, width] = shape;
-            format!("images of {channels}x{height}x{width} in {classes} classes")
-        };
-        let classes = ours.data.classes.len();
+    /// [`ClassesError::Count`] if there is not one name for each class.
+    pub fn with_classes(mut self, classes: Vec<String>) -> Result<Self, ClassesError> {
+        let (given, expected) = (classes.len(), self.classes.len());
+        if given != expected {
+            return Err(ClassesError::Count { given, expected });
+        }
+        self.classes = classes;
+        Ok(self)
+    }
+
+    /// Evaluates on the images of [`own_test_data`](Self::own_test_data) or
+    /// [`other_test_data`](Self::other_test_data), scaled as the training data were.
+    ///
+    /// # Errors
+    ///
+    /// If the images have another shape, or are for another task.
+    pub fn evaluate(&self, data: &TestData) -> Result<Evaluation, TrainError> {
+        let input = self.info.model.input;
+        let shape = data.images.shape();
         let scaler = self.scaler.as_ref();
-        match (&self.model, data.images()) {
-            (Network::Classifier(model), Images::Labels(splits))
-                if data.shape() == ours.model.input && theirs.classes.len() <= classes =>
-            {
-                let test = put(&splits.test, &self.device, scaler)?;
-                Evaluation::of(model, &test, &ours.data.classes)
+        match (&self.model, &data.images) {
+            (Network::Classifier(model), TestImages::Labels(images)) if shape == input => {
+                let test = put(images, &self.device, scaler)?;
+                Evaluation::of(model, &test, &self.classes)
             }
             // A network of convolutions takes any size.
-            (Network::Segmenter(model), Images::Masks(splits))
-                if data.shape()[0] == ours.model.input[0]
-                    && theirs.classes == ours.data.classes =>
-            {
-                let test = put_masks(&splits.test, &self.device, scaler)?;
-                Evaluation::of_masks(model, &self.loss, &test, &ours.data.classes)
+            (Network::Segmenter(model), TestImages::Masks(images)) if shape[0] == input[0] => {
+                let test = put_masks(images, &self.device, scaler)?;
+                Evaluation::of_masks(model, &self.loss, &test, &self.classes)
             }
-            _ => Err(TrainError::OtherShape {
-                model: describe(ours.model.input, classes),
-                data: describe(data.shape(), theirs.classes.len()),
-            }),
+            _ => {
+                let describe = |[channels, height, width]: [usize; 3]| {
+                    format!("images of {channels}x{height}x{width}")
+                };
+                Err(TrainError::OtherShape {
+                    model: describe(input),
+                    data: describe(shape),
+                })
+            }
         }
     }
 
@@ -325,15 +446,42 @@ impl TrainedModel {
     /// # Errors
     ///
     /// If the file cannot be written.
-    pub fn write_overlays(&self, data: &Prepared, folder: &Path) -> Result<bool, TrainError> {
-        let (Network::Segmenter(model), Images::Masks(splits)) = (&self.model, data.images())
+    pub fn write_overlays(&self, data: &TestData, folder: &Path) -> Result<bool, TrainError> {
+        let (Network::Segmenter(model), TestImages::Masks(images)) = (&self.model, &data.images)
         else {
             return Ok(false);
         };
-        let test = put_masks(&splits.test, &self.device, self.scaler.as_ref())?;
-        write_overlays(model, &self.loss, &test, &splits.test, folder)?;
+        let shown = images.slice(0..SHOWN);
+        let test = put_masks(&shown, &self.device, self.scaler.as_ref())?;
+        write_overlays(model, &self.loss, &test, &shown, folder)?;
         Ok(true)
     }
+}
+
+/// How a run prepares a picture: as it has recorded, or as follows from its data set where it has not.
+fn preprocess(run: &RunDir, recipe: &Recipe, info: &RunInfo) -> Result<Preprocess, TrainError> {
+    let input = info.model.input;
+    let follows = match recipe.task {
+        TaskName::Classification => labels_preprocess(&info.data.name, input),
+        TaskName::Segmentation => masks_preprocess(input[0], recipe.data.size),
+    };
+    let rules = recipe.data.rules();
+    let Some(recorded) = info.data.preprocess else {
+        return Ok(Preprocess { rules, ..follows });
+    };
+    // Only a picture of the model's form can be framed, and nothing else says how large an image may become.
+    let framed = matches!(recorded.resize, Resize::Ink | Resize::Whole);
+    let form = (recorded.channels, recorded.size);
+    if form == (follows.channels, follows.size) && (!framed || input == [1, SIDE, SIDE]) {
+        return Ok(Preprocess { rules, ..recorded });
+    }
+    Err(TrainError::Damaged {
+        path: run.info_file(),
+        problem: format!(
+            "data.preprocess makes images that are not those of {}x{}x{} which the model takes",
+            input[0], input[1], input[2]
+        ),
+    })
 }
 
 #[cfg(test)]
@@ -366,6 +514,48 @@ mod tests {
             close(class.f1, f1);
             assert_eq!(class.support, support);
         }
+    }
+
+    #[test]
+    fn classes_that_are_absent_have_no_scores_for_a_person() {
+        let classes = ["a", "b", "c", "d"].map(String::from);
+        let rows = vec![vec![3, 0, 1, 0], vec![0; 4], vec![0; 4], vec![0, 0, 0, 2]];
+        let seen = Evaluation::from_confusion(rows, 0.5, &classes);
+        assert_eq!(seen.absent, ["b", "c"]);
+        // Nothing was taken for b; what was taken for c was wrong, which is a fact.
+        assert_eq!(seen.shown(1), ["-", "-", "-"]);
+        assert_eq!(seen.shown(2), ["0.0000", "-", "0.0000"]);
+        assert_eq!(seen.shown(3), ["1.0000", "1.0000", "1.0000"]);
+        assert!(seen.to_text().contains("not in these data: \"b\", \"c\""));
+    }
+
+    #[test]
+    fn a_matrix_of_very_many_classes_is_told_by_its_largest_mistakes() {
+        let classes: Vec<String> = (0..300).map(|class| format!("class {class}")).collect();
+        let mut rows = vec![vec![0; 300]; 300];
+        (0..300).for_each(|class| rows[class][class] = 5);
+        (rows[7][290], rows[290][3], rows[4][9]) = (40, 60, 1);
+        let seen = Evaluation::from_confusion(rows, 0.5, &classes);
+        assert_eq!(seen.mistakes(2), [(290, 3, 60), (7, 290, 40)]);
+        let text = seen.to_text();
+        assert!(text.contains("class 7    class 290      40"), "{text}");
+        assert!(text.len() < 40_000, "{}", text.len());
+    }
+
+    #[test]
+    fn an_evaluation_whose_lists_do_not_fit_together_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(EVALUATION);
+        let mut seen = seen();
+        write_json(&path, &seen).unwrap();
+        assert_eq!(Evaluation::read(&path).unwrap(), seen);
+        seen.confusion[1].pop();
+        write_json(&path, &seen).unwrap();
+        let error = Evaluation::read(&path).unwrap_err().to_string();
+        assert!(
+            error.contains("no confusion matrix of its 3 classes"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -8,9 +8,11 @@
 //! its number: the same seed on the same device gives the same weights, resumed or not.
 
 mod checkpoint;
+mod class_names;
 mod clipping;
 mod error;
 mod evaluate;
+mod evaluations;
 mod files;
 mod health;
 mod loader;
@@ -34,13 +36,16 @@ mod segmentation;
 mod single;
 mod strategy;
 mod task;
+mod test_data;
 mod text;
 mod train;
 pub mod tune;
 mod weights;
 
+pub use class_names::{ClassesError, read_class_names};
 pub use error::TrainError;
 pub use evaluate::{ClassScore, Evaluation, TrainedModel};
+pub use evaluations::{EvaluationRecord, evaluations, own_evaluation};
 pub use optim::optimizer;
 pub use panics::end_on_panic;
 pub use predict::{Candidate, Prediction};
@@ -55,6 +60,7 @@ pub use run_dir::{DataInfo, RunDir, RunInfo};
 pub use schedule::Schedule;
 pub use segment::SegmentationLoss;
 pub use segmentation::{MaskPrediction, SegmentationScores};
+pub use test_data::TestData;
 pub use text::{printable, shell_word};
 pub use train::{EpochReport, Outcome, Progress, Summary, TrainDevice, Trainer};
 pub use tune::{Objective, OnDiverged, RecipeSpace, SpaceError, TuneEnd, TuneError, Tuner};

@@ -8,7 +8,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, register_font};
 
 use crate::error::TrainError;
-use crate::evaluate::Evaluation;
+use crate::evaluate::{Evaluation, MAX_MATRIX};
 use crate::files::write_atomically;
 
 pub(crate) const FONT: &str = "kiln";
@@ -22,7 +22,12 @@ pub(crate) fn confusion_matrix(seen: &Evaluation, path: &Path) -> Result<(), Tra
         .map(|c| c.name.chars().count())
         .max()
         .unwrap_or(1) as i32;
-    let cell = (640 / classes.max(1)).clamp(24, 64);
+    // Cells of very many classes are too small for names and numbers; the picture stays one that can be opened.
+    let small = seen.classes.len() > MAX_MATRIX;
+    let cell = match small {
+        false => (640 / classes.max(1)).clamp(24, 64),
+        true => (24 * MAX_MATRIX as i32 / classes).max(1),
+    };
     let letter = 9;
     let left = 56 + longest.min(16) * letter;
     let top = 76;
@@ -68,7 +73,7 @@ pub(crate) fn confusion_matrix(seen: &Evaluation, path: &Path) -> Result<(), Tra
                 let fill = blend(hue, share.sqrt());
                 let inside = [(x, y), (x + cell - 1, y + cell - 1)];
                 area.draw(&Rectangle::new(inside, fill.filled()))?;
-                if count > 0 {
+                if count > 0 && !small {
                     let size = (cell * 2 / 5).min(18) - i32::from(count > 999) * 2;
                     let colour = if share.sqrt() > 0.55 {
                         WHITE
@@ -79,6 +84,9 @@ pub(crate) fn confusion_matrix(seen: &Evaluation, path: &Path) -> Result<(), Tra
                     let middle = (x + cell / 2, y + cell / 2);
                     area.draw(&Text::new(count.to_string(), middle, style))?;
                 }
+            }
+            if small {
+                continue;
             }
             let name: String = seen.classes[row].name.chars().take(16).collect();
             let right = text(15).pos(Pos::new(HPos::Right, VPos::Center));
@@ -164,5 +172,18 @@ mod tests {
             let decoder = png::Decoder::new(std::io::Cursor::new(std::fs::read(&path).unwrap()));
             assert!(decoder.read_info().unwrap().info().width >= 24 * classes as u32);
         }
+    }
+
+    #[test]
+    fn a_confusion_matrix_of_very_many_classes_is_a_picture_that_can_be_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let names: Vec<String> = (0..1500).map(|i| format!("class number {i}")).collect();
+        let confusion = (0..1500).map(|i| (0..1500).map(|j| usize::from(i == j)).collect());
+        let seen = Evaluation::from_confusion(confusion.collect(), 0.1, &names);
+        let path = folder.path().join("many.png");
+        confusion_matrix(&seen, &path).unwrap();
+        let decoder = png::Decoder::new(std::io::Cursor::new(std::fs::read(&path).unwrap()));
+        let width = decoder.read_info().unwrap().info().width;
+        assert!((6000..7000).contains(&width), "{width}");
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Int, Tensor};
 use kiln_data::LabeledImages;
-use kiln_data::images::{self, Framing, Invert, Raster};
+use kiln_data::images::{self, Framing, Invert, SIDE};
 use serde::Serialize;
 
 use crate::error::TrainError;
@@ -32,10 +32,10 @@ pub struct Candidate {
 }
 
 impl TrainedModel {
-    /// Predicts the `top` most probable classes of a PNG or JPEG of any size and colour, which is
-    /// brought into the form of the training images first: strokes are cut out and centred as
-    /// MNIST's are; pictures of things (Fashion-MNIST) are taken whole. For images of another shape than MNIST's, the
-    /// middle of the picture is taken, scaled to cover them.
+    /// Predicts the `top` most probable classes of a picture of any size and colour, which is prepared as the run has
+    /// recorded: as the pictures of its data were ([`DataInfo::preprocess`](crate::DataInfo::preprocess)). A picture that
+    /// has the size of the model's images is taken as it is, so that one of the test images gets the answer that an
+    /// evaluation counts.
     ///
     /// # Errors
     ///
@@ -46,28 +46,42 @@ impl TrainedModel {
         invert: Invert,
         top: usize,
     ) -> Result<Prediction, TrainError> {
-        let [channels, height, width] = self.info().model.input;
-        if [channels, height, width] != [1, 28, 28] {
-            let mut picture = Raster::read(picture.as_ref(), Some(channels))?.cover(height, width);
-            let inverted = invert == Invert::Yes;
-            if inverted {
-                picture.pixels.iter_mut().for_each(|p| *p = 255 - *p);
+        let (pixels, inverted) = match self.framed {
+            true => {
+                let framed = images::read(picture.as_ref(), Framing::Ink, invert)?;
+                let channels = self.info().model.input[0];
+                (framed.pixels.repeat(channels), framed.inverted)
             }
-            return Ok(Prediction {
-                inverted,
-                ..self.predict_pixels(&picture.pixels, top)?
-            });
-        }
-        let framing = match self.info().data.name.as_str() {
-            "fashion-mnist" => Framing::Whole,
-            _ => Framing::Ink,
+            false => {
+                let (image, inverted) = self.preprocess.read(picture.as_ref(), invert)?;
+                (image.pixels, inverted)
+            }
         };
-        let picture = images::read(picture.as_ref(), framing, invert)?;
-        let prediction = self.predict_pixels(&picture.pixels, top)?;
         Ok(Prediction {
-            inverted: picture.inverted,
-            ..prediction
+            inverted,
+            ..self.predict_pixels(&pixels, top)?
         })
+    }
+
+    /// Frames every picture from here on as a photographed digit, whatever the run's data set was: the ink is cut out,
+    /// fitted into 20×20 pixels and centred by its mass, as the makers of MNIST did it.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::CannotFrame`] if the model does not take images of 28×28 pixels, [`TrainError::OnlyMasks`] if it
+    /// predicts masks.
+    pub fn with_framing(mut self) -> Result<Self, TrainError> {
+        let input = self.info().model.input;
+        match self.model {
+            Network::Segmenter(_) => Err(TrainError::OnlyMasks),
+            Network::Classifier(_) if input[1..] != [SIDE, SIDE] => {
+                Err(TrainError::CannotFrame { input })
+            }
+            Network::Classifier(_) => {
+                self.framed = true;
+                Ok(self)
+            }
+        }
     }
 
     /// Predicts the `top` most probable classes of an image of the model's own size, its pixels as
@@ -80,11 +94,10 @@ impl TrainedModel {
         let Network::Classifier(model) = &self.model else {
             return Err(TrainError::OnlyMasks);
         };
-        let data = &self.info().data;
         let shape = self.info().model.input;
         let image = LabeledImages::new(
             "picture",
-            data.classes.clone(),
+            self.classes.clone(),
             shape,
             pixels.to_vec(),
             vec![0],
@@ -98,7 +111,7 @@ impl TrainedModel {
         let probabilities = softmax(model.forward(batch.images), 1)
             .try_into_vec_as::<f32>()
             .map_err(|error| TrainError::Backend(error.to_string()))?;
-        let mut candidates: Vec<Candidate> = std::iter::zip(&data.classes, probabilities)
+        let mut candidates: Vec<Candidate> = std::iter::zip(&self.classes, probabilities)
             .map(|(class, probability)| Candidate {
                 class: class.clone(),
                 probability: f64::from(probability),

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use burn::tensor::Device;
 use kiln_data::folder::{FolderOptions, Rules};
+use kiln_data::images::{Preprocess, Resize, SIDE};
 use kiln_data::scale::Scaler;
 use kiln_data::{
     DeviceDataset, DeviceMasks, LabeledImages, Load, Loaded, MaskedImages, Pick, holdout,
@@ -62,32 +63,18 @@ impl Prepared {
         mask_values: Option<Vec<u8>>,
         progress: bool,
     ) -> Result<Self, TrainError> {
-        let lens = |train: usize, test: usize| {
-            (
-                recipe.train_len.unwrap_or(train),
-                recipe.test_len.unwrap_or(test),
-            )
-        };
-        let digits = lens(kiln_data::Digits::TRAIN_LEN, kiln_data::Digits::TEST_LEN);
-        let shapes = lens(kiln_data::Shapes::TRAIN_LEN, kiln_data::Shapes::TEST_LEN);
-        let mut load = Load::new(&recipe.name)
-            .seed(recipe.seed)
-            .offline(!recipe.download)
-            .progress(progress)
-            .digits_len(digits.0, digits.1)
-            .shapes_len(shapes.0, shapes.1)
-            .test_split(recipe.test_fraction, recipe.split_seed)
-            .folder(FolderOptions {
+        let load = loader(
+            recipe,
+            FolderOptions {
                 size: recipe.size,
                 channels: recipe.channels,
                 values: mask_values,
                 ignore_value: recipe.ignore_value,
                 rules: recipe.rules(),
                 ..FolderOptions::default()
-            });
-        if let Some(dir) = &recipe.dir {
-            load = load.data_dir(dir);
-        }
+            },
+            progress,
+        );
         match task {
             TaskName::Classification => {
                 let (splits, from) = split(load.run()?, recipe)?;
@@ -96,6 +83,7 @@ impl Prepared {
                 let labels = label_bytes(train);
                 let mut info = info(&splits, &stats, &from.0, [train.images(), &labels]);
                 info.classes = train.classes().to_vec();
+                info.preprocess = Some(labels_preprocess(&info.name, train.shape()));
                 Ok(Self::new(Images::Labels(splits), info, from.1))
             }
             TaskName::Segmentation => {
@@ -105,6 +93,7 @@ impl Prepared {
                 let mut info = info(&splits, &stats, &from.0, [train.images(), train.masks()]);
                 info.classes = train.classes().to_vec();
                 info.mask_values = Some(train.values().to_vec());
+                info.preprocess = Some(masks_preprocess(train.shape()[0], recipe.size));
                 Ok(Self::new(Images::Masks(splits), info, from.1))
             }
         }
@@ -178,6 +167,62 @@ impl Prepared {
         };
         placed.push((device.clone(), scaler.cloned(), data.clone()));
         Ok(data)
+    }
+}
+
+/// What loads the data of a recipe.
+pub(crate) fn loader(recipe: &DataRecipe, folder: FolderOptions, progress: bool) -> Load {
+    let lens = |train: usize, test: usize| {
+        (
+            recipe.train_len.unwrap_or(train),
+            recipe.test_len.unwrap_or(test),
+        )
+    };
+    let digits = lens(kiln_data::Digits::TRAIN_LEN, kiln_data::Digits::TEST_LEN);
+    let shapes = lens(kiln_data::Shapes::TRAIN_LEN, kiln_data::Shapes::TEST_LEN);
+    let load = Load::new(&recipe.name)
+        .seed(recipe.seed)
+        .offline(!recipe.download)
+        .progress(progress)
+        .digits_len(digits.0, digits.1)
+        .shapes_len(shapes.0, shapes.1)
+        .test_split(recipe.test_fraction, recipe.split_seed)
+        .folder(folder);
+    match &recipe.dir {
+        Some(dir) => load.data_dir(dir),
+        None => load,
+    }
+}
+
+/// How a picture becomes an image as those of a data set, whose images have this shape.
+///
+/// Photographed or drawn digits are framed as the makers of MNIST framed theirs. The images of Fashion-MNIST and KMNIST
+/// are whole pictures on black. Whatever else there is, a folder above all, has its pictures cut to the size.
+pub(crate) fn labels_preprocess(
+    data_set: &str,
+    [channels, height, width]: [usize; 3],
+) -> Preprocess {
+    let resize = match ([channels, height, width], data_set) {
+        ([1, SIDE, SIDE], "mnist" | "digits") => Resize::Ink,
+        ([1, SIDE, SIDE], emnist) if emnist.starts_with("emnist") => Resize::Ink,
+        ([1, SIDE, SIDE], "fashion-mnist" | "kmnist") => Resize::Whole,
+        _ => Resize::Cover,
+    };
+    Preprocess {
+        channels: Some(channels),
+        size: Some([height, width]),
+        resize,
+        ..Preprocess::default()
+    }
+}
+
+/// How a picture becomes an image as those with masks, which a recipe may have had stretched to one size.
+pub(crate) fn masks_preprocess(channels: usize, size: Option<[usize; 2]>) -> Preprocess {
+    Preprocess {
+        channels: Some(channels),
+        size,
+        resize: Resize::Stretch,
+        ..Preprocess::default()
     }
 }
 
@@ -260,6 +305,7 @@ fn info<T: Pick>(
         origin: origin.into(),
         classes: Vec::new(),
         mask_values: None,
+        preprocess: None,
         train_len: splits.train.count(),
         valid_len: splits.valid.count(),
         test_len: splits.test.count(),

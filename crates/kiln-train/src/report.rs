@@ -9,7 +9,7 @@ use kiln_tune::plot::{Curve, Page, curves};
 use serde_json::Value;
 
 use crate::error::TrainError;
-use crate::evaluate::Evaluation;
+use crate::evaluate::{EVALUATION, Evaluation, MAX_MATRIX, MISTAKES};
 use crate::files::{for_each_line, read_bounded, read_json, remove_leftovers, write_atomically};
 use crate::run_dir::RunDir;
 use crate::samples;
@@ -68,9 +68,9 @@ fn page(run: &RunDir) -> Result<Page, TrainError> {
     }
     page = page.table(&[], &rows);
     page = metrics(page, &run.metrics_file())?;
-    let evaluation = run.path().join("evaluation.json");
+    let evaluation = run.path().join(EVALUATION);
     if evaluation.is_file() {
-        page = scores(page, &read_json(&evaluation)?);
+        page = scores(page, &Evaluation::read(&evaluation)?);
     }
     page = predictions(page, &samples::read(run.path())?);
     page = pictures(page, run.path())?;
@@ -191,8 +191,37 @@ fn metrics(mut page: Page, path: &Path) -> Result<Page, TrainError> {
     Ok(page)
 }
 
-/// The confusion matrix, darker where there are more, and the scores of each class.
+/// The confusion matrix, or of very many classes the most frequent mistakes, and the scores of each class.
 fn scores(page: Page, seen: &Evaluation) -> Page {
+    let page = match seen.classes.len() {
+        0..=MAX_MATRIX => page.heading("Confusion matrix").html(&matrix(seen)),
+        _ => {
+            let name = |class: usize| seen.classes[class].name.clone();
+            let mistakes = seen.mistakes(MISTAKES).into_iter();
+            let rows: Vec<Vec<String>> = mistakes
+                .map(|(truth, answer, count)| vec![name(truth), name(answer), count.to_string()])
+                .collect();
+            page.heading("Most frequent mistakes")
+                .table(&["truth", "answer", "images"], &rows)
+        }
+    };
+    let rows: Vec<Vec<String>> = seen
+        .classes
+        .iter()
+        .enumerate()
+        .map(|(at, class)| {
+            let mut row = vec![class.name.clone()];
+            row.extend(seen.shown(at));
+            row.push(class.support.to_string());
+            row
+        })
+        .collect();
+    page.heading("Scores of each class")
+        .table(&["class", "precision", "recall", "f1", "images"], &rows)
+}
+
+/// The confusion matrix, darker where there are more.
+fn matrix(seen: &Evaluation) -> String {
     let mut html = String::from(
         "<div class=\"wide\"><table class=\"confusion\">\n<tr><th>truth \\ answer</th>",
     );
@@ -229,22 +258,7 @@ fn scores(page: Page, seen: &Evaluation) -> Page {
         html.push_str("</tr>\n");
     }
     html.push_str("</table></div>\n");
-    let rows: Vec<Vec<String>> = seen
-        .classes
-        .iter()
-        .map(|class| {
-            let scores =
-                [class.precision, class.recall, class.f1].map(|score| format!("{score:.4}"));
-            let mut row = vec![class.name.clone()];
-            row.extend(scores);
-            row.push(class.support.to_string());
-            row
-        })
-        .collect();
-    page.heading("Confusion matrix")
-        .html(&html)
-        .heading("Scores of each class")
-        .table(&["class", "precision", "recall", "f1", "images"], &rows)
+    html
 }
 
 fn predictions(mut page: Page, samples: &[samples::Sample]) -> Page {

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use kiln_data::images::Preprocess;
 use kiln_data::scale::Scaler;
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +57,10 @@ pub struct DataInfo {
     /// In segmentation, the value that stands for each class in a mask file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mask_values: Option<Vec<u8>>,
+    /// How a picture's file becomes an image as those trained on; runs of Kiln 0.1 do not tell, and theirs follows from
+    /// the data set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preprocess: Option<Preprocess>,
     /// Images trained on.
     pub train_len: usize,
     /// Images validated on after each epoch.
@@ -201,7 +206,11 @@ impl RunDir {
     ///
     /// If the file was damaged.
     pub fn info(&self) -> Result<RunInfo, TrainError> {
-        read_json(&self.path.join(INFO))
+        read_json(&self.info_file())
+    }
+
+    pub(crate) fn info_file(&self) -> PathBuf {
+        self.path.join(INFO)
     }
 
     /// The scaler as fitted on the training images; none for `scale = "none"`.

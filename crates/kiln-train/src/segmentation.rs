@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Int, Tensor};
-use kiln_data::images::Raster;
+use kiln_data::images::{Invert, Preprocess, Raster};
 use kiln_data::info::{Picture, colour};
 use kiln_data::{DeviceMasks, MaskedImages, OnDevice};
 use kiln_zoo::Segmenter;
@@ -20,7 +20,7 @@ use crate::single::check_input;
 /// Pixels evaluated at once: one image of 512×512, many small ones.
 const EVAL_PIXELS: usize = 512 * 512;
 /// Test images shown on the sheet of overlays.
-const SHOWN: usize = 4;
+pub(crate) const SHOWN: usize = 4;
 
 /// How many images are evaluated at once.
 pub(crate) fn eval_batch([_, height, width]: [usize; 3]) -> usize {
@@ -225,8 +225,8 @@ impl TrainedModel {
         matches!(self.model, Network::Segmenter(_))
     }
 
-    /// Predicts the mask of a picture of any size. Where the training images were scaled to one size
-    /// (`data.size`), the picture is too, and its mask is brought back to the picture's own.
+    /// Predicts the mask of a picture of any size. Where the training images were scaled to one size (`data.size`), the
+    /// picture is too, and its mask is brought back to the picture's own.
     ///
     /// # Errors
     ///
@@ -236,16 +236,17 @@ impl TrainedModel {
             return Err(TrainError::NoMasks);
         };
         let info = self.info();
-        let [channels, _, _] = info.model.input;
-        let picture = Raster::read(picture.as_ref(), Some(channels))?;
-        let [_, height, width] = picture.shape;
-        let seen = match self.data().size {
-            Some([height, width]) => picture.resize(height, width),
-            None => picture.clone(),
+        let whole = Preprocess {
+            size: None,
+            ..self.preprocess
         };
+        let (picture, _) = whole.read(picture.as_ref(), Invert::No)?;
+        let [_, height, width] = picture.shape;
+        let seen = self.preprocess.apply(picture.clone());
         let [_, h, w] = seen.shape;
+        let [channels, _, _] = info.model.input;
         check_input(&self.model, [1, channels, h, w])?;
-        let classes = info.data.classes.clone();
+        let classes = self.classes.clone();
         let one = MaskedImages::new("picture", classes, seen.shape, seen.pixels, vec![0; h * w]);
         let one = one.expect("one picture with an empty mask, for the classes of a run");
         let one = put_masks(&one, &self.device, self.scaler.as_ref())?;
@@ -258,7 +259,7 @@ impl TrainedModel {
             let pixels = mask.iter().filter(|&&c| usize::from(c) == class).count();
             pixels as f64 / mask.len() as f64
         };
-        let names = info.data.classes.iter().enumerate();
+        let names = self.classes.iter().enumerate();
         let values = info.data.mask_values.clone();
         Ok(MaskPrediction {
             height,

@@ -854,7 +854,7 @@ fn advice(recipe: &Recipe) -> String {
     advice
 }
 
-fn now() -> String {
+pub(crate) fn now() -> String {
     let now = time::OffsetDateTime::now_utc();
     let format = time::format_description::well_known::Rfc3339;
     let now = now.replace_nanosecond(0).unwrap_or(now);

@@ -10,9 +10,14 @@ mod train;
 mod tune;
 
 use std::error::Error;
+use std::path::Path;
 use std::process::ExitCode;
 
+use kiln::device::Chosen;
+use kiln::train::{TrainedModel, read_class_names};
+
 use crate::args::Command;
+use crate::output;
 
 pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -28,6 +33,22 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Data(args) => done(data::run(args)),
         Command::Study(command) => Ok(command.run()),
     }
+}
+
+/// A finished run's model; its classes have the names of a file if one is given.
+fn trained(run: &Path, device: &Chosen, classes: Option<&Path>) -> Result<TrainedModel> {
+    let model = TrainedModel::load(run, &device.device)?;
+    let Some(file) = classes else {
+        return Ok(model);
+    };
+    let names = read_class_names(file)?;
+    if names != model.info().data.classes {
+        output::note(&format!(
+            "the classes have the names of {}, not those of the run",
+            file.display()
+        ));
+    }
+    Ok(model.with_classes(names)?)
 }
 
 fn done(result: Result<()>) -> Result<ExitCode> {

@@ -43,7 +43,10 @@ pub fn run(args: Predict) -> Result<()> {
         return Err("--top 0 shows nothing; give at least 1".into());
     }
     let device = kiln::device::select(&args.device)?;
-    let model = TrainedModel::load(&args.run, &device.device)?;
+    let mut model = super::trained(&args.run, &device, args.classes.as_deref())?;
+    if args.frame {
+        model = model.with_framing()?;
+    }
     if model.predicts_masks() {
         return masks(args, &model);
     }
@@ -87,9 +90,14 @@ pub fn run(args: Predict) -> Result<()> {
 
 /// Writes the mask and the overlay of each picture.
 fn masks(args: Predict, model: &TrainedModel) -> Result<()> {
-    let out = args.out.unwrap_or_else(|| args.run.join("predictions"));
-    std::fs::create_dir_all(&out)
-        .map_err(|error| format!("cannot create {}: {error}", out.display()))?;
+    let out = match args.out {
+        Some(out) => {
+            std::fs::create_dir_all(&out)
+                .map_err(|error| format!("cannot create {}: {error}", out.display()))?;
+            out
+        }
+        None => model.predictions_folder()?,
+    };
     let mut lines: Vec<MaskLine> = Vec::new();
     for image in args.images {
         let stem = image.file_stem().unwrap_or_default().to_string_lossy();

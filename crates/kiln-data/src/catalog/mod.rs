@@ -2,12 +2,14 @@
 
 mod format;
 mod sets;
+mod test_split;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use format::Format;
 pub use sets::{DATA_SETS, DataSet};
+pub use test_split::LoadedTest;
 
 use crate::cifar::CifarError;
 use crate::fetch::FetchError;
@@ -217,12 +219,7 @@ impl Load {
     /// # Errors
     /// As [`run`](Self::run); [`DataError::OtherTask`] if the data have labels instead of masks.
     pub fn run_masks(&self) -> Result<Loaded<MaskedImages>, DataError> {
-        let name = match (self.name.eq_ignore_ascii_case("auto"), &self.data_dir) {
-            (true, Some(_)) => "mask-folder",
-            (true, None) => "shapes",
-            (false, _) => &self.name,
-        };
-        let set = DataSet::find(name)?;
+        let set = DataSet::find(self.masks_name())?;
         match set.format {
             Format::Shapes => {
                 let shapes = Shapes::new(self.seed);
@@ -245,6 +242,15 @@ impl Load {
             Some(channels) => loaded.map(|data| data.with_channels(channels)),
             None => loaded,
         })
+    }
+
+    /// The name of data for segmentation that the name given stands for.
+    fn masks_name(&self) -> &str {
+        match (self.name.eq_ignore_ascii_case("auto"), &self.data_dir) {
+            (true, Some(_)) => "mask-folder",
+            (true, None) => "shapes",
+            (false, _) => &self.name,
+        }
     }
 
     fn needed_dir(&self, set: &'static DataSet) -> Result<&Path, DataError> {
@@ -451,6 +457,27 @@ pub enum DataError {
         images: usize,
         /// The share asked for.
         fraction: f64,
+    },
+    /// A folder with images to learn from and none to be judged on.
+    #[error(
+        "{} has a folder train in it, but no test, val, valid or validation; name the folder to evaluate, such as {}",
+        .dir.display(), .dir.join("train").display()
+    )]
+    NoTest {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// A folder was named for data that are drawn.
+    #[error(
+        "{name} are drawn and read no folder; to evaluate on the pictures in {}, give --data {other} beside it", .dir.display()
+    )]
+    ReadsNoFolder {
+        /// The data set.
+        name: &'static str,
+        /// The folder.
+        dir: PathBuf,
+        /// The name that reads a folder of pictures.
+        other: &'static str,
     },
     /// The data are the user's own folder, and none was named.
     #[error("{name} is a folder of yours; name it with --data-dir")]

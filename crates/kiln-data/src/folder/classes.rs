@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 use super::files::{Listing, all_pictures, name};
 use super::{FolderError, FolderOptions, PassedOver, unite};
-use crate::images::{Raster, read_all};
+use crate::images::{Invert, Preprocess, read_all};
 use crate::{LabeledImages, MAX_CLASSES};
 
 /// Reads `DIR/CLASS/*.png` and the like (torchvision's `ImageFolder`): the folders, sorted, are the classes, and
 /// pictures in folders of a class's folder are the class's.
 ///
-/// With [`FolderOptions::size`], a picture is scaled to cover it and its middle is cut out.
+/// With [`FolderOptions::size`], a picture is brought to it as [`FolderOptions::resize`] says: by default it is scaled to
+/// cover the size, of which the middle is cut out.
 ///
 /// # Errors
 /// [`FolderError`], which names the folder or the file.
@@ -60,12 +61,15 @@ pub(crate) fn read_classes_noting(
         labels.extend(std::iter::repeat_n(label, pictures.len()));
         files.extend(pictures);
     }
+    let preprocess = Preprocess {
+        channels: options.channels,
+        size: options.size,
+        resize: options.resize,
+        rules: options.rules,
+    };
     let read = |i: usize| {
-        let picture = Raster::read_under(&files[i], options.channels, options.rules)?;
-        Ok::<_, FolderError>(match options.size {
-            Some([height, width]) => picture.cover(height, width),
-            None => picture,
-        })
+        let (picture, _) = preprocess.read(&files[i], Invert::Auto)?;
+        Ok::<_, FolderError>(picture)
     };
     let all = read_all(files.len(), read)?;
     let (shape, pixels) = unite(&files, all, options)?;

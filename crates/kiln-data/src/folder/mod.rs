@@ -18,7 +18,7 @@ pub(crate) use files::PassedOver;
 pub use masks::{find_masks, read_masks};
 pub(crate) use masks::{note_on_255, read_masks_noting};
 
-use crate::images::Raster;
+use crate::images::{Raster, Resize};
 
 /// The rules by which a folder's files become a data set. A run goes on under those it was started with, since its
 /// images and the order of its classes must not change.
@@ -46,6 +46,7 @@ pub enum Rules {
 /// | setting | default | purpose |
 /// |---|---|---|
 /// | `size` | as the files are, which must agree | height and width of all images |
+/// | `resize` | [`Resize::Cover`] | for a class folder: how a picture of another size is brought to `size` |
 /// | `channels` | 1 if every file is gray, else 3 | gray or RGB |
 /// | `classes` | the folders found, sorted | for a class folder: exactly these classes |
 /// | `values` | those found, ascending | for masks: the value of each class |
@@ -55,6 +56,8 @@ pub enum Rules {
 pub struct FolderOptions {
     /// Height and width of all images.
     pub size: Option<[usize; 2]>,
+    /// How a class's picture of another size is brought to it; the images of masks are stretched.
+    pub resize: Resize,
     /// 1 or 3.
     pub channels: Option<usize>,
     /// Names of the classes, in the order of the labels.

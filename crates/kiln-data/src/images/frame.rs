@@ -25,10 +25,10 @@ pub(super) fn ink(gray: &Gray, paper: f32) -> Option<Vec<u8>> {
         ),
         false => scale(gray, gray.width, gray.height),
     };
-    let peak = ink.pixels.iter().fold(f32::MIN, |a, &b| a.max(b)) - paper;
-    if peak < FAINT {
+    if !shows_ink(&ink, paper) {
         return None;
     }
+    let peak = brightest(&ink) - paper;
     // Photographed paper is never quite even nor ink quite black, so the outer parts of the range
     // are cut; a clean drawing only loses what a lossy format may have left around the lines.
     let clean = paper < 16.0 && peak > 200.0;
@@ -42,6 +42,15 @@ pub(super) fn ink(gray: &Gray, paper: f32) -> Option<Vec<u8>> {
     let side = |n: usize| ((n * BOX + longer / 2) / longer).max(1);
     let small = scale(&ink, side(ink.width), side(ink.height));
     Some(place_by_mass(&small))
+}
+
+/// Whether anything on a light-on-dark picture differs enough from its paper to be ink.
+pub(super) fn shows_ink(gray: &Gray, paper: f32) -> bool {
+    brightest(gray) - paper >= FAINT
+}
+
+fn brightest(gray: &Gray) -> f32 {
+    gray.pixels.iter().fold(f32::MIN, |a, &b| a.max(b))
 }
 
 /// The whole picture in the middle of the square, scaled to touch its sides.

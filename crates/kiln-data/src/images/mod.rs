@@ -2,6 +2,7 @@
 
 mod decode;
 mod frame;
+mod preprocess;
 mod raster;
 
 use std::fmt;
@@ -11,6 +12,7 @@ use std::str::FromStr;
 
 use decode::Gray;
 pub(crate) use decode::luma_byte;
+pub use preprocess::{Preprocess, Resize};
 pub(crate) use raster::read_all;
 pub use raster::{Mask, Raster};
 
@@ -82,7 +84,15 @@ pub struct Prepared {
 /// # Errors
 /// [`ImageError`], which names the file.
 pub fn read(path: &Path, framing: Framing, invert: Invert) -> Result<Prepared, ImageError> {
-    let mut gray = decode::read(path)?;
+    frame_gray(decode::read(path)?, framing, invert, path)
+}
+
+fn frame_gray(
+    mut gray: Gray,
+    framing: Framing,
+    invert: Invert,
+    path: &Path,
+) -> Result<Prepared, ImageError> {
     let original = (gray.width, gray.height);
     let inverted = match invert {
         Invert::Yes => true,

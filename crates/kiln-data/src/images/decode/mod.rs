@@ -44,7 +44,12 @@ pub(super) enum Purpose {
 
 /// Reads the file at `path` as gray pixels; its content, not its name, says what it is.
 pub(super) fn read(path: &Path) -> Result<Gray, ImageError> {
-    let raw = read_raw(path, Purpose::Picture(Rules::default()))?;
+    read_under(path, Rules::default())
+}
+
+/// As [`read`], under the rules of a data set.
+pub(super) fn read_under(path: &Path, rules: Rules) -> Result<Gray, ImageError> {
+    let raw = read_raw(path, Purpose::Picture(rules))?;
     Ok(gray(raw.width, raw.height, raw.channels, &raw.data))
 }
 
