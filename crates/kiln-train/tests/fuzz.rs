@@ -16,6 +16,15 @@ fn cases(few: u64) -> u64 {
     wanted.map_or(few, |wanted| wanted.parse().expect("a number of cases"))
 }
 
+/// Memory is counted for the whole process, so that only one of these tests may run at a time.
+static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+fn alone() -> std::sync::MutexGuard<'static, ()> {
+    ALONE
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
 fn run(name: &str, few: u64) -> Run {
     Run::new(name).seed(20).cases(cases(few))
 }
@@ -47,6 +56,7 @@ const RECIPES: [&str; 3] = [
 
 #[test]
 fn damaged_recipes_are_read_or_refused() {
+    let _alone = alone();
     let whole = Recipe::default().to_toml();
     let seeds: Vec<&[u8]> = RECIPES
         .iter()
@@ -66,6 +76,7 @@ fn damaged_recipes_are_read_or_refused() {
 
 #[test]
 fn damaged_settings_are_read_or_refused() {
+    let _alone = alone();
     let report = run("settings", 3_000).check(
         |mutator: &mut Mutator| {
             let field = kiln_train::FIELDS[mutator.below(kiln_train::FIELDS.len())].key;
@@ -133,6 +144,7 @@ const FILES: [(&str, &str); 8] = [
 
 #[test]
 fn damaged_run_folders_are_read_or_refused() {
+    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let run_dir = folder.path().join("run");
     std::fs::create_dir(&run_dir).unwrap();
