@@ -299,7 +299,7 @@ pub struct Eval {
 pub struct Predict {
     /// Folder of a finished run
     pub run: PathBuf,
-    /// PNG or JPEG files of any size and colour
+    /// Pictures of any size and colour: PNG, JPEG, WebP, GIF, TIFF or BMP
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
     /// How many classes to show for each picture

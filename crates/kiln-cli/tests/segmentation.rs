@@ -342,3 +342,69 @@ fn a_frozen_backbone_from_a_file_keeps_its_weights_and_learns_a_new_head() {
         assert_eq!(before == after, !name.starts_with("fc"), "{name}");
     }
 }
+
+#[test]
+fn pixels_to_ignore_count_neither_in_training_nor_in_scores() {
+    let place = Place::new();
+    // A dark and a light half; the middle columns belong to neither.
+    for i in 0..6u8 {
+        for (folder, column) in [
+            ("images", [20 + i, 20, 90, 120, 200, 200 + i]),
+            ("masks", [0, 0, 255, 255, 1, 1]),
+        ] {
+            let dir = place.path("data").join(folder);
+            std::fs::create_dir_all(&dir).unwrap();
+            let pixels = (0..16 * 24).map(|at| column[at % 24 / 4]).collect();
+            let picture = kiln::data::info::Picture {
+                width: 24,
+                height: 16,
+                channels: 1,
+                pixels,
+            };
+            picture.write_png(&dir.join(format!("{i}.png"))).unwrap();
+        }
+    }
+    let mut args = vec![
+        "train",
+        "--task",
+        "segmentation",
+        "--data-dir",
+        "data",
+        "--device",
+        "flex",
+    ];
+    let settings = [
+        "data.ignore_value=255",
+        "data.test_fraction=0.34",
+        "data.valid_fraction=0.5",
+        "model.channels=[4]",
+        "epochs=1",
+    ];
+    args.extend(settings.iter().flat_map(|setting| ["--set", *setting]));
+    args.extend(["--run-dir", "run", "--progress", "none", "--json"]);
+    let summary = place.json(&args);
+    assert!(
+        summary["test_loss"].as_f64().unwrap().is_finite(),
+        "{summary}"
+    );
+    let text = std::fs::read_to_string(place.path("run/evaluation.json")).unwrap();
+    let seen: Value = serde_json::from_str(&text).unwrap();
+    let counted = |class: usize| seen["classes"][class]["support"].as_u64();
+    // Two test images, of each class a third of the pixels; the last third is left out.
+    assert_eq!(
+        (
+            counted(0),
+            counted(1),
+            seen["classes"].as_array().unwrap().len()
+        ),
+        (Some(256), Some(256), 2)
+    );
+    let pixels: u64 = seen["confusion"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|row| row.as_array().unwrap())
+        .map(|n| n.as_u64().unwrap())
+        .sum();
+    assert_eq!(pixels, 512);
+}

@@ -301,7 +301,9 @@ pub(crate) fn convert(
             .collect(),
         (3, 1) => images
             .chunks_exact(3 * plane)
-            .flat_map(|rgb| (0..plane).map(|i| luma_byte([0, 1, 2].map(|c| rgb[c * plane + i]))))
+            .flat_map(|rgb| {
+                (0..plane).map(move |i| luma_byte([0, 1, 2].map(|c| rgb[c * plane + i])))
+            })
             .collect(),
         (1, 1) | (3, 3) => images,
         _ => panic!(

@@ -79,7 +79,7 @@ fn every_ten_pictures_show_each_digit_once_in_varying_order() {
         orders.insert(ten.to_vec());
         let mut sorted = ten.to_vec();
         sorted.sort_unstable();
-        assert_eq!(sorted, (0..10).collect::<Vec<u8>>());
+        assert_eq!(sorted, (0..10).collect::<Vec<u16>>());
     }
     assert!(orders.len() > 95);
 }

@@ -352,3 +352,106 @@ pub(crate) enum OnDevice {
     Labels(Splits<DeviceDataset>),
     Masks(Splits<DeviceMasks>),
 }
+
+#[cfg(test)]
+mod tests {
+    use kiln_data::info::Picture;
+
+    use super::*;
+
+    /// A folder of ten pictures for each class, whose pixel is its number within the class.
+    fn folder(splits: &[&str]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for split in splits {
+            for class in ["2", "9", "10"] {
+                let folder = dir.path().join(split).join(class);
+                std::fs::create_dir_all(&folder).unwrap();
+                for i in 0..10 {
+                    let picture = Picture {
+                        width: 1,
+                        height: 1,
+                        channels: 1,
+                        pixels: vec![i],
+                    };
+                    picture.write_png(&folder.join(format!("{i}.png"))).unwrap();
+                }
+            }
+        }
+        dir
+    }
+
+    fn load(dir: &tempfile::TempDir, change: impl Fn(&mut DataRecipe)) -> Prepared {
+        let mut recipe = DataRecipe {
+            name: "image-folder".into(),
+            dir: Some(dir.path().into()),
+            ..DataRecipe::default()
+        };
+        change(&mut recipe);
+        Prepared::load(&recipe, TaskName::Classification, false).unwrap()
+    }
+
+    fn labels(data: &Prepared) -> &Splits<LabeledImages> {
+        match data.images() {
+            Images::Labels(splits) => splits,
+            Images::Masks(_) => unreachable!("it was loaded for classification"),
+        }
+    }
+
+    fn counts(data: &LabeledImages) -> Vec<usize> {
+        let count = |class| data.labels().iter().filter(|&&l| l == class).count();
+        (0..3).map(count).collect()
+    }
+
+    #[test]
+    fn a_part_of_a_folder_of_classes_has_all_of_them_and_another_seed_another_part() {
+        let dir = folder(&["train", "test"]);
+        let part = |seed| {
+            load(&dir, |recipe| {
+                recipe.train_len = Some(15);
+                recipe.test_len = Some(6);
+                recipe.valid_fraction = 0.2;
+                recipe.split_seed = seed;
+            })
+        };
+        let data = part(0);
+        let splits = labels(&data);
+        assert_eq!(counts(&splits.test), [2, 2, 2]);
+        assert_eq!(counts(&splits.train), [4, 4, 4]);
+        assert_eq!(counts(&splits.valid), [1, 1, 1]);
+        assert_eq!(data.info().classes, ["10", "2", "9"]);
+        assert_eq!(data.info().fingerprint, part(0).info().fingerprint);
+        assert_ne!(data.info().fingerprint, part(1).info().fingerprint);
+    }
+
+    #[test]
+    fn a_run_from_before_takes_the_first_images_in_its_own_order_and_passes_over_val() {
+        let dir = folder(&["train", "val", "test"]);
+        let old = load(&dir, |recipe| {
+            recipe.version = 1;
+            recipe.train_len = Some(12);
+            recipe.test_len = Some(7);
+            recipe.valid_fraction = 0.25;
+        });
+        assert_eq!(old.info().classes, ["2", "9", "10"]);
+        let splits = labels(&old);
+        assert_eq!(counts(&splits.test), [7, 0, 0]);
+        assert_eq!(splits.test.images(), [0, 1, 2, 3, 4, 5, 6]);
+        let lens = (splits.train.len(), splits.valid.len());
+        assert_eq!(lens, (9, 3));
+        let all = counts(&splits.train).into_iter().zip(counts(&splits.valid));
+        assert_eq!(all.map(|(a, b)| a + b).collect::<Vec<_>>(), [10, 2, 0]);
+        let new = load(&dir, |_| ());
+        let splits = labels(&new);
+        assert_eq!((splits.train.len(), splits.valid.len()), (30, 30));
+    }
+
+    #[test]
+    fn the_check_sum_of_few_classes_is_that_of_bytes() {
+        let data = |classes: usize, labels: Vec<u16>| {
+            let classes = (0..classes).map(|c| c.to_string()).collect();
+            LabeledImages::new("t", classes, [1, 1, 1], vec![0; 2], labels).unwrap()
+        };
+        assert_eq!(label_bytes(&data(256, vec![3, 255])), [3, 255]);
+        assert_eq!(label_bytes(&data(257, vec![3, 256])), [3, 0, 0, 1]);
+    }
+}

@@ -651,7 +651,7 @@ impl Recipe {
             .entry("data")
             .or_insert_with(|| toml::Table::new().into());
         if let Some(data) = data.as_table_mut() {
-            data.entry("version").or_insert(1.into());
+            data.entry("version").or_insert(1i64.into());
         }
         Self::from_table(table)
     }

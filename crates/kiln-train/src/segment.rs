@@ -2,7 +2,7 @@
 
 use burn::tensor::activation::{log_softmax, sigmoid, softmax};
 use burn::tensor::{Bool, DType, Int, Tensor};
-use kiln_data::{MaskBatch, MaskedImages};
+use kiln_data::MaskedImages;
 use serde::{Deserialize, Serialize};
 
 /// How a mask is judged: by cross-entropy, or binary cross-entropy for one output, and Dice.
@@ -81,10 +81,14 @@ impl SegmentationLoss {
         }
     }
 
-    /// The loss of a batch, without the pixels that it ignores.
-    pub(crate) fn of_batch(&self, logits: Tensor<4>, batch: &MaskBatch) -> Tensor<1> {
-        let masks = batch.masks.clone();
-        match batch.ignores {
+    /// The loss of a batch; `ignores` says whether some of its pixels are to be left out.
+    pub(crate) fn of_batch(
+        &self,
+        logits: Tensor<4>,
+        masks: Tensor<3, Int>,
+        ignores: bool,
+    ) -> Tensor<1> {
+        match ignores {
             true => self.ignoring(logits, masks),
             false => self.of(logits, masks),
         }
@@ -381,7 +385,7 @@ mod tests {
             };
             let none = Tensor::<3, Int>::full([2, 2, 2], 255, (&device, DType::I32));
             assert_eq!(read(loss.ignoring(logits.clone(), none.clone())), 0.0);
-            let answers = loss.answers(logits);
+            let answers = loss.answers(logits).cast(DType::I32);
             let part = answers.clone().slice([0..2, 0..2, 0..1]);
             let counts = |answers, masks, ignores| {
                 count(answers, masks, 3, ignores)

@@ -59,7 +59,9 @@ impl Evaluation {
             let indices = Tensor::<1, Int>::arange(start as i64..end as i64, (&device, DType::I32));
             let batch = data.form(indices, None);
             let logits = model.forward(batch.images);
-            total = total + loss.of_batch(logits.clone(), &batch) * (end - start) as f32;
+            total = total
+                + loss.of_batch(logits.clone(), batch.masks.clone(), batch.ignores)
+                    * (end - start) as f32;
             let read = |x: Tensor<3, Int>| x.try_into_vec_as::<i64>().map_err(|e| backend(&e));
             let (answers, truths) = (read(loss.answers(logits))?, read(batch.masks)?);
             for (truth, answer) in std::iter::zip(truths, answers) {

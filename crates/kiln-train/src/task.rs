@@ -51,10 +51,10 @@ impl Task {
                 (loss, Counted::Labels(logits, batch.labels))
             }
             (Network::Segmenter(model), Input::Masks(batch)) => {
-                let logits = model.forward(batch.images);
-                let loss = self.loss.of_batch(logits.clone(), &batch);
-                let answers = self.loss.answers(logits);
                 let (masks, ignores) = (batch.masks, batch.ignores);
+                let logits = model.forward(batch.images);
+                let loss = self.loss.of_batch(logits.clone(), masks.clone(), ignores);
+                let answers = self.loss.answers(logits);
                 (
                     loss,
                     Counted::Masks {
@@ -725,7 +725,12 @@ mod tests {
                 let tensor = |values: [i32; 4]| {
                     Tensor::<1, Int>::from_ints(values, &device).reshape([2, 1, 2])
                 };
-                let counted = Counted::Masks(tensor(answers), tensor(masks), 2);
+                let counted = Counted::Masks {
+                    answers: tensor(answers),
+                    masks: tensor(masks),
+                    classes: 2,
+                    ignores: false,
+                };
                 Output::new(Tensor::from_floats([0.5], &device), counted)
             };
             let both = output([0, 1, 1, 1], [0, 1, 0, 1]).add(output([0; 4], [1; 4]));

@@ -186,21 +186,24 @@ impl Load {
     /// manual steps; [`DataError::Idx`], [`DataError::Cifar`] or [`DataError::Folder`] if files are there but damaged,
     /// which is never papered over by taking other data instead; [`DataError::OtherTask`] if the data have masks.
     pub fn run(&self) -> Result<Loaded, DataError> {
-        if self.name.eq_ignore_ascii_case("auto") {
-            return self.auto();
-        }
-        let set = DataSet::find(&self.name)?;
-        match set.format {
-            Format::Digits => Ok(self.drawn(None)),
-            Format::Shapes | Format::MaskFolder => Err(DataError::OtherTask {
-                name: set.name,
-                kind: "masks, for segmentation",
-                advice: "give --task segmentation",
-            }),
-            Format::ImageFolder => self.class_folders(self.needed_dir(set)?),
-            Format::Idx | Format::Cifar(_) | Format::Emnist(_) => self.files(set),
-        }
-        .map(|loaded| match self.folder.channels {
+        let loaded = if self.name.eq_ignore_ascii_case("auto") {
+            self.auto()?
+        } else {
+            let set = DataSet::find(&self.name)?;
+            match set.format {
+                Format::Digits => self.drawn(None),
+                Format::Shapes | Format::MaskFolder => {
+                    return Err(DataError::OtherTask {
+                        name: set.name,
+                        kind: "masks, for segmentation",
+                        advice: "give --task segmentation",
+                    });
+                }
+                Format::ImageFolder => self.class_folders(self.needed_dir(set)?)?,
+                Format::Idx | Format::Cifar(_) | Format::Emnist(_) => self.files(set)?,
+            }
+        };
+        Ok(match self.folder.channels {
             Some(channels) => loaded.map(|data| data.with_channels(channels)),
             None => loaded,
         })

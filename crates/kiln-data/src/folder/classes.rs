@@ -45,14 +45,18 @@ pub(crate) fn read_classes_noting(
             count: classes.len(),
         });
     }
-    let label_of: HashMap<&str, u16> = classes.iter().map(|class| &class[..]).zip(0..).collect();
+    let label_of: HashMap<&str, u16> = classes
+        .iter()
+        .map(|class| &class[..])
+        .zip(0..=u16::MAX)
+        .collect();
     let mut files: Vec<PathBuf> = Vec::new();
     let mut labels = Vec::new();
     for (folder, class) in folders.iter().zip(&found) {
         let Some(&label) = label_of.get(&class[..]) else {
             return Err(FolderError::OtherClass {
                 dir: folder.clone(),
-                classes,
+                classes: classes.clone(),
             });
         };
         let mut of_class = PassedOver::default();

@@ -9,7 +9,7 @@ mod error;
 mod files;
 mod masks;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub use classes::read_classes;
 pub(crate) use classes::read_classes_noting;

@@ -7,6 +7,12 @@ use image_webp::WebPDecoder;
 use super::{MAX_PIXELS, Problem, Purpose, Raw, check_size, damaged};
 
 pub(super) fn decode(bytes: &[u8], _: Purpose) -> Result<Raw, Problem> {
+    // The decoder is content with less.
+    let size = bytes.get(4..8).and_then(|size| size.try_into().ok());
+    let size = u32::from_le_bytes(size.ok_or_else(|| damaged("it is cut off"))?);
+    if (bytes.len() as u64) < 8 + u64::from(size) {
+        return Err(damaged("it is cut off"));
+    }
     let mut decoder = WebPDecoder::new(Cursor::new(bytes)).map_err(damaged)?;
     let (width, height) = decoder.dimensions();
     let (width, height) = (width as usize, height as usize);
