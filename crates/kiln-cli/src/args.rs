@@ -309,7 +309,7 @@ pub struct Predict {
     #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
     pub invert: InvertChoice,
     /// Frame every picture as MNIST's digits are: cut out the ink, fit it into 20x20 pixels and centre it [default: only
-    /// pictures of other sizes than 28x28, for runs on MNIST or Digits]
+    /// pictures of other sizes than 28x28, for runs on MNIST, EMNIST or Digits]
     #[arg(long)]
     pub frame: bool,
     /// Names of the model's classes in the order of its outputs, for weights trained elsewhere: one a line, a JSON list, or
@@ -453,8 +453,8 @@ pub struct Info {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
     /// Scale the pictures of a folder to this size
-    #[arg(long, value_name = "HEIGHT,WIDTH", value_delimiter = ',')]
-    pub size: Option<Vec<usize>>,
+    #[arg(long, value_name = "HEIGHT,WIDTH", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
+    pub size: Option<Vec<u16>>,
     /// Write a picture of the first images of the training split; masks beside their images
     #[arg(long, value_name = "PNG")]
     pub sheet: Option<PathBuf>,

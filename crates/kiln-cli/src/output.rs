@@ -7,7 +7,8 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use kiln::data::DataError;
-use kiln::train::{RecipeError, SpaceError, TrainError, TuneError, printable};
+use kiln::train::{RecipeError, SpaceError, TrainError, TuneError};
+use kiln::tune::printable;
 use serde::Serialize;
 
 /// Exit code of a failure. Usage errors have 2 as well, as clap gives them.
@@ -66,7 +67,7 @@ fn has_lines(error: &(dyn Error + 'static)) -> bool {
     }
     let syntax = matches!(error.downcast_ref(), Some(RecipeError::Syntax { .. }))
         || matches!(error.downcast_ref(), Some(SpaceError::Syntax(_)));
-    syntax || error.is::<DataError>()
+    syntax || matches!(error.downcast_ref(), Some(DataError::NotFound { .. }))
 }
 
 fn printable_lines(text: &str) -> String {

@@ -20,7 +20,7 @@ const ABC: &[(&str, usize)] = &[("a", 0), ("b", 1), ("c", 2)];
 
 impl Sandbox {
     /// Trains a small network that learns textures without a mistake.
-    fn train(&self, run: &str, dir: &str, more: &[&str]) -> Output {
+    fn train_folder(&self, run: &str, dir: &str, more: &[&str]) -> Output {
         let small = [
             "train",
             "--data",
@@ -62,7 +62,7 @@ impl Sandbox {
     fn trained(&self) -> Value {
         LOOK.classes(&self.path("abc/train"), ABC, 0..24);
         LOOK.classes(&self.path("abc/test"), ABC, 24..32);
-        let summary = succeeds(&self.train("run", "abc", &[]));
+        let summary = succeeds(&self.train_folder("run", "abc", &[]));
         assert_eq!(summary["test_accuracy"], 1.0, "{summary}");
         summary
     }
@@ -374,6 +374,21 @@ fn an_evaluation_is_not_written_through_a_link_in_the_run() {
     assert_eq!(std::fs::read(&precious).unwrap(), b"keep me");
 }
 
+/// Takes the names of the classes out of a file of weights, as one that another program wrote.
+fn forget_classes(path: impl AsRef<std::path::Path>) {
+    let bytes = std::fs::read(&path).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let metadata = header["__metadata__"].as_object_mut().unwrap();
+    assert!(metadata.remove("classes").is_some(), "{header}");
+    let mut header = header.to_string();
+    header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
+    let mut written = (header.len() as u64).to_le_bytes().to_vec();
+    written.extend(header.as_bytes());
+    written.extend(&bytes[8 + length..]);
+    std::fs::write(&path, written).unwrap();
+}
+
 #[test]
 fn class_names_from_a_file_say_what_each_output_means() {
     let sandbox = Sandbox::new();
@@ -385,7 +400,7 @@ fn class_names_from_a_file_say_what_each_output_means() {
         .collect();
     LOOK.classes(&sandbox.path("twelve/train"), &classes, 0..20);
     LOOK.classes(&sandbox.path("twelve/test"), &classes, 20..24);
-    let summary = succeeds(&sandbox.train("run", "twelve", &["--epochs", "60"]));
+    let summary = succeeds(&sandbox.train_folder("run", "twelve", &["--epochs", "60"]));
     let accuracy = summary["test_accuracy"].as_f64().unwrap();
     assert!(accuracy > 0.9, "{summary}");
     // As if the weights were trained elsewhere: the run has another order of the names.
@@ -399,6 +414,9 @@ fn class_names_from_a_file_say_what_each_output_means() {
     names.rotate_left(5);
     info["data"]["classes"] = names.into();
     std::fs::write(&file, info.to_string()).unwrap();
+    // The weights name their classes, and that is believed.
+    assert_eq!(sandbox.evaluate("run", &[])["accuracy"], accuracy);
+    forget_classes(&sandbox.path("run/model.safetensors"));
     assert!(sandbox.evaluate("run", &[])["accuracy"].as_f64().unwrap() < 0.2);
 
     std::fs::write(sandbox.path("names.txt"), right.join("\n")).unwrap();

@@ -34,7 +34,7 @@ const SMALL: &[&str] = &[
 ];
 
 impl Sandbox {
-    fn train(&self, args: &[&str]) {
+    fn train_small(&self, args: &[&str]) {
         let output = self.run(&[&["train", "--run-dir", "run"], args, SMALL].concat());
         assert!(output.status.success(), "{}", stderr(&output));
     }
@@ -103,7 +103,7 @@ fn every_test_picture_of_a_folder_is_predicted_as_it_is_evaluated() {
         let sandbox = Sandbox::new();
         look.classes(&sandbox.path("tex/train"), ABC, 0..20);
         let pictures = look.classes(&sandbox.path("tex/test"), ABC, 20..32);
-        sandbox.train(&[&["--data", "image-folder", "--data-dir", "tex"], more].concat());
+        sandbox.train_small(&[&["--data", "image-folder", "--data-dir", "tex"], more].concat());
         sandbox.agree(&pictures, &[]);
         // Pictures of another size are prepared in one way too.
         let others = Look {
@@ -163,7 +163,7 @@ fn images_of_a_data_set_are_predicted_as_they_are_evaluated() {
             let data = LabeledImages::new(name, classes, [1, 28, 28], pixels, labels.collect());
             idx::write_split(&dir, split, &data.unwrap(), idx::Encoding::Plain).unwrap();
         }
-        sandbox.train(&["--data", name, "--data-dir", "files"]);
+        sandbox.train_small(&["--data", name, "--data-dir", "files"]);
         let data = Load::new(name).data_dir(&dir).run().unwrap();
         let pictures = pictures(&data.test, &sandbox.path("pictures"));
         sandbox.agree(&pictures, &[]);
@@ -225,7 +225,7 @@ fn digits_on_paper_are_framed_by_a_run_on_digits_and_on_request() {
             .count()
     };
 
-    sandbox.train(&[
+    sandbox.train_small(&[
         "--data",
         "digits",
         "--set",
@@ -241,7 +241,7 @@ fn digits_on_paper_are_framed_by_a_run_on_digits_and_on_request() {
     std::fs::rename(sandbox.path("run"), sandbox.path("digits-run")).unwrap();
 
     // The same pictures in folders: nothing says that they are digits.
-    sandbox.train(&[
+    sandbox.train_small(&[
         "--data",
         "image-folder",
         "--data-dir",
@@ -280,7 +280,7 @@ fn framing_is_refused_where_images_are_of_another_size() {
     let sandbox = Sandbox::new();
     Look::gray(16, 16).classes(&sandbox.path("tex/train"), ABC, 0..4);
     let files = Look::gray(16, 16).classes(&sandbox.path("tex/test"), ABC, 4..5);
-    sandbox.train(&["--data", "image-folder", "--data-dir", "tex"]);
+    sandbox.train_small(&["--data", "image-folder", "--data-dir", "tex"]);
     let file = files[0].0.to_str().unwrap();
     let output = sandbox.run(&["predict", "run", file, "--frame", "--device", "flex"]);
     fails(

@@ -156,9 +156,11 @@ fn control_characters_of_names_are_escaped_in_the_terminal() {
             assert_eq!(control, None, "{text:?}");
         }
     }
+    let scores = String::from_utf8(outputs[1].stdout.clone()).unwrap();
+    assert!(scores.contains("2J\\nb"), "{scores}");
     let shown = String::from_utf8(outputs[5].stdout.clone()).unwrap();
     assert!(
-        shown.contains("class a\\u{1b}]0;owned\\u{7}\\u{9b}2J\\nb"),
+        shown.contains("class a\\x1b]0;owned\\x07\\x9b2J\\nb"),
         "{shown}"
     );
     let json: serde_json::Value = serde_json::from_slice(&outputs[6].stdout).unwrap();
@@ -168,7 +170,7 @@ fn control_characters_of_names_are_escaped_in_the_terminal() {
         "{json}"
     );
     assert!(
-        stderr(&outputs[8]).contains("no\\u{1b}run\\nhere holds no run"),
+        stderr(&outputs[8]).contains("no\\x1brun\\nhere holds no run"),
         "{}",
         stderr(&outputs[8])
     );

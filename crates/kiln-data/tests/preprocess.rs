@@ -31,6 +31,7 @@ fn with(channels: usize, size: [usize; 2], resize: Resize) -> Preprocess {
         channels: Some(channels),
         size: Some(size),
         resize,
+        ..Preprocess::default()
     }
 }
 

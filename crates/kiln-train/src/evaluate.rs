@@ -1,5 +1,6 @@
 //! Measuring a trained classifier: accuracy, loss, per-class scores, confusion matrix.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -7,6 +8,7 @@ use burn::tensor::{DType, Device, Int, Tensor};
 use kiln_data::DeviceDataset;
 use kiln_data::images::{Preprocess, Resize, SIDE};
 use kiln_data::scale::Scaler;
+use kiln_tune::printable;
 use kiln_zoo::Classifier;
 use serde::{Deserialize, Serialize};
 
@@ -14,12 +16,14 @@ use crate::class_names::{ClassesError, listed};
 use crate::error::TrainError;
 use crate::files::{read_json, write_json};
 use crate::network::Network;
+use crate::panics;
 use crate::plot;
 use crate::prepare::{labels_preprocess, masks_preprocess, put, put_masks};
 use crate::recipe::{DataRecipe, Recipe, TaskName};
 use crate::run_dir::{RunDir, RunInfo};
 use crate::segment::SegmentationLoss;
 use crate::segmentation::{SHOWN, SegmentationScores, write_overlays};
+use crate::single::check_input;
 use crate::task::cross_entropy;
 use crate::test_data::{TestData, TestImages};
 use crate::weights::load_weights;
@@ -83,6 +87,7 @@ impl Evaluation {
         let mut loss = Tensor::<1>::zeros([1], &device);
         let (mut answers, mut truths) = (Vec::new(), Vec::new());
         for start in (0..len).step_by(EVAL_BATCH) {
+            panics::progress();
             let end = len.min(start + EVAL_BATCH);
             let indices = Tensor::<1, Int>::arange(start as i64..end as i64, (&device, DType::I32));
             let batch = data.batch(indices, None);
@@ -155,9 +160,9 @@ impl Evaluation {
 
     /// The scores and the confusion matrix as text.
     pub fn to_text(&self) -> String {
-        let names = self.classes.iter().map(|class| class.name.as_str());
+        let names = self.printable_names();
         let width = names
-            .clone()
+            .iter()
             .map(|name| name.chars().count())
             .max()
             .unwrap_or(0)
@@ -171,23 +176,28 @@ impl Evaluation {
             self.loss
         );
         match &self.segmentation {
-            None => self.classes_text(&mut text, width),
-            Some(scores) => self.masks_text(&mut text, width, scores),
+            None => self.classes_text(&mut text, &names, width),
+            Some(scores) => self.masks_text(&mut text, &names, width, scores),
         }
         if !self.absent.is_empty() {
             let _ = writeln!(text, "\nnot in these data: {}", listed(&self.absent));
         }
         match self.classes.len() {
-            0..=MAX_MATRIX => self.matrix_text(&mut text, width),
+            0..=MAX_MATRIX => self.matrix_text(&mut text, &names, width),
             _ => {
                 let _ = writeln!(text, "\nmost frequent mistakes (truth, answer, count)");
                 for (truth, answer, count) in self.mistakes(MISTAKES) {
-                    let (truth, answer) = (&self.classes[truth].name, &self.classes[answer].name);
+                    let (truth, answer) = (&names[truth], &names[answer]);
                     let _ = writeln!(text, "{truth:width$}  {answer:width$}  {count:6}");
                 }
             }
         }
         text
+    }
+
+    fn printable_names(&self) -> Vec<Cow<'_, str>> {
+        let names = self.classes.iter().map(|class| &class.name);
+        names.map(|name| printable(name)).collect()
     }
 
     /// The most frequent mistakes: the true class, the one that was predicted, and how often.
@@ -205,17 +215,16 @@ impl Evaluation {
         mistakes
     }
 
-    fn matrix_text(&self, text: &mut String, width: usize) {
-        let names = self.classes.iter().map(|class| class.name.as_str());
+    fn matrix_text(&self, text: &mut String, names: &[Cow<'_, str>], width: usize) {
         let largest = self.confusion.iter().flatten().max().copied().unwrap_or(0);
         let cell = largest.to_string().len().max(3);
         let _ = write!(text, "\ntruth \\ answer\n{:width$} ", "");
-        for name in names.clone() {
+        for name in names {
             let short: String = name.chars().take(cell).collect();
             let _ = write!(text, " {short:>cell$}");
         }
         text.push('\n');
-        for (name, row) in names.zip(&self.confusion) {
+        for (name, row) in names.iter().zip(&self.confusion) {
             let _ = write!(text, "{name:width$} ");
             for count in row {
                 match count {
@@ -250,7 +259,7 @@ impl Evaluation {
         })
     }
 
-    fn classes_text(&self, text: &mut String, width: usize) {
+    fn classes_text(&self, text: &mut String, names: &[Cow<'_, str>], width: usize) {
         let _ = writeln!(
             text,
             "{:width$}  precision  recall      f1  images",
@@ -261,12 +270,18 @@ impl Evaluation {
             let _ = writeln!(
                 text,
                 "{:width$}  {precision:>9}  {recall:>6}  {f1:>6}  {:6}",
-                class.name, class.support
+                names[at], class.support
             );
         }
     }
 
-    fn masks_text(&self, text: &mut String, width: usize, scores: &SegmentationScores) {
+    fn masks_text(
+        &self,
+        text: &mut String,
+        names: &[Cow<'_, str>],
+        width: usize,
+        scores: &SegmentationScores,
+    ) {
         let _ = writeln!(
             text,
             "IoU {:.4}  Dice {:.4}  pixel error {:.2} %\n\n{:width$}  precision  recall    dice     iou  pixels",
@@ -284,7 +299,7 @@ impl Evaluation {
             let _ = writeln!(
                 text,
                 "{:width$}  {precision:>9}  {recall:>6}  {dice:>6}  {iou:>6}  {:6}",
-                class.name, class.support
+                names[at], class.support
             );
         }
     }
@@ -362,7 +377,7 @@ impl TrainedModel {
         let device = device.clone().without_autodiff();
         let recipe = run.recipe()?;
         let model = Network::create(recipe.task, &info.model_name, &info.model, &device)?;
-        let model = load_weights(model, &run.model_file())?;
+        let model = load_weights(model, &info.data.classes, &run.model_file())?;
         Ok(Self {
             model,
             preprocess: preprocess(&run, &recipe, &info)?,
@@ -418,6 +433,10 @@ impl TrainedModel {
         let input = self.info.model.input;
         let shape = data.images.shape();
         let scaler = self.scaler.as_ref();
+        let [channels, height, width] = shape;
+        if channels == input[0] {
+            check_input(&self.model, [1, channels, height, width])?;
+        }
         match (&self.model, &data.images) {
             (Network::Classifier(model), TestImages::Labels(images)) if shape == input => {
                 let test = put(images, &self.device, scaler)?;

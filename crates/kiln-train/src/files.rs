@@ -175,14 +175,25 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, TrainErro
     })
 }
 
-/// Removes what dead processes left half-written in a folder; what living ones write stays. Nothing depends on it, so that it
-/// does not fail.
+/// Removes what dead processes left half-written in a run's folder, whose lock is held; what living ones write stays. Nothing
+/// depends on it, so that it does not fail.
 pub(crate) fn remove_leftovers(folder: &Path) {
+    remove_leftovers_if(folder, |_| true);
+}
+
+/// Removes what dead processes left of writing this file.
+pub(crate) fn remove_leftovers_of(path: &Path) {
+    if let (Some(folder), Some(file)) = (path.parent(), path.file_name()) {
+        remove_leftovers_if(folder, |name| file == name);
+    }
+}
+
+fn remove_leftovers_if(folder: &Path, is_meant: impl Fn(&str) -> bool) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let writer = name
-            .to_str()
-            .and_then(|name| name.rsplit_once('.'))
+        let parts = name.to_str().and_then(|name| name.rsplit_once('.'));
+        let writer = parts
+            .filter(|(file, _)| is_meant(file))
             .and_then(|(_, extension)| extension.strip_prefix(PARTIAL));
         if writer.and_then(|id| id.parse().ok()).is_some_and(is_dead) {
             let _ = fs::remove_file(entry.path());

@@ -61,6 +61,6 @@ pub use schedule::Schedule;
 pub use segment::SegmentationLoss;
 pub use segmentation::{MaskPrediction, SegmentationScores};
 pub use test_data::TestData;
-pub use text::{printable, shell_word};
+pub use text::shell_word;
 pub use train::{EpochReport, Outcome, Progress, Summary, TrainDevice, Trainer};
 pub use tune::{Objective, OnDiverged, RecipeSpace, SpaceError, TuneEnd, TuneError, Tuner};

@@ -157,12 +157,12 @@ fn end_unless(limit: Duration, message: String, happened: impl Fn() -> bool + Se
 fn end(message: &str) -> ! {
     let mut text = format!(
         "error: a thread of the program panicked, which is a fault of the program or of a driver: {}",
-        crate::printable(message)
+        kiln_tune::printable(message)
     );
     for run in runs().iter() {
         text.push_str(&format!(
-            "\nthe last checkpoint is intact; continue with: kiln train --resume {}",
-            crate::printable(&crate::shell_word(run))
+            "\nif it has a checkpoint, the last one is intact; continue with: kiln train --resume {}",
+            kiln_tune::printable(&crate::shell_word(run))
         ));
     }
     let _ = writeln!(std::io::stderr(), "{text}");

@@ -130,7 +130,7 @@ pub(crate) fn draw(
         // It fails only for bytes that are no font.
         let _ = register_font(FONT, FontStyle::Normal, font);
     });
-    let mut pixels = vec![255; (width * height * 3) as usize];
+    let mut pixels = vec![255; width as usize * height as usize * 3];
     let painted = {
         let area = BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area();
         paint(&area).and_then(|()| Ok(area.present()?))

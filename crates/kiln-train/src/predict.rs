@@ -48,7 +48,12 @@ impl TrainedModel {
     ) -> Result<Prediction, TrainError> {
         let (pixels, inverted) = match self.framed {
             true => {
-                let framed = images::read(picture.as_ref(), Framing::Ink, invert)?;
+                let framed = images::read_under(
+                    picture.as_ref(),
+                    Framing::Ink,
+                    invert,
+                    self.preprocess.rules,
+                )?;
                 let channels = self.info().model.input[0];
                 (framed.pixels.repeat(channels), framed.inverted)
             }

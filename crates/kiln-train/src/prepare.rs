@@ -80,8 +80,14 @@ impl Prepared {
                 let (splits, from) = split(load.run()?, recipe)?;
                 let train = &splits.train;
                 let stats = kiln_data::info::Summary::of(train);
-                let labels = label_bytes(train);
-                let mut info = info(&splits, &stats, &from.0, [train.images(), &labels]);
+                let test = &splits.test;
+                let mut info = info(
+                    &splits,
+                    &stats,
+                    &from.0,
+                    [train.images(), &label_bytes(train)],
+                    [test.images(), &label_bytes(test)],
+                );
                 info.classes = train.classes().to_vec();
                 info.preprocess = Some(labels_preprocess(&info.name, train.shape()));
                 Ok(Self::new(Images::Labels(splits), info, from.1))
@@ -90,7 +96,14 @@ impl Prepared {
                 let (splits, from) = split(load.run_masks()?, recipe)?;
                 let train = &splits.train;
                 let stats = kiln_data::info::Summary::of_masks(train);
-                let mut info = info(&splits, &stats, &from.0, [train.images(), train.masks()]);
+                let test = &splits.test;
+                let mut info = info(
+                    &splits,
+                    &stats,
+                    &from.0,
+                    [train.images(), train.masks()],
+                    [test.images(), test.masks()],
+                );
                 info.classes = train.classes().to_vec();
                 info.mask_values = Some(train.values().to_vec());
                 info.preprocess = Some(masks_preprocess(train.shape()[0], recipe.size));
@@ -123,6 +136,14 @@ impl Prepared {
         match &self.images {
             Images::Labels(splits) => splits.train.shape(),
             Images::Masks(splits) => splits.train.shape(),
+        }
+    }
+
+    /// Channels, height and width of the images to validate and to test on.
+    pub(crate) fn evaluated_shapes(&self) -> [[usize; 3]; 2] {
+        match &self.images {
+            Images::Labels(splits) => [splits.valid.shape(), splits.test.shape()],
+            Images::Masks(splits) => [splits.valid.shape(), splits.test.shape()],
         }
     }
 
@@ -296,10 +317,14 @@ fn info<T: Pick>(
     splits: &Splits<T>,
     stats: &kiln_data::info::Summary,
     origin: &str,
-    bytes: [&[u8]; 2],
+    train: [&[u8]; 2],
+    test: [&[u8]; 2],
 ) -> DataInfo {
-    let mut crc = crc32fast::Hasher::new();
-    bytes.iter().for_each(|bytes| crc.update(bytes));
+    let fingerprint = |parts: [&[u8]; 2]| {
+        let mut crc = crc32fast::Hasher::new();
+        parts.iter().for_each(|bytes| crc.update(bytes));
+        format!("{:08x}", crc.finalize())
+    };
     DataInfo {
         name: stats.name.clone(),
         origin: origin.into(),
@@ -309,7 +334,8 @@ fn info<T: Pick>(
         train_len: splits.train.count(),
         valid_len: splits.valid.count(),
         test_len: splits.test.count(),
-        fingerprint: format!("{:08x}", crc.finalize()),
+        fingerprint: fingerprint(train),
+        test_fingerprint: Some(fingerprint(test)),
         mean: stats.mean.iter().map(|&m| m as f32).collect(),
         // A channel that never changes carries nothing; it must not become NaN.
         std: stats

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use kiln_tune::plot::{Curve, Page, curves};
+use kiln_tune::printable;
 use serde_json::Value;
 
 use crate::error::TrainError;
 use crate::evaluate::{EVALUATION, Evaluation, MAX_MATRIX, MISTAKES};
-use crate::files::{for_each_line, read_bounded, read_json, remove_leftovers, write_atomically};
+use crate::files::{for_each_line, read_bounded, remove_leftovers_of, write_atomically};
 use crate::run_dir::RunDir;
 use crate::samples;
-use crate::text::printable;
 
 const FILE: &str = "report.html";
 const STYLE: &str = include_str!("report.css");
@@ -41,9 +41,7 @@ pub fn report(run: impl AsRef<Path>) -> Result<PathBuf, TrainError> {
 pub fn report_to(run: impl AsRef<Path>, path: impl AsRef<Path>) -> Result<(), TrainError> {
     let (run, path) = (RunDir::open(run)?, path.as_ref());
     let page = page(&run)?.to_html();
-    if let Some(folder) = path.parent() {
-        remove_leftovers(folder);
-    }
+    remove_leftovers_of(path);
     write_atomically(path, page.as_bytes())
 }
 

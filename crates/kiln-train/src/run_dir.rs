@@ -45,6 +45,24 @@ pub struct RunInfo {
     pub data: DataInfo,
 }
 
+impl RunInfo {
+    /// Whether the model has an output for each class (one for two classes of masks), and each class of masks a value of its own.
+    fn fits_together(&self) -> bool {
+        let (classes, outputs) = (self.data.classes.len(), self.model.num_classes);
+        let values_fit = match &self.data.mask_values {
+            None => outputs == classes,
+            Some(values) => {
+                let different: std::collections::BTreeSet<&u8> = values.iter().collect();
+                (outputs == classes || (classes, outputs) == (2, 1))
+                    && classes >= 2
+                    && values.len() == classes
+                    && different.len() == classes
+            }
+        };
+        classes > 0 && values_fit
+    }
+}
+
 /// The data of a run: where they came from and how they are normalized.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DataInfo {
@@ -69,6 +87,9 @@ pub struct DataInfo {
     pub test_len: usize,
     /// CRC-32 of the training pixels and labels.
     pub fingerprint: String,
+    /// CRC-32 of the test images and of their labels or masks; runs from before have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_fingerprint: Option<String>,
     /// Mean of each channel of the training images, scaled to `[0, 1]`.
     pub mean: Vec<f32>,
     /// Standard deviation of each channel.
@@ -206,7 +227,14 @@ impl RunDir {
     ///
     /// If the file was damaged.
     pub fn info(&self) -> Result<RunInfo, TrainError> {
-        read_json(&self.info_file())
+        let info: RunInfo = read_json(&self.info_file())?;
+        if !info.fits_together() {
+            return Err(TrainError::Damaged {
+                path: self.info_file(),
+                problem: "its classes, mask values and outputs do not fit together".into(),
+            });
+        }
+        Ok(info)
     }
 
     pub(crate) fn info_file(&self) -> PathBuf {

@@ -101,7 +101,10 @@ impl TrainedModel {
         let trained = &self.info().data;
         let data = Prepared::load_with(&recipe, self.task, trained.mask_values.clone(), progress)?;
         let now = data.info();
-        let same = (&now.fingerprint, now.test_len) == (&trained.fingerprint, trained.test_len);
+        let tested_alike =
+            trained.test_fingerprint.is_none() || trained.test_fingerprint == now.test_fingerprint;
+        let same = tested_alike
+            && (&now.fingerprint, now.test_len) == (&trained.fingerprint, trained.test_len);
         let mut notes: Vec<String> = data.note().into_iter().map(str::to_owned).collect();
         if !same {
             let describe = |data: &DataInfo| {

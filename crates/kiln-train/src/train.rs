@@ -324,6 +324,9 @@ impl Trainer {
         let scaler = data.fit_scaler(&recipe.scale)?;
         let batches = self.batches(&recipe, &data, scaler.as_ref(), &model)?;
         single::check_evaluated(&model.model, data.shape())?;
+        for [channels, height, width] in data.evaluated_shapes() {
+            single::check_input(&model.model, [1, channels, height, width])?;
+        }
         let info = RunInfo {
             created: now(),
             kiln: env!("CARGO_PKG_VERSION").into(),
@@ -693,7 +696,10 @@ impl Trainer {
                 .map(|scores| scores.pixel_error),
         };
         run.write_summary(&summary)?;
-        crate::report(run.path())?;
+        // The run is finished without its page, too.
+        if let Err(error) = crate::report(run.path()) {
+            (self.notice)(&format!("no report was written: {error}"));
+        }
         Ok(Outcome::Finished(summary))
     }
 

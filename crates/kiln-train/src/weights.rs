@@ -23,9 +23,14 @@ pub(crate) fn save_weights(
     write_atomically(path, &bytes)
 }
 
-/// Reads weights into a model of the same architecture.
-pub(crate) fn load_weights(model: Network, path: &Path) -> Result<Network, TrainError> {
-    let (model, _) = model.load(&Load::new(), path)?;
+/// Reads weights into a model of the same architecture, whose outputs stand for these classes: where the file names its own, the
+/// rows of the head are matched by name.
+pub(crate) fn load_weights(
+    model: Network,
+    classes: &[String],
+    path: &Path,
+) -> Result<Network, TrainError> {
+    let (model, _) = model.load(&Load::new().classes(classes), path)?;
     Ok(model)
 }
 
@@ -57,7 +62,7 @@ mod tests {
                 let (model, other) = (create(name, &device), create(name, &device));
                 let x = Tensor::<4>::random([3, 1, 28, 28], Distribution::Default, &device);
                 save_weights(&model, &[], &path).unwrap();
-                let loaded = load_weights(other.clone(), &path).unwrap();
+                let loaded = load_weights(other.clone(), &[], &path).unwrap();
                 let logits = |model: &Network| match model {
                     Network::Classifier(model) => model.forward(x.clone()).into_data(),
                     Network::Segmenter(model) => model.forward(x.clone()).into_data(),
@@ -105,7 +110,9 @@ mod tests {
         let path = folder.path().join("model.safetensors");
         let create = |name| create(name, &device);
         save_weights(&create("mlp"), &[], &path).unwrap();
-        let error = load_weights(create("cnn"), &path).unwrap_err().to_string();
+        let error = load_weights(create("cnn"), &[], &path)
+            .unwrap_err()
+            .to_string();
         assert!(
             error.contains("the file lacks") && error.contains("conv1.weight"),
             "{error}"
@@ -118,7 +125,7 @@ mod tests {
             b"not weights at all",
         ] {
             std::fs::write(&path, damage).unwrap();
-            let error = load_weights(create("mlp"), &path).unwrap_err();
+            let error = load_weights(create("mlp"), &[], &path).unwrap_err();
             assert!(matches!(error, TrainError::Weights(_)), "{error}");
         }
     }

@@ -258,6 +258,12 @@ fn a_closed_terminal_ends_the_programs_unless_nohup_said_otherwise() {
         let place = Place::new();
         let mut run = start(&place, "");
         signal(name, run.id());
+        // A terminal that is closed and the shell in it send one each.
+        std::thread::sleep(Duration::from_millis(5));
+        let _ = Command::new("kill")
+            .args([name, &run.id().to_string()])
+            .stderr(Stdio::null())
+            .status();
         assert_eq!(run.wait().unwrap().code(), Some(1), "{name}");
         assert_gone(&place.path().join("child"));
         assert_eq!(place.trials("s")[0]["state"], "FAIL");

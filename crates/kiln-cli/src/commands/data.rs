@@ -4,6 +4,7 @@ use kiln::data::catalog::cache_dir;
 use kiln::data::folder::FolderOptions;
 use kiln::data::info::{Picture, Summary, contact_sheet, mask_sheet};
 use kiln::data::{DATA_SETS, DataSet, Load};
+use kiln::tune::printable;
 use serde::Serialize;
 
 use super::Result;
@@ -145,7 +146,7 @@ fn info(args: Info) -> Result<()> {
             return Err("--size takes HEIGHT,WIDTH".into());
         };
         load = load.folder(FolderOptions {
-            size: Some([height, width]),
+            size: Some([height.into(), width.into()]),
             ..FolderOptions::default()
         });
     }
@@ -208,7 +209,7 @@ fn text(described: &Described) -> String {
         "{}: images of {channels}x{height}x{width} in {} classes ({})\n\n",
         described.train.name,
         described.train.class_counts.len(),
-        described.origin
+        printable(&described.origin)
     );
     let valid = described.valid.as_ref().map(|valid| ("valid", valid));
     let splits: Vec<(&str, &Summary)> = [("train", &described.train)]

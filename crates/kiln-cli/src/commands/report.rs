@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use kiln::tune::cli::storage_url;
+use kiln::tune::cli::{show_warnings, storage_url};
 use kiln::tune::study::file_name;
 use kiln::tune::{Study, storage};
 use serde::Serialize;
@@ -17,6 +17,7 @@ struct Json {
 }
 
 pub fn run(args: Report) -> Result<()> {
+    show_warnings();
     // A folder is a run, whatever the environment says about studies.
     let run = Path::new(&args.target);
     let storage = match args.storage.is_none() && run.is_dir() {

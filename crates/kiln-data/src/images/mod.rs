@@ -10,6 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crate::folder::Rules;
 use decode::Gray;
 pub(crate) use decode::luma_byte;
 pub use preprocess::{Preprocess, Resize};
@@ -84,7 +85,20 @@ pub struct Prepared {
 /// # Errors
 /// [`ImageError`], which names the file.
 pub fn read(path: &Path, framing: Framing, invert: Invert) -> Result<Prepared, ImageError> {
-    frame_gray(decode::read(path)?, framing, invert, path)
+    read_under(path, framing, invert, Rules::default())
+}
+
+/// As [`read`], under the rules of a data set.
+///
+/// # Errors
+/// [`ImageError`], which names the file.
+pub fn read_under(
+    path: &Path,
+    framing: Framing,
+    invert: Invert,
+    rules: Rules,
+) -> Result<Prepared, ImageError> {
+    frame_gray(decode::read_under(path, rules)?, framing, invert, path)
 }
 
 fn frame_gray(

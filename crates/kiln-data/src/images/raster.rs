@@ -108,17 +108,30 @@ impl Raster {
     /// Scaled with its aspect kept so that it covers `height` × `width`, of which the middle is cut out
     /// (torchvision's `Resize` and `CenterCrop`).
     pub fn cover(&self, height: usize, width: usize) -> Self {
-        let [channels, h, w] = self.shape;
+        let [_, h, w] = self.shape;
+        // Of a picture far longer than the size only the middle is scaled; the rest would need memory for nothing.
+        let longest = |short: usize, a: usize, b: usize| (16 * short * a).div_ceil(b).max(16);
+        let (most_h, most_w) = (longest(w, height, width), longest(h, width, height));
+        if h > most_h || w > most_w {
+            return self
+                .middle(h.min(most_h), w.min(most_w))
+                .cover(height, width);
+        }
         // The side that is shorter in proportion touches.
         let (tall, wide) = match h * width < w * height {
             true => (height, (w * height).div_ceil(h)),
             false => ((h * width).div_ceil(w), width),
         };
-        let scaled = self.resize(tall, wide);
-        let (top, left) = ((tall - height) / 2, (wide - width) / 2);
+        self.resize(tall, wide).middle(height, width)
+    }
+
+    /// The middle of the picture, of a size within it.
+    fn middle(&self, height: usize, width: usize) -> Self {
+        let [channels, h, w] = self.shape;
+        let (top, left) = ((h - height) / 2, (w - width) / 2);
         let row = |c: usize, y: usize| {
-            let start = (c * tall + top + y) * wide + left;
-            &scaled.pixels[start..start + width]
+            let start = (c * h + top + y) * w + left;
+            &self.pixels[start..start + width]
         };
         let rows = (0..channels).flat_map(|c| (0..height).map(move |y| (c, y)));
         Self {

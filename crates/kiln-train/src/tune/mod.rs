@@ -3,6 +3,7 @@
 mod report;
 mod space;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -179,7 +180,9 @@ pub struct Tuner {
     jobs: usize,
     data: Option<Arc<Prepared>>,
     stop: TuneStop,
-    notice: Box<dyn Fn(&str) + Send + Sync>,
+    notice: Arc<dyn Fn(&str) + Send + Sync>,
+    /// What trials said, so that what all of them say is said once.
+    said: Arc<Mutex<HashSet<String>>>,
 }
 
 /// Stops a search from another thread: see [`Tuner::stop_handle`].
@@ -232,7 +235,8 @@ impl Tuner {
             jobs: 1,
             data: None,
             stop: TuneStop::default(),
-            notice: Box::new(|_| ()),
+            notice: Arc::new(|_| ()),
+            said: Arc::default(),
         }
     }
 
@@ -281,7 +285,7 @@ impl Tuner {
 
     /// Called with each line that a person should read: one for each trial among them.
     pub fn on_notice(mut self, notice: impl Fn(&str) + Send + Sync + 'static) -> Self {
-        self.notice = Box::new(notice);
+        self.notice = Arc::new(notice);
         self
     }
 
@@ -316,7 +320,7 @@ impl Tuner {
         let mut budget = Budget::unlimited()
             .n_jobs(self.jobs)
             .catch::<Interrupted>()
-            .catch_if(is_divergence);
+            .catch_if(fails_one_trial);
         if let Some(trials) = self.trials {
             let done = study.storage().get_n_trials(study.id(), Some(FINISHED))? as u64;
             if done >= trials {
@@ -329,7 +333,7 @@ impl Tuner {
             let left = Budget::trials(trials - done).n_jobs(self.jobs);
             budget = left
                 .catch::<Interrupted>()
-                .catch_if(is_divergence)
+                .catch_if(fails_one_trial)
                 .callback(max_trials_callback(trials as usize, Some(FINISHED)));
         }
         if let Some(timeout) = self.timeout {
@@ -375,6 +379,17 @@ impl Tuner {
         })
     }
 
+    /// Passes on what a run says, each line once for all trials.
+    fn trial_notice(&self) -> impl Fn(&str) + Send + 'static {
+        let (notice, said) = (self.notice.clone(), self.said.clone());
+        move |line| {
+            let mut said = said.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            if said.insert(line.to_owned()) {
+                notice(line);
+            }
+        }
+    }
+
     /// Trains the run of one trial. The trial stays on this thread; training has one of its own, since burn-train keeps
     /// what it is given.
     fn evaluate(&self, trial: &mut Trial, data: &Arc<Prepared>) -> Result<f64, BoxError> {
@@ -388,6 +403,7 @@ impl Tuner {
             .data(data.clone())
             .checkpoints(false)
             .tested(false)
+            .on_notice(self.trial_notice())
             .on_epoch(move |epoch| {
                 // The other side ends only with an error, which ends the run too.
                 send.send(*epoch).is_ok() && go_on.recv().unwrap_or(false)
@@ -483,8 +499,16 @@ pub fn file_name(study: &str) -> String {
 
 const FINISHED: &[TrialState] = &[TrialState::Complete, TrialState::Pruned, TrialState::Fail];
 
-fn is_divergence(error: &(dyn std::error::Error + 'static)) -> bool {
-    matches!(error.downcast_ref(), Some(TrainError::Diverged { .. }))
+/// Whether an error lies in the parameters of one trial, so that the search goes on.
+fn fails_one_trial(error: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(
+        error.downcast_ref(),
+        Some(
+            TrainError::Diverged { .. }
+                | TrainError::SingleValue { .. }
+                | TrainError::TooLarge { .. }
+        )
+    )
 }
 
 /// The error of an objective, which is one of this module's.

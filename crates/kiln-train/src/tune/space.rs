@@ -110,6 +110,9 @@ pub enum SpaceError {
 /// The most values of one parameter with `repeat`: each is a parameter of the study, and no list of a recipe is that long.
 const MAX_REPEATS: i64 = 1000;
 
+/// The most values of a trial, those of repeated parameters together: each is written to the storage.
+const MAX_VALUES: i64 = 10_000;
+
 fn refuse<T>(name: &str, problem: impl Into<String>) -> Result<T, SpaceError> {
     Err(SpaceError::Param {
         name: name.into(),
@@ -484,6 +487,21 @@ fn ordered(mut rest: Vec<Param>) -> Result<Vec<Param>, SpaceError> {
                 );
             }
         }
+    }
+    let most = |param: &Param| {
+        let counts = param
+            .repeat
+            .as_ref()
+            .and_then(|count| rest.iter().find(|other| other.name == *count));
+        let ends = counts.map_or(Vec::new(), Param::ends);
+        ends.iter().filter_map(Value::as_integer).max().unwrap_or(1)
+    };
+    let values: i64 = rest.iter().map(most).sum();
+    if let Some(first) = rest.first().filter(|_| values > MAX_VALUES) {
+        return refuse(
+            &first.name,
+            format!("a trial may have {values} values, but {MAX_VALUES} at most; repeat less"),
+        );
     }
     let mut done: Vec<Param> = Vec::new();
     while !rest.is_empty() {

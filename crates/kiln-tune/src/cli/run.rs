@@ -20,7 +20,7 @@ use crate::error::{BoxError, Error, TrialPruned};
 use crate::printable::printable;
 use crate::study::{Budget, Study, StudyBuilder, StudyDirection};
 use crate::sync::lock;
-use crate::trial::{FrozenTrial, ParamSpace, Trial, TrialState};
+use crate::trial::{FIXED_PARAMS_KEY, FrozenTrial, ParamSpace, Trial, TrialState};
 
 pub(super) const AFTER_HELP: &str = "\
 Example:
@@ -127,9 +127,16 @@ impl Run {
         };
         let interrupted = Arc::new(AtomicBool::new(false));
         for signal in signals() {
-            // The second one ends this program at once.
-            signal_hook::flag::register_conditional_shutdown(signal, 130, interrupted.clone())
-                .and_then(|_| signal_hook::flag::register(signal, interrupted.clone()))
+            // The second Ctrl-C ends this program at once. Of the others a second one says nothing: a terminal that is closed and
+            // the shell in it send one each.
+            let again = if signal == signal_hook::consts::SIGINT {
+                signal_hook::flag::register_conditional_shutdown(signal, 130, interrupted.clone())
+                    .map(drop)
+            } else {
+                Ok(())
+            };
+            again
+                .and_then(|()| signal_hook::flag::register(signal, interrupted.clone()))
                 .map_err(|error| Failure::message(format!("cannot watch for signals: {error}")))?;
         }
         let complete = AtomicUsize::new(0);
@@ -298,10 +305,17 @@ struct Worker<'a> {
 impl Worker<'_> {
     /// Runs the program with the parameters of the trial.
     fn evaluate(&self, trial: &mut Trial) -> Result<Vec<f64>, BoxError> {
+        // What is wrong with the values that somebody enqueued is wrong with this trial alone.
+        let enqueued = trial.record().system_attrs.contains_key(FIXED_PARAMS_KEY);
         for (name, distribution) in self.space.iter() {
-            trial
-                .suggest(name, (**distribution).clone())
-                .map_err(fatal_if_shared)?;
+            let suggested = trial.suggest(name, (**distribution).clone());
+            suggested.map_err(|error| {
+                if enqueued {
+                    error.into()
+                } else {
+                    fatal_if_shared(error)
+                }
+            })?;
         }
         let command = self.template.fill(trial.record());
         let log = self.logs.map(|logs| logs.create(trial.number()));

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::space::{parse_value, parse_value_of};
+use super::space::{choices, parse_value, parse_value_of};
 use super::{CliResult, Failure, parse_pair};
 use crate::distribution::ParamValue;
 use crate::error::{Error, Result};
@@ -139,7 +139,8 @@ impl SearchArgs {
             let fixed = self
                 .fix
                 .iter()
-                .map(|(name, value)| (name, value_in(space, name, value)));
+                .map(|(name, value)| Ok((name, value_in(space, name, value)?)))
+                .collect::<CliResult<Vec<_>>>()?;
             sampler = Arc::new(PartialFixedSampler::new(fixed, sampler));
         }
         Ok(builder.sampler(sampler).pruner(self.pruner()?))
@@ -250,10 +251,10 @@ impl SearchArgs {
             }
         }
         for (name, values) in &self.grid {
-            let values = values
-                .split(',')
+            let values = choices(values)
+                .into_iter()
                 .map(|value| value_in(space, name, value.trim()));
-            grid.push((name.clone(), values.collect()));
+            grid.push((name.clone(), values.collect::<CliResult<_>>()?));
         }
         for (name, values) in &grid {
             known("the grid", name, space)?;
@@ -408,11 +409,15 @@ fn name_of(value: impl ValueEnum) -> String {
 }
 
 /// A value of `--fix` or `--grid`, read as its parameter needs it.
-fn value_in(space: &ParamSpace, name: &str, text: &str) -> ParamValue {
-    match space.get(name) {
-        Some(distribution) => parse_value_of(text, distribution),
-        None => parse_value(text),
-    }
+fn value_in(space: &ParamSpace, name: &str, text: &str) -> CliResult<ParamValue> {
+    let Some(distribution) = space.get(name) else {
+        return Ok(parse_value(text));
+    };
+    let value = parse_value_of(text, distribution);
+    distribution
+        .to_internal(&value)
+        .map_err(|error| Failure::Usage(format!("{name}: {error}")))?;
+    Ok(value)
 }
 
 fn known(what: &str, name: &str, space: &ParamSpace) -> CliResult {

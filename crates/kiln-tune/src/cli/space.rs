@@ -86,7 +86,7 @@ fn range<T: std::str::FromStr>(text: &str) -> Result<(T, T, bool, Option<T>), St
 }
 
 /// Splits choices at the commas that are not within a list, a dict or quotes.
-fn choices(text: &str) -> Vec<&str> {
+pub(super) fn choices(text: &str) -> Vec<&str> {
     let (mut start, mut open, mut quoted, mut escaped) = (0, 0_usize, false, false);
     let mut choices = Vec::new();
     for (at, c) in text.char_indices() {
@@ -130,7 +130,14 @@ pub(super) fn parse_value(text: &str) -> ParamValue {
         }
         Ok(Json::Int(value)) if keeps_digits(text, &value.to_string()) => value.into(),
         _ => match text.parse::<f64>() {
-            Ok(value) if !value.is_finite() => value.into(),
+            // `inf` and `nan` are numbers; too large a number, such as `1e400`, stays text.
+            Ok(value) if !value.is_finite() => {
+                if text.bytes().any(|b| b.is_ascii_digit()) {
+                    text.into()
+                } else {
+                    value.into()
+                }
+            }
             Ok(value) if keeps_digits(text, &format!("{value:e}")) && !is_too_long(text) => {
                 value.into()
             }
@@ -145,12 +152,11 @@ pub(super) fn parse_value_of(text: &str, distribution: &Distribution) -> ParamVa
     let typed = parse_value(text);
     match distribution {
         Distribution::Categorical(categorical) => {
-            let as_text = ParamValue::from(text);
-            if categorical.index_of(&typed).is_none() && categorical.index_of(&as_text).is_some() {
-                as_text
-            } else {
-                typed
-            }
+            let readings = [typed.clone(), text.into(), parse_choice(text)];
+            let known = readings
+                .into_iter()
+                .find(|reading| categorical.index_of(reading).is_some());
+            known.unwrap_or(typed)
         }
         Distribution::Int(_) => text.parse::<i64>().map_or(typed, ParamValue::from),
         Distribution::Float(_) => text.parse::<f64>().map_or(typed, ParamValue::from),
@@ -252,6 +258,8 @@ mod tests {
             "1.00",
             "00.5",
             "12345678901234567890",
+            "1e400",
+            "12e5678",
             "-9223372036854775809",
             "0.1234567890123456789",
             "2.0.1",

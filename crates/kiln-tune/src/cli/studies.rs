@@ -91,7 +91,9 @@ impl List {
         let studies = get_all_study_summaries(&self.storage.open()?)?;
         for study in &studies {
             if let Some(why) = &study.unreadable {
-                eprintln!("warning: study {:?} cannot be read: {why}", study.name);
+                let line = format!("warning: study {:?} cannot be read: {why}", study.name);
+                // Whoever has closed stderr does not want it.
+                let _ = writeln!(std::io::stderr(), "{}", printable(&line));
             }
         }
         if self.json {

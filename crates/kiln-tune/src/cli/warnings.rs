@@ -9,7 +9,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use crate::printable::printable;
 use crate::sync::lock;
 
-/// Different warnings that are remembered so that each is shown once.
+/// How many different warnings are shown, each once; those after them are not.
 const REMEMBERED: usize = 1_000;
 
 /// Shows the warnings of this crate on stderr, each once: that a range was cut to its step, that an enqueued value lies
@@ -43,7 +43,7 @@ impl Log for Terminal {
         }
         let text = record.args().to_string();
         let mut shown = lock(&self.shown);
-        if shown.len() < REMEMBERED && !shown.insert(text.clone()) {
+        if shown.len() >= REMEMBERED || !shown.insert(text.clone()) {
             return;
         }
         // The lock is held, so that lines of several threads do not mix.

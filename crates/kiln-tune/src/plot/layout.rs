@@ -408,8 +408,7 @@ pub(super) fn visible(text: &str) -> Cow<'_, str> {
 /// As [`visible`], but some characters stay.
 pub(super) fn visible_except<'a>(text: &'a str, kept: &[char]) -> Cow<'a, str> {
     let is_hidden = |c: char| {
-        (c.is_control() && !kept.contains(&c))
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        (crate::printable::is_unsafe(c) && !kept.contains(&c))
             || matches!(c, '\u{fffe}' | '\u{ffff}')
     };
     if !text.contains(is_hidden) {

@@ -385,8 +385,8 @@ impl Study {
 /// A file or folder name for a study, which no other study shares: the name itself if every file system can have it,
 /// otherwise without what it cannot have, and with some digits of the name's hash.
 ///
-/// Letters, digits, `-`, `_` and `.` are kept; a name does not begin with a dot, and has 80 characters at most before the
-/// digits.
+/// Letters, digits, `-`, `_` and `.` are kept; a name does not begin with a dot, and has 80 characters (160 bytes) at most
+/// before the digits. Names that differ only in upper and lower case share a file where the file system does not tell them apart.
 ///
 /// ```
 /// use kiln_tune::study::file_name;
@@ -399,7 +399,12 @@ impl Study {
 pub fn file_name(study: &str) -> String {
     use sha2::{Digest, Sha256};
     use std::fmt::Write as _;
-    let cut: String = study.chars().take(80).collect();
+    let mut bytes = 0;
+    let within = |c: &char| {
+        bytes += c.len_utf8();
+        bytes <= 160
+    };
+    let cut: String = study.chars().take(80).take_while(within).collect();
     let mut name = cut.replace(|c: char| !(c.is_alphanumeric() || "-_.".contains(c)), "_");
     name = name.trim_start_matches('.').to_owned();
     if name != study || name.is_empty() {

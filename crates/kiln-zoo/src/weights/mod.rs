@@ -45,6 +45,8 @@ use burn::module::{Module, ParamId};
 pub use element::Element;
 pub use error::{Mismatch, Misshapen, Missing, Unexpected, WeightsError};
 pub use file::{Entry, Format, StateDict};
+use unicode_normalization::UnicodeNormalization as _;
+
 use module::{Rows, Style};
 use search::Choice;
 
@@ -263,7 +265,7 @@ impl Load {
             return ClassOrder::Unknown;
         }
         let sorted = |names: &[String]| {
-            let mut names = names.to_vec();
+            let mut names: Vec<String> = names.iter().map(|name| composed(name)).collect();
             names.sort_unstable();
             names
         };
@@ -279,9 +281,15 @@ impl Load {
 
 /// Where each of the wanted names is among the given ones.
 fn order(given: &[String], wanted: &[String]) -> Vec<usize> {
-    let places = given.iter().enumerate().map(|(i, name)| (name, i));
-    let places: std::collections::HashMap<&String, usize> = places.collect();
-    wanted.iter().map(|name| places[name]).collect()
+    let places = given.iter().enumerate();
+    let places: std::collections::HashMap<String, usize> =
+        places.map(|(i, name)| (composed(name), i)).collect();
+    wanted.iter().map(|name| places[&composed(name)]).collect()
+}
+
+/// The name with each letter and its accents as one character, if there is one: file systems of macOS take them apart.
+fn composed(name: &str) -> String {
+    name.nfc().collect()
 }
 
 /// Splits `FILE#KEY` into the file and the key for [`Load::key`]. A file whose name has a `#` and that is there is

@@ -24,7 +24,6 @@ pub fn replay(file: &Value, report: &mut Report) {
 }
 
 fn replay_case(checks: &mut Checks, case: &Value) {
-    let name = case["name"].as_str().unwrap_or("?");
     let directions: Vec<StudyDirection> = array(&case["directions"])
         .iter()
         .map(|direction| {

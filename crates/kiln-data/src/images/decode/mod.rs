@@ -42,12 +42,7 @@ pub(super) enum Purpose {
     Mask,
 }
 
-/// Reads the file at `path` as gray pixels; its content, not its name, says what it is.
-pub(super) fn read(path: &Path) -> Result<Gray, ImageError> {
-    read_under(path, Rules::default())
-}
-
-/// As [`read`], under the rules of a data set.
+/// Reads the file at `path` as gray pixels under the rules of a data set; its content, not its name, says what it is.
 pub(super) fn read_under(path: &Path, rules: Rules) -> Result<Gray, ImageError> {
     let raw = read_raw(path, Purpose::Picture(rules))?;
     Ok(gray(raw.width, raw.height, raw.channels, &raw.data))

@@ -86,6 +86,10 @@ impl Replay {
             op::SET_TRIAL_PARAM => self.set_trial_param(&entry),
             op::SET_TRIAL_STATE_VALUES => self.set_trial_state_values(&entry),
             op::SET_TRIAL_INTERMEDIATE_VALUE => {
+                if let Some(step @ Json::BigInt(_)) = entry.optional("step") {
+                    self.leave_out_step(&entry, step);
+                    return Ok(Effect::Done);
+                }
                 let (step, value) = (entry.int("step")?, entry.number("intermediate_value")?);
                 Ok(self.change(entry.int("trial_id")?, |trial| {
                     trial.intermediate_values.insert(step, value);
@@ -188,6 +192,15 @@ impl Replay {
         Ok(attrs.cloned().collect())
     }
 
+    /// Says that a report is left out: Python has steps of any size.
+    fn leave_out_step(&self, entry: &Entry, step: &dyn std::fmt::Display) {
+        log::warn!(
+            "line {} of {}: the report of step {step} is left out: a step has at most 64 bits",
+            entry.1,
+            self.journal
+        );
+    }
+
     /// A parameter's distribution. One of a kind that Kiln does not know is left out and named: the trial then is as if it
     /// did not have the parameter. A damaged one makes the trials of its study unreadable.
     fn distribution(
@@ -232,12 +245,12 @@ impl Replay {
             .iter()
             .map(direction)
             .collect::<Result<Vec<_>>>()?;
-        if directions.is_empty() {
-            return Err(entry.wrong("directions"));
-        }
         if self.studies.values().any(|study| study.name == name) {
             return Ok(Effect::Skipped);
         }
+        let damage = directions
+            .is_empty()
+            .then(|| format!("line {} of {}: it has no direction", entry.1, self.journal));
         let study = StudyEntry {
             name,
             directions,
@@ -245,7 +258,7 @@ impl Replay {
             system_attrs: Attrs::new(),
             trial_ids: Vec::new(),
             waiting: BTreeSet::new(),
-            damage: None,
+            damage,
             distributions: HashMap::new(),
         };
         self.studies.insert(self.next_study, study);
@@ -314,9 +327,10 @@ impl Replay {
         let mut intermediate_values = BTreeMap::new();
         if let Some(reports) = entry.optional("intermediate_values") {
             for (step, value) in reports.as_object().unwrap_or_default() {
-                let step = step
-                    .parse()
-                    .map_err(|_| entry.wrong("intermediate_values"))?;
+                let Ok(step) = step.parse() else {
+                    self.leave_out_step(entry, step);
+                    continue;
+                };
                 intermediate_values.insert(
                     step,
                     value

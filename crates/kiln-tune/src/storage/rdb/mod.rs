@@ -48,7 +48,7 @@ use crate::trial::{Attrs, FrozenTrial, TrialId, TrialState};
 /// * A new SQLite file uses write-ahead logging: readers never wait, a commit needs no `fsync`, and a killed process loses
 ///   at most its running trial. It does not work over a network file system: use PostgreSQL, MySQL or the journal there,
 ///   or [`RdbOptions::wal`]`(false)`. A file that Optuna made keeps its rollback journal, unless
-///   [`write_ahead_log`](crate::storage::write_ahead_log) switches it; there, writers that find it locked leave gaps, so that
+///   `storage::write_ahead_log` switches it; there, writers that find it locked leave gaps, so that
 ///   Optuna's workers, which give up after 5 s, get their turn.
 /// * A row that cannot be read is an error that names its table and its id, for the calls that need it: the other studies
 ///   of the database work. An attribute, or a parameter of a kind that this release does not know, is left out with a

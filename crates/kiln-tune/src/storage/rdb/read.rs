@@ -50,11 +50,21 @@ impl Interner {
     /// Says that a row is left out of what is read.
     pub(crate) fn leave_out(&self, error: &SqlError) {
         let what = error.to_string();
-        if lock(&self.left_out).insert(what.clone()) {
-            log::warn!("left out: {what}");
+        let mut named = lock(&self.left_out);
+        if named.len() < MOST_NAMED && named.insert(what.clone()) {
+            let last = named.len() == MOST_NAMED;
+            let rest = if last {
+                " (further rows are not named)"
+            } else {
+                ""
+            };
+            log::warn!("left out: {what}{rest}");
         }
     }
 }
+
+/// How many rows that are left out are named.
+const MOST_NAMED: usize = 20;
 
 const TRIAL_COLUMNS: &str = "trial_id, number, state, datetime_start, datetime_complete";
 

@@ -24,8 +24,8 @@ pub(crate) struct Sqlite {
 /// SQLite has no queue for its lock: who waits looks at it again and again, ever more seldom, and Python gives up after
 /// 5 s. Many writers that come back at once leave it free so rarely that somebody never meets it free. So a writer that
 /// finds the file locked leaves twice the gap between its own writes, and at least twice as long as it has waited, and a
-/// little less when it finds it free. Up and down balance when an eighth of the first looks find it locked, however many
-/// writers there are.
+/// little less when it finds it free. Up and down balance when a third of the first looks find it locked; where others do not back off,
+/// `LONGEST` bounds the gap.
 struct Turns {
     gap: Duration,
     next: Instant,
@@ -33,7 +33,7 @@ struct Turns {
 
 impl Turns {
     const SHORTEST: Duration = Duration::from_millis(2);
-    const LONGEST: Duration = Duration::from_secs(5);
+    const LONGEST: Duration = Duration::from_secs(1);
 
     fn new() -> Self {
         Self {
@@ -45,7 +45,7 @@ impl Turns {
     /// The lock was taken after a wait, of no time if it was free.
     fn learn(&mut self, waited: Duration) {
         self.gap = if waited.is_zero() {
-            self.gap.mul_f64(0.9)
+            self.gap.mul_f64(0.7)
         } else {
             (self.gap.max(waited) * 2).clamp(Self::SHORTEST, Self::LONGEST)
         };
@@ -155,12 +155,13 @@ impl Sqlite {
             .map_err(classify)?;
         turns.learn(waited);
         self.turns = Some(turns);
+        let file = self.connection.path().unwrap_or("FILE").to_owned();
         result.map_err(|error| match error.kind {
             Failure::Busy => SqlError::new(
                 Failure::Busy,
                 format!(
                     "{error}; the file has a rollback journal, so that readers and writers wait for each other: \
-                     `kiln study write-ahead-log on` ends that"
+                     `kiln study write-ahead-log on --storage 'sqlite:///{file}'` (or kiln-study) ends that"
                 ),
             ),
             _ => error,
@@ -317,10 +318,10 @@ mod tests {
             turns.learn(Duration::ZERO);
         }
         assert!(turns.gap < Duration::from_millis(1), "{:?}", turns.gap);
-        // One look in eight that finds it locked keeps the gap about as long as it is.
+        // One look in three that finds it locked keeps the gap about as long as it is.
         turns.gap = Duration::from_millis(100);
         for look in 0..48 {
-            turns.learn(if look % 8 == 0 {
+            turns.learn(if look % 3 == 0 {
                 waited
             } else {
                 Duration::ZERO
