@@ -35,7 +35,7 @@ const SMALL: &[&str] = &[
 
 impl Sandbox {
     fn train_small(&self, args: &[&str]) {
-        let output = self.run(&[&["train", "--run-dir", "run"], args, SMALL].concat());
+        let output = self.run(&[&["train", "--run-dir", "run"], SMALL, args].concat());
         assert!(output.status.success(), "{}", stderr(&output));
     }
 
@@ -230,6 +230,8 @@ fn digits_on_paper_are_framed_by_a_run_on_digits_and_on_request() {
         "digits",
         "--set",
         "data.train_len=3000",
+        "--lr",
+        "0.003",
         "--epochs",
         "12",
         "--set",

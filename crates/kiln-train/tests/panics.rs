@@ -35,7 +35,7 @@ fn a_panic_on_a_thread_that_nobody_waits_for_ends_the_program() {
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(101), "{told}");
     let message = "error: a thread of the program panicked, which is a fault of the program or of a driver: \
-                   the driver is \\u{1b}gone";
+                   the driver is \\x1bgone";
     assert!(told.contains(message), "{told}");
 }
 

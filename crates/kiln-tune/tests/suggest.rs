@@ -304,7 +304,7 @@ fn legacy_distributions_are_read_and_bad_ones_refused() {
         r#"{"name": "FloatDistribution"}"#,
         r#"{"type": "int", "low": 1.5, "high": 5}"#,
         r#"{"type": "int", "low": 1}"#,
-        r#"{"type": "categorical", "choices": [[1]]}"#,
+        r#"{"type": "categorical", "choices": [18446744073709551616]}"#,
         r#"{"type": "float", "low": 0, "high": 1, "log": "yes"}"#,
     ] {
         assert!(Distribution::from_json_text(text).is_err(), "{text}");
