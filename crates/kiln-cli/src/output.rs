@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use kiln::data::DataError;
 use kiln::train::{RecipeError, SpaceError, TrainError, TuneError};
 use kiln::tune::printable;
+use kiln::zoo::weights::WeightsError;
 use serde::Serialize;
 
 /// Exit code of a failure. Usage errors have 2 as well, as clap gives them.
@@ -62,12 +63,15 @@ fn has_lines(error: &(dyn Error + 'static)) -> bool {
         return match error {
             TrainError::Recipe(error) => has_lines(error),
             TrainError::Data(error) => has_lines(error),
+            TrainError::Weights(error) => has_lines(error),
             _ => false,
         };
     }
     let syntax = matches!(error.downcast_ref(), Some(RecipeError::Syntax { .. }))
         || matches!(error.downcast_ref(), Some(SpaceError::Syntax(_)));
-    syntax || matches!(error.downcast_ref(), Some(DataError::NotFound { .. }))
+    let steps = matches!(error.downcast_ref(), Some(DataError::NotFound { .. }));
+    let list = matches!(error.downcast_ref(), Some(WeightsError::Mismatch { .. }));
+    syntax || steps || list
 }
 
 fn printable_lines(text: &str) -> String {

@@ -72,6 +72,7 @@ fn a_frozen_backbone_learns_the_head_that_every_classifier_was_created_with() {
         ];
         let refused = sandbox.run(&[&TRAIN[..], &args].concat());
         fails(&refused, "--allow-head-mismatch");
+        assert!(stderr(&refused).contains("does not fit the model\n  "));
         let args = [
             &args[..],
             &[

@@ -167,6 +167,10 @@ pub(super) fn read(set: &DataSet, dir: &Path, origin: Origin) -> Result<Loaded, 
     })
 }
 
+/// Reads one folder, with what a person should know of it.
+type ReadFolder<'a, T> =
+    dyn Fn(&Path, &FolderOptions, &mut PassedOver) -> Result<(T, Option<String>), FolderError> + 'a;
+
 impl Load {
     /// A folder for each class, in `train` and `test` or split here.
     pub(super) fn class_folders(&self, dir: &Path) -> Result<Loaded, DataError> {
@@ -208,11 +212,7 @@ impl Load {
     fn folders<T: Pick>(
         &self,
         dir: &Path,
-        read: &dyn Fn(
-            &Path,
-            &FolderOptions,
-            &mut PassedOver,
-        ) -> Result<(T, Option<String>), FolderError>,
+        read: &ReadFolder<'_, T>,
         like: &dyn Fn(&T) -> FolderOptions,
     ) -> Result<Loaded<T>, DataError> {
         let rules = self.folder.rules;

@@ -43,13 +43,16 @@ const MAX_ITEMS: usize = 16;
 /// Bytes of a key that leads to weights.
 const MAX_KEY: usize = 128;
 
+/// How many of a model's entries a set of entries has.
+pub(super) type Fit<'a> = dyn Fn(&[Entry]) -> usize + 'a;
+
 /// How the weights are chosen among all that a file holds.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Choice<'a> {
     /// Where they lie, if this was said.
     pub(super) key: Option<&'a str>,
     /// How many of a model's parameters these entries have.
-    pub(super) fit: Option<&'a dyn Fn(&[Entry]) -> usize>,
+    pub(super) fit: Option<&'a Fit<'a>>,
 }
 
 /// What was found in a file.
@@ -321,7 +324,7 @@ pub(super) fn is_average(path: &str) -> bool {
 fn chosen(
     pickle: &Pickle,
     candidates: &[&Place],
-    fit: Option<&dyn Fn(&[Entry]) -> usize>,
+    fit: Option<&Fit<'_>>,
     describe: Describe,
 ) -> Outcome<Found> {
     if candidates.is_empty() {
