@@ -416,7 +416,7 @@ fn class_names_from_a_file_say_what_each_output_means() {
     std::fs::write(&file, info.to_string()).unwrap();
     // The weights name their classes, and that is believed.
     assert_eq!(sandbox.evaluate("run", &[])["accuracy"], accuracy);
-    forget_classes(&sandbox.path("run/model.safetensors"));
+    forget_classes(sandbox.path("run/model.safetensors"));
     assert!(sandbox.evaluate("run", &[])["accuracy"].as_f64().unwrap() < 0.2);
 
     std::fs::write(sandbox.path("names.txt"), right.join("\n")).unwrap();

@@ -152,7 +152,7 @@ fn images_of_a_data_set_are_predicted_as_they_are_evaluated() {
                     "mnist" => Digits::new(0).image(split, number).0,
                     _ => Look::gray(28, 28).texture(number % 10, number).pixels,
                 };
-                if number % 3 == 0 {
+                if number.is_multiple_of(3) {
                     image.rotate_left(28 * 5 + 6);
                 }
                 image

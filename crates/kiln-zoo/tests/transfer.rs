@@ -21,10 +21,9 @@ fn settings() -> Settings {
 
 /// What stands before the last dot of a model's last parameter.
 fn head<M: Module>(model: &M) -> String {
-    let names = weights::names(model).into_iter().map(|(name, _)| name);
+    let mut names = weights::names(model).into_iter().map(|(name, _)| name);
     let last = names
-        .filter(|name| !name.ends_with("num_batches_tracked"))
-        .next_back()
+        .rfind(|name| !name.ends_with("num_batches_tracked"))
         .unwrap();
     last.rsplit_once('.').unwrap().0.to_owned()
 }

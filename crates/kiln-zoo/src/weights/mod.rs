@@ -355,7 +355,7 @@ pub fn write<M: Module>(model: &M, out: impl Write) -> std::io::Result<()> {
     write_with_classes(model, &[], out)
 }
 
-/// As [`write`], with the names of the classes in the order of the model's outputs, for [`StateDict::classes`].
+/// As [`write()`], with the names of the classes in the order of the model's outputs, for [`StateDict::classes`].
 ///
 /// # Errors
 ///

@@ -39,7 +39,7 @@ fn replay_run(checks: &mut Checks, name: &str, run: &Value) {
         &run["weights"],
     );
     checks.exact(
-        &format!("{name} mu"),
+        format!("{name} mu"),
         &(constants.mu as f64),
         &number(&run["mu"]),
     );
@@ -74,7 +74,7 @@ fn replay_run(checks: &mut Checks, name: &str, run: &Value) {
             &generation["mean"],
         );
         let sigma = number(&generation["sigma"]);
-        checks.close_relative(&at("sigma"), state.sigma, sigma, TOLERANCE);
+        checks.close_relative(at("sigma"), state.sigma, sigma, TOLERANCE);
         compare(
             checks,
             &at("p_sigma"),

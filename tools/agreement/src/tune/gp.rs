@@ -55,7 +55,7 @@ fn replay_case(checks: &mut Checks, case: &Value) {
         .collect();
     for (i, (got, want)) in x.iter().zip(matrix(&case["X_normalized"])).enumerate() {
         checks.all_close(
-            &at(&format!("X_normalized[{i}]")),
+            at(&format!("X_normalized[{i}]")),
             got,
             &want,
             DATA_TOLERANCE,
@@ -67,13 +67,13 @@ fn replay_case(checks: &mut Checks, case: &Value) {
         .collect();
     let (y, mean, std) = standardize(&scores);
     checks.all_close(
-        &at("y_standardized"),
+        at("y_standardized"),
         &y,
         &numbers(&case["y_standardized"]),
         DATA_TOLERANCE,
     );
-    checks.close(&at("y_mean"), mean, number(&case["y_mean"]), DATA_TOLERANCE);
-    checks.close(&at("y_std"), std, number(&case["y_std"]), DATA_TOLERANCE);
+    checks.close(at("y_mean"), mean, number(&case["y_mean"]), DATA_TOLERANCE);
+    checks.close(at("y_std"), std, number(&case["y_std"]), DATA_TOLERANCE);
     let is_categorical = gp_space.is_categorical();
     let data = Data {
         x: x.clone(),
@@ -96,7 +96,7 @@ fn replay_case(checks: &mut Checks, case: &Value) {
         .marginal_log_likelihood(&fitted.params)
         .map_or(f64::NAN, |mll| mll + fitted.params.log_prior());
     let want = number(&loose["objective_mll_plus_prior"]);
-    checks.at_least(&at("fitted objective"), objective, want - SLACK);
+    checks.at_least(at("fitted objective"), objective, want - SLACK);
 
     let warm = (0..y.len()).find(|&i| y[i] == best).map(|i| x[i].clone());
     let acquisition = log_ei(
@@ -109,7 +109,7 @@ fn replay_case(checks: &mut Checks, case: &Value) {
         let (_, value) = maximize(&acquisition, &gp_space, &warm, &mut Rng::new(Some(seed)))
             .expect("the space has few dimensions");
         checks.at_least(
-            &at(&format!("acquisition optimum, seed {seed}")),
+            at(&format!("acquisition optimum, seed {seed}")),
             value,
             want - SLACK,
         );
@@ -137,12 +137,12 @@ fn replay_running_case(checks: &mut Checks, case: &Value) {
         let at = |what: &str| format!("{name}, {what} at candidate {i}");
         // Far from the optimum the logarithm is large, and so is its error.
         let tolerance = FIXED_TOLERANCE * values[i].abs().max(1.0);
-        checks.close(&at("value"), acquisition.value(x), values[i], tolerance);
+        checks.close(at("value"), acquisition.value(x), values[i], tolerance);
         if let Some(want) = gradients.as_ref().map(|g| &g[i]) {
             let mut gradient = vec![0.0; x.len()];
             acquisition.value_and_gradient(x, &mut gradient);
             let largest = want.iter().fold(1.0f64, |m, v| m.max(v.abs()));
-            checks.all_close(&at("gradient"), &gradient, want, FIXED_TOLERANCE * largest);
+            checks.all_close(at("gradient"), &gradient, want, FIXED_TOLERANCE * largest);
         }
     }
 }
@@ -233,14 +233,14 @@ fn replay_fixed(checks: &mut Checks, name: &str, case: &Value, data: &Data, best
     let params = params(case);
     let likelihood = data.marginal_log_likelihood(&params).unwrap_or(f64::NAN);
     checks.close(
-        &format!("{name} likelihood"),
+        format!("{name} likelihood"),
         likelihood,
         number(&case["marginal_log_likelihood_without_2pi_constant"]),
         FIXED_TOLERANCE,
     );
     let prior = number(&case["log_prior"]);
     checks.close(
-        &format!("{name} prior"),
+        format!("{name} prior"),
         params.log_prior(),
         prior,
         FIXED_TOLERANCE,
@@ -250,7 +250,7 @@ fn replay_fixed(checks: &mut Checks, name: &str, case: &Value, data: &Data, best
         for (j, want) in row.iter().enumerate() {
             let got = regressor.kernel(&data.x[i], &data.x[j]);
             checks.close(
-                &format!("{name} kernel[{i}][{j}]"),
+                format!("{name} kernel[{i}][{j}]"),
                 got,
                 *want,
                 FIXED_TOLERANCE,
@@ -273,18 +273,18 @@ fn replay_fixed(checks: &mut Checks, name: &str, case: &Value, data: &Data, best
     for (i, x) in matrix(&case["points"]).iter().enumerate() {
         let at = |what: &str| format!("{name} {what} at point {i}");
         let (mean, variance) = regressor.mean_variance(x);
-        checks.close(&at("mean"), mean, means[i], FIXED_TOLERANCE);
-        checks.close(&at("variance"), variance, variances[i], FIXED_TOLERANCE);
+        checks.close(at("mean"), mean, means[i], FIXED_TOLERANCE);
+        checks.close(at("variance"), variance, variances[i], FIXED_TOLERANCE);
         // Far from the optimum the logarithm is large, and so is its error.
         let tolerance = |want: f64| FIXED_TOLERANCE * want.abs().max(1.0);
         checks.close(
-            &at("log EI"),
+            at("log EI"),
             acquisition.value(x),
             log_eis[i],
             tolerance(log_eis[i]),
         );
         checks.close(
-            &at("log PI"),
+            at("log PI"),
             feasibility.value(x),
             log_pis[i],
             tolerance(log_pis[i]),
@@ -293,7 +293,7 @@ fn replay_fixed(checks: &mut Checks, name: &str, case: &Value, data: &Data, best
             let mut gradient = vec![0.0; x.len()];
             acquisition.value_and_gradient(x, &mut gradient);
             let largest = want.iter().fold(1.0f64, |m, v| m.max(v.abs()));
-            checks.all_close(&at("gradient"), &gradient, want, FIXED_TOLERANCE * largest);
+            checks.all_close(at("gradient"), &gradient, want, FIXED_TOLERANCE * largest);
         }
     }
 }

@@ -21,14 +21,14 @@ pub fn replay(file: &Value, report: &mut Report) {
                 sampler = sampler.seed(seed);
             }
             checks.exact(
-                &format!("order {i} size"),
+                format!("order {i} size"),
                 &Some(sampler.n_points() as u64),
                 &case["n"].as_u64(),
             );
             for (id, expected) in array(&case["all_grids_in_use_order"]).iter().enumerate() {
                 let expected: Vec<ParamValue> = array(expected).iter().map(value).collect();
                 let point: Vec<ParamValue> = sampler.point(id).into_iter().cloned().collect();
-                checks.exact(&format!("order {i} point {id}"), &point, &expected);
+                checks.exact(format!("order {i} point {id}"), &point, &expected);
             }
             Ok(())
         });

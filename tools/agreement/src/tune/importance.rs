@@ -61,7 +61,7 @@ pub fn replay_trees(file: &Value, report: &mut Report) {
             };
             let tree = FanovaTree::new(&tree, &bounds);
             let want = number(&case["variance"]);
-            checks.close_relative(&at("variance"), tree.variance(), want, TREE_TOLERANCE);
+            checks.close_relative(at("variance"), tree.variance(), want, TREE_TOLERANCE);
             let tolerance = TREE_TOLERANCE * want;
             for key in ["marginal_variance", "joint_marginal_variance"] {
                 for (columns, want) in case[key].as_object().into_iter().flatten() {
@@ -73,7 +73,7 @@ pub fn replay_trees(file: &Value, report: &mut Report) {
                     // Relative to the variance as well, because a marginal may vanish.
                     let tolerance = tolerance.max(TREE_TOLERANCE * number(want).abs());
                     checks.close(
-                        &at(&format!("{key} {columns}")),
+                        at(&format!("{key} {columns}")),
                         got,
                         number(want),
                         tolerance,
@@ -203,16 +203,16 @@ fn compare(checks: &mut Checks, place: &str, got: &[(String, f64)], want: &Value
         .flatten()
         .map(|(name, v)| (name, number(v)))
         .collect();
-    checks.exact(&format!("{place} length"), &got.len(), &want.len());
+    checks.exact(format!("{place} length"), &got.len(), &want.len());
     for (name, value) in &want {
         let found = got.iter().find(|(n, _)| n == *name);
         let got = found.map_or(f64::NAN, |(_, v)| *v);
-        checks.close(&format!("{place} {name}"), got, *value, PED_TOLERANCE);
+        checks.close(format!("{place} {name}"), got, *value, PED_TOLERANCE);
     }
     // The order of parameters with equal importance means nothing.
     let descending = got.windows(2).all(|pair| pair[0].1 >= pair[1].1);
     checks.exact(
-        &format!("{place} is in descending order"),
+        format!("{place} is in descending order"),
         &descending,
         &true,
     );
@@ -246,9 +246,9 @@ fn replay_forest(
         let own = values.iter().sum::<f64>() / values.len() as f64;
         let place = format!("{} {key} {param}", case["name"]);
         let of_mean = 6.0 * std / (n_seeds as f64).sqrt() + 0.01;
-        checks.close(&format!("{place} mean"), own, mean, of_mean);
+        checks.close(format!("{place} mean"), own, mean, of_mean);
         for value in values {
-            checks.close(&format!("{place} run"), value, mean, 5.0 * std + 0.01);
+            checks.close(format!("{place} run"), value, mean, 5.0 * std + 0.01);
         }
     }
     Ok(())

@@ -73,13 +73,13 @@ fn replay_set(checks: &mut Checks, set: &Value) {
         .zip(mo::is_pareto_front(&rows))
         .filter_map(|(&i, front)| front.then_some(i))
         .collect();
-    checks.exact(&at("best_trials"), &best, &indices(&set["best_trials"]));
+    checks.exact(at("best_trials"), &best, &indices(&set["best_trials"]));
 
     let ranks = mo::non_domination_rank(&losses, penalty.as_deref(), None);
-    checks.exact(&at("ranks"), &ranks, &indices(&set["ranks"]));
+    checks.exact(at("ranks"), &ranks, &indices(&set["ranks"]));
     let half = mo::non_domination_rank(&losses, penalty.as_deref(), Some(values.len() / 2));
     checks.exact(
-        &at("ranks_n_below_half"),
+        at("ranks_n_below_half"),
         &half,
         &indices(&set["ranks_n_below_half"]),
     );
@@ -90,7 +90,7 @@ fn replay_set(checks: &mut Checks, set: &Value) {
         for (i, distance) in members.iter().zip(mo::crowding_distance(&rows)) {
             let want = &expected[i.to_string().as_str()];
             let want = if want.is_null() { 0.0 } else { number(want) };
-            checks.close(&at(&format!("crowding of {i}")), distance, want, TOLERANCE);
+            checks.close(at(&format!("crowding of {i}")), distance, want, TOLERANCE);
         }
     }
     for (key, expected) in set.as_object().into_iter().flatten() {
@@ -99,7 +99,7 @@ fn replay_set(checks: &mut Checks, set: &Value) {
         };
         let size = size.parse().expect("the elite size is a number");
         let elite = mo::elite_population(&values, &maximize, penalty.as_deref(), size);
-        checks.exact(&at(key), &elite, &indices(expected));
+        checks.exact(at(key), &elite, &indices(expected));
     }
 
     if !set["hypervolume"].is_null() {
@@ -112,7 +112,7 @@ fn replay_set(checks: &mut Checks, set: &Value) {
             .collect();
         let volume = mo::hypervolume(&within, &reference).unwrap_or(f64::NAN);
         checks.close(
-            &at("hypervolume"),
+            at("hypervolume"),
             volume,
             number(&set["hypervolume"]),
             TOLERANCE,
@@ -127,7 +127,7 @@ fn replay_set(checks: &mut Checks, set: &Value) {
         let history =
             hypervolume_history(&trials, &maximize, &numbers(&set["reference_point_user"]));
         checks.all_close(
-            &at("hypervolume_history"),
+            at("hypervolume_history"),
             &history,
             &numbers(&set["hypervolume_history"]),
             TOLERANCE,
@@ -135,7 +135,7 @@ fn replay_set(checks: &mut Checks, set: &Value) {
     }
     if !set["tpe_reference_point"].is_null() {
         checks.all_close(
-            &at("tpe_reference_point"),
+            at("tpe_reference_point"),
             &mo::reference_point(&losses),
             &numbers(&set["tpe_reference_point"]),
             TOLERANCE,
@@ -154,7 +154,7 @@ fn replay_set(checks: &mut Checks, set: &Value) {
         chosen.sort_unstable();
         let mut want = indices(&set["hssp_selected"]);
         want.sort_unstable();
-        checks.exact(&at("hssp_selected"), &chosen, &want);
+        checks.exact(at("hssp_selected"), &chosen, &want);
     }
 }
 
@@ -173,7 +173,7 @@ fn replay_edf(checks: &mut Checks, edf: &Value) {
     checks.all_close("edf x", &computed.x, &numbers(&edf["x"]), TOLERANCE);
     for (i, line) in array(&edf["lines"]).iter().enumerate() {
         checks.all_close(
-            &format!("edf y of study {i}"),
+            format!("edf y of study {i}"),
             &computed.y[i],
             &numbers(&line["y"]),
             TOLERANCE,
@@ -186,7 +186,7 @@ fn replay_nsga3(checks: &mut Checks, case: &Value) {
     let name = format!("nsga3 with {} objectives", size("n_objectives"));
     let points = mo::nsga3::reference_points(size("n_objectives"), size("dividing_parameter"));
     checks.exact(
-        &format!("{name}: reference points"),
+        format!("{name}: reference points"),
         &points,
         &matrix(&case["reference_points"]),
     );
@@ -200,7 +200,7 @@ fn replay_nsga3(checks: &mut Checks, case: &Value) {
         for (j, (g, w)) in got.iter().zip(want).enumerate() {
             // Intercepts near zero blow the values up, so large ones are compared relatively.
             let tolerance = NICHE_TOLERANCE * w.abs().max(1.0);
-            checks.close(&format!("{name}: normalized[{i}][{j}]"), *g, w, tolerance);
+            checks.close(format!("{name}: normalized[{i}][{j}]"), *g, w, tolerance);
         }
     }
     let nearest = indices(&case["closest_reference_point"]);
@@ -210,13 +210,13 @@ fn replay_nsga3(checks: &mut Checks, case: &Value) {
         .enumerate()
     {
         checks.exact(
-            &format!("{name}: reference point of {i}"),
+            format!("{name}: reference point of {i}"),
             point,
             &nearest[i],
         );
         let tolerance = NICHE_TOLERANCE * distance[i].abs().max(1.0);
         checks.close(
-            &format!("{name}: distance of {i}"),
+            format!("{name}: distance of {i}"),
             *d,
             distance[i],
             tolerance,

@@ -21,7 +21,7 @@ pub fn replay(file: &Value, report: &mut Report) {
     report.case("defaults", &Value::Null, |checks| {
         for (n, expected) in entries(&file["default_weights"]) {
             checks.all_close(
-                &format!("default weights of {n}"),
+                format!("default weights of {n}"),
                 &default_weights(n),
                 &numbers(expected),
                 1e-12,
@@ -34,7 +34,7 @@ pub fn replay(file: &Value, report: &mut Report) {
             for (n, expected) in entries(&file[key]) {
                 let n_below = TpeSampler::default_gamma(n, several_objectives);
                 checks.exact(
-                    &format!("{key} of {n}"),
+                    format!("{key} of {n}"),
                     &Some(n_below as u64),
                     &expected.as_u64(),
                 );
@@ -121,7 +121,7 @@ fn replay_ordered(checks: &mut Checks, case: &Value, ties: TieOrder, ordered: &V
 
     let expected = numbers(&case["mixture_weights"]);
     checks.all_close(
-        &format!("{name} weights"),
+        format!("{name} weights"),
         estimator.weights(),
         &expected,
         COMPONENT_TOLERANCE,
@@ -132,7 +132,7 @@ fn replay_ordered(checks: &mut Checks, case: &Value, ties: TieOrder, ordered: &V
         if let Some(kernels) = estimator.numeric(i) {
             let mus = numbers(&component["mus"]);
             checks.all_close(
-                &format!("{place} mus"),
+                format!("{place} mus"),
                 kernels.mus(),
                 &mus,
                 COMPONENT_TOLERANCE,
@@ -145,7 +145,7 @@ fn replay_ordered(checks: &mut Checks, case: &Value, ties: TieOrder, ordered: &V
                 _ => numbers(&component["sigmas"]),
             };
             checks.all_close(
-                &format!("{place} sigmas"),
+                format!("{place} sigmas"),
                 kernels.sigmas(),
                 &sigmas,
                 COMPONENT_TOLERANCE,

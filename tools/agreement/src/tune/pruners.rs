@@ -48,7 +48,7 @@ pub fn replay_crc(file: &Value, report: &mut Report) {
             for (i, expected) in array(&case["crc32"]).iter().enumerate() {
                 let crc = crc32(format!("{name}_{i}").as_bytes());
                 checks.exact(
-                    &format!("{name} {i}"),
+                    format!("{name} {i}"),
                     &Some(u64::from(crc)),
                     &expected.as_u64(),
                 );
@@ -81,7 +81,7 @@ fn replay_case(checks: &mut Checks, case: &Value) {
         match text(&event[0]) {
             "start" => {
                 let started = study.ask().expect("a trial");
-                checks.exact(&format!("{name} event {i}"), &started.number(), &trial);
+                checks.exact(format!("{name} event {i}"), &started.number(), &trial);
                 running.insert(trial, started);
             }
             "report" => {
@@ -113,11 +113,11 @@ fn replay_case(checks: &mut Checks, case: &Value) {
     if let Some(hyperband) = hyperband.filter(|_| case["budgets"].is_array()) {
         let budgets: Vec<Option<u64>> = hyperband.budgets().into_iter().map(Some).collect();
         let expected: Vec<_> = array(&case["budgets"]).iter().map(Value::as_u64).collect();
-        checks.exact(&format!("{name} budgets"), &budgets, &expected);
+        checks.exact(format!("{name} budgets"), &budgets, &expected);
         for (n, expected) in (0_u64..).zip(array(&case["bracket_ids"])) {
             let bracket = hyperband.bracket_id(&study, n) as u64;
             checks.exact(
-                &format!("{name} bracket of {n}"),
+                format!("{name} bracket of {n}"),
                 &Some(bracket),
                 &expected.as_u64(),
             );
@@ -132,7 +132,7 @@ fn replay_final(checks: &mut Checks, case: &Value, study: &Study) {
         let place = format!("{} trial {}", study.name(), trial.number);
         checks.exact(&place, trial.state.name(), text(&expected[1]));
         let value = (!expected[2].is_null()).then(|| number(&expected[2]));
-        checks.exact(&format!("{place} value"), &trial.value(), &value);
+        checks.exact(format!("{place} value"), &trial.value(), &value);
         let rungs: BTreeMap<_, _> = trial.system_attrs.clone();
         let rungs: Vec<(String, Option<f64>)> = rungs
             .into_iter()
@@ -145,7 +145,7 @@ fn replay_final(checks: &mut Checks, case: &Value, study: &Study) {
             .map(|(key, value)| (key.clone(), Some(number(value))))
             .collect();
         wanted.sort_by(|a, b| a.0.cmp(&b.0));
-        checks.exact(&format!("{place} rungs"), &rungs, &wanted);
+        checks.exact(format!("{place} rungs"), &rungs, &wanted);
     }
 }
 

@@ -76,7 +76,7 @@ fn replay_sampler(checks: &mut Checks, case: &Value) -> kiln_tune::Result<()> {
     for (key, value) in case["study_system_attrs"].as_object().into_iter().flatten() {
         let got = attrs.get(key).and_then(kiln_tune::Json::as_i64);
         checks.exact(
-            &format!("{qmc_type:?} attribute {key}"),
+            format!("{qmc_type:?} attribute {key}"),
             &got,
             &value.as_i64(),
         );

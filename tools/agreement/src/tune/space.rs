@@ -57,7 +57,7 @@ pub fn replay_transform(file: &Value, report: &mut Report) {
                 other => panic!("{other:?} is not kind, low, high, step"),
             };
             checks.exact(
-                &format!("high of {}", case["args"]),
+                format!("high of {}", case["args"]),
                 &high,
                 &number(&case["high"]),
             );
@@ -112,7 +112,7 @@ fn replay_transform_case(checks: &mut Checks, name: &str, space: &ParamSpace, ca
                 _ => value,
             })
             .collect();
-        checks.all_close(&format!("{name} point {i}"), &got, &expected, 1e-12);
+        checks.all_close(format!("{name} point {i}"), &got, &expected, 1e-12);
     }
 }
 
@@ -134,7 +134,7 @@ pub fn replay_search_space(file: &Value, report: &mut Report) {
             }
             let intersection = intersection_search_space(&trials, false);
             checks.exact(
-                &format!("intersection {i}"),
+                format!("intersection {i}"),
                 &intersection,
                 &space(&case["intersection"]),
             );
@@ -151,7 +151,7 @@ pub fn replay_search_space(file: &Value, report: &mut Report) {
                         .collect()
                 })
                 .collect();
-            checks.exact(&format!("groups {i}"), &found, &expected);
+            checks.exact(format!("groups {i}"), &found, &expected);
             Ok(())
         });
     }
@@ -198,7 +198,7 @@ pub fn replay_random(file: &Value, report: &mut Report) {
                 let mut rng = Rng::new(Some(seed.parse().expect("a seed")));
                 for (i, expected) in numbers(expected).into_iter().enumerate() {
                     checks.close(
-                        &format!("{key} seed {seed} draw {i}"),
+                        format!("{key} seed {seed} draw {i}"),
                         draw(&mut rng),
                         expected,
                         tolerance,

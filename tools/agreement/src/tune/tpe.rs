@@ -69,12 +69,12 @@ fn compare(checks: &mut Checks, case: &Value, study: &Study, ties: TieOrder, ord
     let integers =
         |value: &Value| -> Vec<u64> { array(value).iter().filter_map(Value::as_u64).collect() };
     checks.exact(
-        &format!("{name} below"),
+        format!("{name} below"),
         &acquisition.below,
         &integers(&case["below"]),
     );
     checks.exact(
-        &format!("{name} above"),
+        format!("{name} above"),
         &acquisition.above,
         &integers(&case["above"]),
     );
@@ -105,13 +105,13 @@ fn compare(checks: &mut Checks, case: &Value, study: &Study, ties: TieOrder, ord
         acquisition.g.log_pdf(&points),
     );
     checks.all_close(
-        &format!("{name} log l"),
+        format!("{name} log l"),
         &log_l,
         &expected("log_l"),
         TOLERANCE,
     );
     checks.all_close(
-        &format!("{name} log g"),
+        format!("{name} log g"),
         &log_g,
         &expected("log_g"),
         TOLERANCE,
