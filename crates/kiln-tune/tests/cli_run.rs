@@ -231,7 +231,16 @@ fn a_closed_terminal_ends_the_programs_unless_nohup_said_otherwise() {
             "--trials",
             "9",
         ];
-        let mut command = Command::new("sh");
+        // These tests may run under nohup themselves.
+        let reset = ["--default-signal=HUP", "true"];
+        let known = Command::new("env").args(reset).output();
+        let mut command = if known.is_ok_and(|output| output.status.success()) {
+            let mut command = Command::new("env");
+            command.args([reset[0], "sh"]);
+            command
+        } else {
+            Command::new("sh")
+        };
         command
             .args(["-c", &format!("{program} exec \"$@\""), "sh", study])
             .args(run)

@@ -7,6 +7,8 @@
 //!
 //! The crate's tests run these comparisons on every backend; the program runs them on files of your own.
 
+// Without Burn only the numbers of it are read.
+#[cfg_attr(not(feature = "training"), allow(dead_code))]
 mod json;
 mod report;
 pub mod tune;

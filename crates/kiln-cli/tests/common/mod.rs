@@ -22,7 +22,7 @@ impl Sandbox {
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
+        let mut command = program();
         command
             .args(args)
             .current_dir(self.0.path())
@@ -34,6 +34,20 @@ impl Sandbox {
 
     pub fn run(&self, args: &[&str]) -> Output {
         self.command(args).output().unwrap()
+    }
+}
+
+/// The program. A closed terminal means to it what it usually does, even where these tests run under `nohup`.
+fn program() -> Command {
+    let kiln = env!("CARGO_BIN_EXE_kiln");
+    let reset = ["--default-signal=HUP", "true"];
+    let known = Command::new("env").args(reset).output();
+    if known.is_ok_and(|output| output.status.success()) {
+        let mut command = Command::new("env");
+        command.args([reset[0], kiln]);
+        command
+    } else {
+        Command::new(kiln)
     }
 }
 

@@ -23,7 +23,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use connection::{Access, Failure, SqlValue};
+use connection::{Access, SqlValue};
 pub use options::RdbOptions;
 #[cfg(feature = "sqlite")]
 pub use options::write_ahead_log;
@@ -174,9 +174,9 @@ impl RdbStorage {
             let text = row.text(1).map_err(|error| in_row(&error))?;
             match self.interner.distribution(text) {
                 Ok(other) => other.check_compatible(name, distribution)?,
-                Err(Unusable::Damaged(error) | Unusable::Unknown(error)) => {
-                    return Err(in_row(&error).into());
-                }
+                Err(Unusable::Damaged(error)) => return Err(in_row(&error).into()),
+                // A newer program made it rightly.
+                Err(Unusable::Unknown(error)) => return Err(error.into()),
             }
         }
         lock(&self.known)
@@ -277,39 +277,7 @@ impl Storage for RdbStorage {
 
     fn get_all_studies(&self) -> Result<Vec<FrozenStudy>> {
         self.transaction(Access::Read, "list the studies", |tx| {
-            let mut studies = Vec::new();
-            for row in tx.connection.query(
-                "SELECT study_id, study_name FROM studies ORDER BY study_id",
-                &[],
-            )? {
-                let id = row.int(0)?;
-                let name = match row.text(1) {
-                    Ok(name) => name.to_owned(),
-                    Err(error) => {
-                        self.interner
-                            .leave_out(&row.in_table("studies", "study_id", 0, error));
-                        continue;
-                    }
-                };
-                // One study that cannot be read does not hide the others.
-                let directions = match read::directions(tx.connection, id) {
-                    Ok(directions) => directions,
-                    Err(error) if error.kind == Failure::Other => {
-                        self.interner.leave_out(&error);
-                        Vec::new()
-                    }
-                    Err(error) => return Err(error.into()),
-                };
-                let mut attrs = |table| read::study_attrs(tx.connection, &self.interner, table, id);
-                studies.push(FrozenStudy {
-                    id,
-                    name,
-                    directions,
-                    user_attrs: attrs("study_user_attributes")?,
-                    system_attrs: attrs("study_system_attributes")?,
-                });
-            }
-            Ok(studies)
+            Ok(read::studies(tx.connection, &self.interner)?)
         })
     }
 

@@ -10,7 +10,7 @@ use crate::distribution::{Distribution, Unusable};
 use crate::error::{Error, Result};
 use crate::json::Json;
 use crate::storage::StudyId;
-use crate::study::StudyDirection;
+use crate::study::{FrozenStudy, StudyDirection};
 use crate::sync::lock;
 use crate::trial::{Attrs, FrozenTrial, Params, TrialId, TrialState};
 
@@ -169,6 +169,11 @@ pub(crate) fn directions(
         "SELECT study_direction_id, direction, objective FROM study_directions WHERE study_id = ? ORDER BY objective",
         &[in_range(study_id)],
     )?;
+    directions_of(study_id, &rows)
+}
+
+/// The directions of a study from its rows of id, direction and objective, in the order of the objectives.
+fn directions_of(study_id: StudyId, rows: &[Row]) -> SqlResult<Vec<StudyDirection>> {
     if rows.is_empty() {
         return Err(SqlError::new(
             Failure::Other,
@@ -197,7 +202,7 @@ pub(crate) fn directions(
         }
     };
     (0..)
-        .zip(&rows)
+        .zip(rows)
         .map(|(objective, row)| {
             of_row((objective, row))
                 .map_err(|e| row.in_table("study_directions", "study_direction_id", 0, e))
@@ -217,16 +222,78 @@ pub(crate) fn study_attrs(
         &format!("SELECT {id}, \"key\", value_json FROM {table} WHERE study_id = ?"),
         &[in_range(study_id)],
     )?;
+    Ok(attrs_of(interner, table, &rows))
+}
+
+/// The attributes in the rows of id, key and JSON.
+fn attrs_of(interner: &Interner, table: &'static str, rows: &[Row]) -> Attrs {
     let mut attrs = Attrs::new();
     for row in rows {
-        match attr(&row, 1, 2) {
+        match attr(row, 1, 2) {
             Ok((key, value)) => {
                 attrs.insert(key, value);
             }
-            Err(error) => interner.leave_out(&row.in_table(table, id, 0, error)),
+            Err(error) => interner.leave_out(&row.in_table(table, id_column(table), 0, error)),
         }
     }
-    Ok(attrs)
+    attrs
+}
+
+/// All studies, by four queries however many there are. A study whose directions cannot be read has none, so that it does not hide
+/// the others.
+pub(crate) fn studies(
+    connection: &mut dyn Connection,
+    interner: &Interner,
+) -> SqlResult<Vec<FrozenStudy>> {
+    let mut by_study = |columns: &str, table: &str, order: &str| {
+        let sql = format!("SELECT {columns}, study_id FROM {table} ORDER BY study_id, {order}");
+        let mut rows: HashMap<i64, Vec<Row>> = HashMap::new();
+        for row in connection.query(&sql, &[])? {
+            // A row of no study belongs to none.
+            if let Ok(study_id) = row.int(3) {
+                rows.entry(study_id).or_default().push(row);
+            }
+        }
+        Ok::<_, SqlError>(rows)
+    };
+    let directions = by_study(
+        "study_direction_id, direction, objective",
+        "study_directions",
+        "objective",
+    )?;
+    let tables = ["study_user_attributes", "study_system_attributes"];
+    let mut attrs = Vec::new();
+    for table in tables {
+        let id = id_column(table);
+        attrs.push(by_study(&format!("{id}, \"key\", value_json"), table, id)?);
+    }
+    let mut studies = Vec::new();
+    for row in connection.query(
+        "SELECT study_id, study_name FROM studies ORDER BY study_id",
+        &[],
+    )? {
+        let id = row.int(0)?;
+        let name = match row.text(1) {
+            Ok(name) => name.to_owned(),
+            Err(error) => {
+                interner.leave_out(&row.in_table("studies", "study_id", 0, error));
+                continue;
+            }
+        };
+        let of = |rows: &HashMap<i64, Vec<Row>>| rows.get(&id).cloned().unwrap_or_default();
+        let found = directions_of(id, &of(&directions));
+        studies.push(FrozenStudy {
+            id,
+            name,
+            directions: found.unwrap_or_else(|error| {
+                interner.leave_out(&error);
+                Vec::new()
+            }),
+            user_attrs: attrs_of(interner, tables[0], &of(&attrs[0])),
+            system_attrs: attrs_of(interner, tables[1], &of(&attrs[1])),
+        });
+    }
+    Ok(studies)
 }
 
 /// The column that tells the rows of a table apart.
