@@ -75,7 +75,13 @@ fn under_nohup_a_run_does_not_mind_that_its_terminal_closes() {
     let program = sandbox.train("run", &[]);
     let mut shell = Command::new("sh");
     shell.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]);
-    shell.arg(program.get_program()).args(program.get_args());
+    // Without what resets the signal before the program.
+    shell.arg(env!("CARGO_BIN_EXE_kiln"));
+    shell.args(
+        program
+            .get_args()
+            .skip_while(|argument| *argument != "train"),
+    );
     shell.current_dir(sandbox.path("")).stdin(Stdio::null());
     let mut child = shell.spawn().unwrap();
     wait_for_step(&mut child, &sandbox.path("run"), 3);
