@@ -41,7 +41,7 @@ mod split;
 pub use catalog::{DATA_SETS, DataError, DataSet, Load, Loaded, LoadedTest, Origin};
 pub use device::{
     Affine, AffineError, Augment, Batch, DeviceDataset, DeviceDatasetError, DeviceLoader,
-    DeviceMasks, MaskBatch, Mixed, OnDevice, Sample,
+    DeviceMasks, MaskBatch, Mixed, OnDevice, Sample, permutation,
 };
 pub use digits::Digits;
 pub use labeled::{LabeledImages, LabeledImagesError, MAX_CLASSES, Split};

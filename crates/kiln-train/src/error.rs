@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::class_names::ClassesError;
+use crate::eval::class_names::ClassesError;
 use crate::recipe::RecipeError;
 use crate::text::shell_word;
 
@@ -166,6 +166,23 @@ pub enum TrainError {
     /// The device or burn-train reported an error.
     #[error("training stopped: {0}")]
     Backend(String),
+    /// A batch could not be had.
+    #[error("a batch could not be had: {0}")]
+    Batch(String),
+    /// The checkpoint of a run is of another model.
+    #[error("{} was made with another model: {problem}", path.display())]
+    OtherModel {
+        /// The run, or its checkpoint.
+        path: PathBuf,
+        /// What differs.
+        problem: String,
+    },
+    /// The run is of a program's own model, which no command can make.
+    #[error(
+        "{} is a run of a program's own model, which only that program can make; its report and its weights can be read here",
+        .0.display()
+    )]
+    OwnModel(PathBuf),
     /// A picture could not be read for prediction.
     #[error(transparent)]
     Picture(#[from] kiln_data::images::ImageError),

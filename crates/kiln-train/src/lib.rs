@@ -1,66 +1,51 @@
-//! Training from a recipe: train, resume after a kill, evaluate, predict.
+//! Training: any model on any data, or what a recipe describes; resume after a kill, evaluate, predict.
 //!
-//! A [`Recipe`] is everything a run is made of. A [`Trainer`] turns it into a run directory with
-//! metrics, checkpoints and the trained model; a [`TrainedModel`] evaluates and predicts.
+//! A [`Trainer`] takes a model of your own that says what a step is, and data that come in batches. A [`Recipe`] is everything
+//! a run of Kiln's own networks is made of, and a [`RecipeTrainer`] trains it. Both make a run's folder with metrics,
+//! checkpoints and the trained model; a [`TrainedModel`] evaluates a recipe's run and predicts with it.
 //!
-//! Training goes through burn-train's `SupervisedTraining` with a loop of its own that reads the
-//! device rarely, can save and stop after any step, and makes each step a function of the seed and
-//! its number: the same seed on the same device gives the same weights, resumed or not.
+//! The loop reads the device rarely, can save and stop after any step, and makes each step a function of the seed and its
+//! number: the same seed on the same device gives the same weights, resumed or not.
 
-mod checkpoint;
-mod class_names;
-mod clipping;
 mod error;
-mod evaluate;
-mod evaluations;
-mod files;
-mod health;
-mod loader;
-mod more;
-mod network;
-mod optim;
-mod panics;
-mod plot;
-mod plot_health;
-mod predict;
-mod prepare;
+mod eval;
 mod recipe;
-mod recorder;
-mod renderer;
 mod report;
-mod run_dir;
-mod samples;
-mod schedule;
-mod segment;
-mod segmentation;
-mod single;
-mod strategy;
-mod task;
-mod test_data;
+mod run;
+mod tasks;
 mod text;
-mod train;
+mod trainer;
+mod training;
 pub mod tune;
-mod weights;
 
-pub use class_names::{ClassesError, read_class_names};
 pub use error::TrainError;
-pub use evaluate::{ClassScore, Evaluation, TrainedModel};
-pub use evaluations::{EvaluationRecord, evaluations, own_evaluation};
-pub use optim::optimizer;
-pub use panics::end_on_panic;
-pub use predict::{Candidate, Prediction};
-pub use prepare::Prepared;
+pub use eval::class_names::{ClassesError, read_class_names};
+pub use eval::evaluation::{ClassScore, Evaluation, TrainedModel};
+pub use eval::masks::{MaskPrediction, SegmentationScores};
+pub use eval::predict::{Candidate, Prediction};
+pub use eval::record::{EvaluationRecord, evaluations, own_evaluation};
+pub use eval::test_data::TestData;
+pub use recipe::data::Prepared;
 pub use recipe::{
-    AugmentRecipe, CheckpointRecipe, DataRecipe, EarlyStoppingRecipe, Epochs, FIELDS, Field,
-    LossName, LossRecipe, ModelRecipe, OptimizerName, OptimizerRecipe, Recipe, RecipeError,
-    ScheduleName, ScheduleRecipe, Setting, TaskName,
+    AugmentRecipe, DataRecipe, Epochs, FIELDS, Field, LossName, LossRecipe, ModelRecipe, Recipe,
+    RecipeError, Setting, TaskName,
 };
-pub use report::{report, report_to};
-pub use run_dir::{DataInfo, RunDir, RunInfo};
-pub use schedule::Schedule;
-pub use segment::SegmentationLoss;
-pub use segmentation::{MaskPrediction, SegmentationScores};
-pub use test_data::TestData;
+pub use report::page::{report, report_to};
+pub use run::folder::{DataInfo, RunDir, RunInfo};
+pub use run::summary::Summary;
+pub use tasks::segment::SegmentationLoss;
 pub use text::shell_word;
-pub use train::{EpochReport, Outcome, Progress, Summary, TrainDevice, Trainer};
+pub use trainer::recipe::{Outcome, RecipeTrainer};
+pub use trainer::{Progress, TrainDevice, Trained, Trainer};
+pub use training::data::{Batches, DatasetBatches, Epoch, IterBatches, TensorBatch, TensorBatches};
+pub use training::fit::{EpochReport, Trainable, evaluate};
+pub use training::optim::optimizer;
+pub use training::panics::end_on_panic;
+pub use training::schedule::Schedule;
+pub use training::settings::{
+    CheckpointRecipe, EarlyStoppingRecipe, OptimizerName, OptimizerRecipe, ScheduleName,
+    ScheduleRecipe,
+};
+pub use training::sums::{Metrics, Scores, StepOutput, StepSums};
+
 pub use tune::{Objective, OnDiverged, RecipeSpace, SpaceError, TuneEnd, TuneError, Tuner};

@@ -38,7 +38,7 @@ fn holds_together(recipe: &Recipe) -> Verdict {
             return Verdict::Wrong(format!("it is refused when it is read again: {error}"));
         }
     }
-    let schedule = Schedule::new(recipe, 7, 100);
+    let schedule = Schedule::new(&recipe.schedule, &recipe.optimizer, 7, 100);
     match (0..100).all(|step| schedule.at(step).is_finite()) {
         true => Verdict::Accepted,
         false => Verdict::Wrong("its learning rate is no number".into()),

@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use kiln_train::{Outcome, Recipe, TrainDevice, TrainError, Trainer};
+use kiln_train::{Outcome, Recipe, RecipeTrainer, TrainDevice, TrainError};
 
 /// Set in the process that a test starts to see how it ends.
 const CHILD: &str = "KILN_TEST_PANICS";
@@ -54,10 +54,10 @@ fn panics_that_someone_takes_over_do_not_end_the_program() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("still here"));
 }
 
-fn trainer(run: &std::path::Path) -> Trainer {
+fn trainer(run: &std::path::Path) -> RecipeTrainer {
     let recipe = "epochs = 3\nbatch_size = 8\n[data]\nname = 'digits'\ntrain_len = 40\ntest_len = 10\n\
                   [model]\nname = 'mlp'\nhidden = [4]\n";
-    Trainer::new(Recipe::from_toml(recipe).unwrap(), device()).run_dir(run)
+    RecipeTrainer::new(Recipe::from_toml(recipe).unwrap(), device()).run_dir(run)
 }
 
 fn device() -> TrainDevice {
@@ -87,7 +87,7 @@ fn a_panic_in_the_training_loop_is_an_error_and_the_run_goes_on_from_its_last_ch
         told.contains("continue from the last checkpoint with: kiln train --resume "),
         "{told}"
     );
-    let resumed = Trainer::resume(&broken, device()).run().unwrap();
+    let resumed = RecipeTrainer::resume(&broken, device()).run().unwrap();
     assert!(matches!(resumed, Outcome::Finished(_)));
     let weights = |run: &std::path::Path| std::fs::read(run.join("model.safetensors")).unwrap();
     assert!(weights(&broken) == weights(&whole));

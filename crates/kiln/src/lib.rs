@@ -7,8 +7,8 @@
 //! let chosen = kiln::device::auto()?;
 //! println!("{}", chosen.reason);
 //! let recipe = Recipe::from_toml("epochs = 1")?;
-//! if let Outcome::Finished(summary) = Trainer::new(recipe, chosen.into()).run()? {
-//!     println!("{:.2} % on {}", summary.test_accuracy * 100.0, summary.data);
+//! if let Outcome::Finished(summary) = RecipeTrainer::new(recipe, chosen.into()).run()? {
+//!     println!("{:.2} % on {}", summary.scores["test_accuracy"] * 100.0, summary.data);
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -36,6 +36,7 @@ pub mod prelude {
         Load, MaskBatch, MaskedImages, Shapes, Split,
     };
     pub use kiln_train::{
-        Evaluation, Outcome, Progress, Recipe, TrainDevice, TrainedModel, Trainer,
+        DatasetBatches, Evaluation, IterBatches, Outcome, Progress, Recipe, RecipeTrainer,
+        StepSums, TensorBatch, TensorBatches, TrainDevice, Trained, TrainedModel, Trainer,
     };
 }

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use kiln::train::{FIELDS, Outcome, Progress, Recipe, Setting, Summary, Trainer, shell_word};
+use kiln::train::{FIELDS, Outcome, Progress, Recipe, RecipeTrainer, Setting, Summary, shell_word};
 
 use super::{Result, models};
 use crate::args::{ProgressStyle, RecipeArgs, Train};
@@ -28,13 +28,13 @@ pub fn run(args: Train) -> Result<ExitCode> {
             output::note(&format!("device: {}", device.reason));
             // Another device may continue a run; anything else would make it another run.
             let settings = settings.into_iter().filter(|s| s.key() != "device");
-            Trainer::resume(run, device.into()).expect_settings(settings)
+            RecipeTrainer::resume(run, device.into()).expect_settings(settings)
         }
         None => {
             let recipe = recipe(args.recipe_args.recipe.as_deref(), &settings)?;
             let device = kiln::device::select(&recipe.device)?;
             output::note(&format!("device: {}", device.reason));
-            let trainer = Trainer::new(recipe, device.into());
+            let trainer = RecipeTrainer::new(recipe, device.into());
             match &args.run_dir {
                 Some(folder) => trainer.run_dir(folder),
                 None => trainer.runs(&args.runs),
@@ -181,21 +181,18 @@ fn report(summary: &Summary) -> String {
         ("parameters", grouped(summary.parameters)),
         ("epochs", epochs),
     ];
-    match (
-        summary.test_iou,
-        summary.test_dice,
-        summary.test_pixel_error,
-    ) {
-        (Some(iou), Some(dice), Some(pixel_error)) => rows.extend([
-            ("test IoU", format!("{iou:.4}")),
-            ("test Dice", format!("{dice:.4}")),
-            ("test pixel error", percent(pixel_error)),
+    let score = |name: &str| summary.score(name).unwrap_or(f64::NAN);
+    match summary.scores.contains_key("test_iou") {
+        true => rows.extend([
+            ("test IoU", format!("{:.4}", score("test_iou"))),
+            ("test Dice", format!("{:.4}", score("test_dice"))),
+            ("test pixel error", percent(score("test_pixel_error"))),
         ]),
-        _ => rows.push(("test accuracy", percent(summary.test_accuracy))),
+        false => rows.push(("test accuracy", percent(score("test_accuracy")))),
     }
     let speed = summary.samples_per_second;
     rows.extend([
-        ("test loss", format!("{:.4}", summary.test_loss)),
+        ("test loss", format!("{:.4}", score("test_loss"))),
         ("training time", format!("{:.1} s", summary.train_seconds)),
         (
             "samples per second",

@@ -494,8 +494,9 @@ mod tests {
                 .repeated(2)
                 .augmented(augment)
         };
-        let epoch = |loader: &DeviceLoader<DeviceMasks>| -> Vec<f32> {
-            let batches = loader.iter().map(|batch| {
+        let epoch = |loader: &DeviceLoader<DeviceMasks>, epoch, from| -> Vec<f32> {
+            let device = OnDevice::device(loader.dataset());
+            let batches = loader.epoch(epoch, from, &device).map(|batch| {
                 let batch = batch.unwrap();
                 let images = batch.images.mul_scalar(255.0).round();
                 let images = images.try_into_vec_as::<f32>().unwrap();
@@ -506,15 +507,13 @@ mod tests {
             batches.flatten().collect()
         };
         let (one, other) = (loader(), loader());
-        let first = epoch(&one);
+        let first = epoch(&one, 1, 0);
         assert_eq!(first.len(), 6 * 2 * 20);
-        assert_eq!(epoch(&other), first);
-        let second = epoch(&one);
+        assert_eq!(epoch(&other, 1, 0), first);
+        let second = epoch(&one, 2, 0);
         assert_ne!(second, first);
         // A run resumed at the third batch of the second epoch.
-        let resumed = loader();
-        resumed.set_position(2, 2);
-        assert_eq!(epoch(&resumed), second[2 * 4 * 20..]);
+        assert_eq!(epoch(&loader(), 2, 2), second[2 * 4 * 20..]);
     }
 
     #[test]

@@ -201,10 +201,61 @@ impl<D: OnDevice> DeviceLoader<D> {
         &self.data
     }
 
-    /// Makes the next call of `iter` begin at `batch` (from 0) of `epoch` (from 1), as a resumed
-    /// run needs it. Later calls begin at batch 0 of the epochs after.
-    pub fn set_position(&self, epoch: usize, batch: usize) {
-        *self.lock() = Position { epoch, batch };
+    /// The batches of an epoch (from 1) on a device, without the first `from`, as a resumed run needs them. On an autodiff
+    /// device they join its graph.
+    ///
+    /// ```
+    /// use kiln_data::{DeviceDataset, DeviceLoader, Digits, Split};
+    /// # let device = kiln_testing::devices().remove(0);
+    /// let data = DeviceDataset::new(&Digits::new(1).generate(Split::Train, 9), &device)?;
+    /// let loader = DeviceLoader::new(data, 4).shuffled(42);
+    /// let rest = loader.epoch(3, 1, &device);
+    /// let sizes: Vec<usize> = rest.map(|batch| batch.unwrap().labels.dims()[0]).collect();
+    /// assert_eq!(sizes, [4, 1]);
+    /// # Ok::<(), kiln_data::DeviceDatasetError>(())
+    /// ```
+    pub fn epoch(
+        &self,
+        epoch: usize,
+        from: usize,
+        device: &Device,
+    ) -> impl Iterator<Item = Result<D::Batch, DatasetError>> + use<D> {
+        self.moved(device).take(Position { epoch, batch: from })
+    }
+
+    /// The same batches on another device.
+    fn moved(&self, device: &Device) -> Self {
+        Self {
+            data: self.data.to_device(device),
+            autodiff: device.is_autodiff(),
+            ..self.clone()
+        }
+    }
+
+    fn take(self, position: Position) -> Epoch<D> {
+        let len = self.samples();
+        let device = self.data.device();
+        let epoch = position.epoch as u64;
+        let mut order = match self.seed {
+            Some(seed) => permutation(len, seed, epoch),
+            None => (0..len as i32).collect(),
+        };
+        if self.repeat > 1 {
+            let images = self.data.len() as i32;
+            order.iter_mut().for_each(|index| *index %= images);
+        }
+        let order = Tensor::from_data(TensorData::new(order, [len]), (&device, DType::I32));
+        let sample = (!self.augment.is_identity()).then(|| {
+            let seed = self.seed.unwrap_or_default();
+            self.augment
+                .draw(len, self.data.shape(), seed, epoch, &device)
+        });
+        Epoch {
+            order,
+            sample,
+            start: position.batch * self.batch_size,
+            loader: self,
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Position> {
@@ -226,29 +277,7 @@ impl<D: OnDevice> DataLoader<D::Batch> for DeviceLoader<D> {
             };
             now
         };
-        let len = self.samples();
-        let device = self.data.device();
-        let epoch = position.epoch as u64;
-        let mut order = match self.seed {
-            Some(seed) => permutation(len, seed, epoch),
-            None => (0..len as i32).collect(),
-        };
-        if self.repeat > 1 {
-            let images = self.data.len() as i32;
-            order.iter_mut().for_each(|index| *index %= images);
-        }
-        let order = Tensor::from_data(TensorData::new(order, [len]), (&device, DType::I32));
-        let sample = (!self.augment.is_identity()).then(|| {
-            let seed = self.seed.unwrap_or_default();
-            self.augment
-                .draw(len, self.data.shape(), seed, epoch, &device)
-        });
-        Box::new(Epoch {
-            loader: self,
-            order,
-            sample,
-            start: position.batch * self.batch_size,
-        })
+        Box::new(self.clone().take(position))
     }
 
     fn num_items(&self) -> usize {
@@ -256,11 +285,7 @@ impl<D: OnDevice> DataLoader<D::Batch> for DeviceLoader<D> {
     }
 
     fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<D::Batch>> {
-        Arc::new(Self {
-            data: self.data.to_device(device),
-            autodiff: device.is_autodiff(),
-            ..self.clone()
-        })
+        Arc::new(self.moved(device))
     }
 
     fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<D::Batch>> {
@@ -272,14 +297,14 @@ impl<D: OnDevice> DataLoader<D::Batch> for DeviceLoader<D> {
     }
 }
 
-struct Epoch<'a, D: OnDevice> {
-    loader: &'a DeviceLoader<D>,
+struct Epoch<D: OnDevice> {
+    loader: DeviceLoader<D>,
     order: Tensor<1, Int>,
     sample: Option<Sample>,
     start: usize,
 }
 
-impl<D: OnDevice> Iterator for Epoch<'_, D> {
+impl<D: OnDevice> Iterator for Epoch<D> {
     type Item = Result<D::Batch, DatasetError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -309,7 +334,7 @@ impl<D: OnDevice> Iterator for Epoch<'_, D> {
     }
 }
 
-impl<D: OnDevice> DataLoaderIterator<D::Batch> for Epoch<'_, D> {
+impl<D: OnDevice> DataLoaderIterator<D::Batch> for Epoch<D> {
     fn progress(&self) -> Progress {
         let len = self.loader.epoch_len();
         Progress::new(self.start.min(len), len, Some("images".into()))
@@ -333,8 +358,16 @@ mod tests {
     }
 
     fn labels(loader: &dyn DataLoader<Batch>) -> Vec<Vec<i32>> {
-        loader
-            .iter()
+        read(loader.iter())
+    }
+
+    /// Of an epoch, without its first batches.
+    fn rest(loader: &DeviceLoader, epoch: usize, from: usize) -> Vec<Vec<i32>> {
+        read(loader.epoch(epoch, from, &loader.dataset().device()))
+    }
+
+    fn read(batches: impl Iterator<Item = Result<Batch, DatasetError>>) -> Vec<Vec<i32>> {
+        batches
             .map(|batch| {
                 let batch = batch.unwrap();
                 let labels = batch.labels.try_into_vec_as::<i32>().unwrap();
@@ -366,12 +399,11 @@ mod tests {
     }
 
     #[test]
-    fn a_position_set_in_the_middle_continues_where_the_epoch_was() {
+    fn an_epoch_taken_from_the_middle_continues_where_it_was() {
         let loader = loader(50, 8).shuffled(3);
         let all: Vec<_> = (0..3).map(|_| labels(&loader)).collect();
-        loader.set_position(2, 4);
-        assert_eq!(labels(&loader), all[1][4..]);
-        assert_eq!(labels(&loader), all[2]);
+        assert_eq!(rest(&loader, 2, 4), all[1][4..]);
+        assert_eq!(rest(&loader, 3, 0), all[2]);
     }
 
     #[test]
@@ -395,15 +427,12 @@ mod tests {
         ] {
             let plain = loader(len, size).shuffled(3);
             let merged = plain.clone().single_last_merged();
-            let batches = labels(&merged);
+            let batches = rest(&merged, 1, 0);
             assert_eq!(batches.iter().map(Vec::len).collect::<Vec<_>>(), sizes);
             assert_eq!(merged.num_batches(), sizes.len());
-            plain.set_position(1, 0);
-            assert_eq!(batches.concat(), labels(&plain).concat());
-            merged.set_position(2, sizes.len() - 1);
-            let last = labels(&merged);
-            plain.set_position(2, sizes.len() - 1);
-            assert_eq!(last.concat(), labels(&plain).concat());
+            assert_eq!(batches.concat(), rest(&plain, 1, 0).concat());
+            let [last, apart] = [&merged, &plain].map(|loader| rest(loader, 2, sizes.len() - 1));
+            assert_eq!(last.concat(), apart.concat());
         }
         // An epoch that ends before the single image stays as it is.
         let limited = loader(9, 4).limited(2).single_last_merged();
@@ -411,8 +440,7 @@ mod tests {
         assert_eq!(limited.num_batches(), 2);
         // The position before a single image of its own: there is nothing left to join.
         let merged = loader(9, 4).single_last_merged();
-        merged.set_position(1, 2);
-        assert!(labels(&merged).is_empty());
+        assert!(rest(&merged, 1, 2).is_empty());
     }
 
     #[test]

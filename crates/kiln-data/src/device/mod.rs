@@ -14,3 +14,4 @@ pub use augment::{Augment, Sample};
 pub use dataset::{Batch, DeviceDataset, DeviceDatasetError, Mixed};
 pub use loader::{DeviceLoader, OnDevice};
 pub use masks::{DeviceMasks, MaskBatch};
+pub use random::permutation;

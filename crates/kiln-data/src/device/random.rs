@@ -76,8 +76,15 @@ impl SplitMix64 {
     }
 }
 
-/// A random order of `0..len` for one epoch (Fisher-Yates).
-pub(crate) fn permutation(len: usize, seed: u64, epoch: u64) -> Vec<i32> {
+/// A random order of `0..len` for one epoch (Fisher-Yates), the same everywhere for the same seed.
+///
+/// ```
+/// let mut order = kiln_data::permutation(4, 7, 1);
+/// assert_eq!(order, kiln_data::permutation(4, 7, 1));
+/// order.sort();
+/// assert_eq!(order, [0, 1, 2, 3]);
+/// ```
+pub fn permutation(len: usize, seed: u64, epoch: u64) -> Vec<i32> {
     let mut rng = SplitMix64::new(seed, 0, epoch);
     let mut order: Vec<i32> = (0..len as i32).collect();
     for i in (1..len).rev() {

@@ -6,7 +6,7 @@ mod space;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use burn::train::Interrupter;
@@ -21,10 +21,11 @@ pub use report::study_report;
 pub use space::{RecipeSpace, SpaceError, SuggestError};
 
 use crate::error::TrainError;
-use crate::panics;
-use crate::prepare::Prepared;
+use crate::recipe::data::Prepared;
 use crate::recipe::{Recipe, TaskName};
-use crate::train::{EpochReport, Outcome, TrainDevice, Trainer};
+use crate::trainer::TrainDevice;
+use crate::trainer::recipe::{Outcome, RecipeTrainer};
+use crate::training::fit::EpochReport;
 
 /// The user attribute of a trial that holds the folder of its run.
 pub const RUN_ATTR: &str = "run";
@@ -65,12 +66,7 @@ impl Objective {
 
     /// None for a metric of segmentation in another task.
     fn of(self, epoch: &EpochReport) -> Option<f64> {
-        match self {
-            Self::ValidAccuracy => Some(epoch.valid_accuracy),
-            Self::ValidLoss => Some(epoch.valid_loss),
-            Self::ValidDice => epoch.valid_dice,
-            Self::ValidIou => epoch.valid_iou,
-        }
+        epoch.valid.get(self.name().strip_prefix("valid_")?)
     }
 
     /// Refuses a metric that the recipe's task does not have.
@@ -390,42 +386,28 @@ impl Tuner {
         }
     }
 
-    /// Trains the run of one trial. The trial stays on this thread; training has one of its own, since burn-train keeps
-    /// what it is given.
+    /// Trains the run of one trial.
     fn evaluate(&self, trial: &mut Trial, data: &Arc<Prepared>) -> Result<f64, BoxError> {
         let recipe = self.space.suggest(trial, &self.recipe)?;
         let folder = self.folder(trial);
         trial.set_user_attr(RUN_ATTR, folder.display().to_string())?;
-        let (send, reports) = mpsc::sync_channel::<EpochReport>(0);
-        let (answer, go_on) = mpsc::sync_channel::<bool>(0);
-        let trainer = Trainer::new(recipe, self.device.clone())
+        let trainer = RecipeTrainer::new(recipe, self.device.clone())
             .run_dir(&folder)
             .data(data.clone())
             .checkpoints(false)
             .tested(false)
-            .on_notice(self.trial_notice())
-            .on_epoch(move |epoch| {
-                // The other side ends only with an error, which ends the run too.
-                send.send(*epoch).is_ok() && go_on.recv().unwrap_or(false)
-            });
+            .on_notice(self.trial_notice());
         self.stop.add(trainer.interrupter());
-        let mut last = None;
-        let (pruned, outcome) = std::thread::scope(|scope| {
-            let training = scope.spawn(|| {
-                panics::joined();
-                trainer.run()
-            });
-            let watched = self.watch(trial, &reports, &answer, &mut last);
-            // Lets the run end where the loop above ended with an error.
-            drop((reports, answer));
-            let outcome = training.join().unwrap_or_else(|panic| {
-                Err(TrainError::Panicked {
-                    run: folder.clone(),
-                    message: panics::of_payload(&*panic),
-                })
-            });
-            watched.map(|pruned| (pruned, outcome))
-        })?;
+        let (mut last, mut ended) = (None, Ok(false));
+        let outcome = trainer.run_watched(&mut |epoch| {
+            let value = self.metric.of(epoch).unwrap_or(f64::NAN);
+            if epoch.kept {
+                last = Some(value);
+            }
+            ended = pruned(trial, value, epoch.epoch);
+            matches!(ended, Ok(false))
+        });
+        let pruned = ended?;
         if pruned {
             return Err(TrialPruned.into());
         }
@@ -449,31 +431,6 @@ impl Tuner {
         }
     }
 
-    /// Reports each epoch as it ends; whether the pruner stopped the run.
-    fn watch(
-        &self,
-        trial: &mut Trial,
-        reports: &mpsc::Receiver<EpochReport>,
-        answer: &mpsc::SyncSender<bool>,
-        last: &mut Option<f64>,
-    ) -> kiln_tune::Result<bool> {
-        while let Ok(epoch) = reports.recv() {
-            let value = self.metric.of(&epoch).unwrap_or(f64::NAN);
-            if epoch.kept {
-                *last = Some(value);
-            }
-            trial.report(value, epoch.epoch as i64)?;
-            let pruned = trial.should_prune()?;
-            if answer.send(!pruned).is_err() {
-                return Ok(false);
-            }
-            if pruned {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
     fn folder(&self, trial: &Trial) -> PathBuf {
         let base = format!("{}-{}", file_name(trial.study().name()), trial.number());
         // An earlier study of the same name may have left its runs.
@@ -483,6 +440,12 @@ impl Tuner {
             .find(|path| !path.exists())
             .expect("numbers do not run out")
     }
+}
+
+/// Reports the value of an epoch; whether the pruner stops the run.
+fn pruned(trial: &mut Trial, value: f64, epoch: usize) -> kiln_tune::Result<bool> {
+    trial.report(value, epoch as i64)?;
+    trial.should_prune()
 }
 
 /// A study's name without what no file or folder can be called, as the folders of its runs begin. Other studies may have
