@@ -402,8 +402,12 @@ impl<M: Trainable> Trainer<M> {
         self.run_watched(&mut *on_epoch)
     }
 
+    pub(crate) fn runs_folder(&self) -> PathBuf {
+        self.options.runs.clone()
+    }
+
     /// As [`run`](Self::run), with what is called after each epoch, which may borrow.
-    fn run_watched(self, on_epoch: OnEpoch<'_>) -> Result<Trained<M>, TrainError> {
+    pub(crate) fn run_watched(self, on_epoch: OnEpoch<'_>) -> Result<Trained<M>, TrainError> {
         self.settings.as_recipe()?;
         let there = self.options.run_dir.as_ref().filter(|dir| dir.exists());
         let run = match there.filter(|_| self.resume) {
@@ -452,7 +456,9 @@ impl<M: Trainable> Trainer<M> {
 
     /// That a run is of these settings and of this data.
     fn check(&self, run: &RunDir, info: &RunInfo) -> Result<(), TrainError> {
-        let (ours, theirs) = (self.settings.as_recipe()?, run.recipe()?);
+        let (ours, mut theirs) = (self.settings.as_recipe()?, run.recipe()?);
+        // Of a recipe's data nothing is said here.
+        theirs.data = ours.data.clone();
         if ours != theirs {
             return Err(TrainError::OtherRecipe {
                 path: run.path().into(),

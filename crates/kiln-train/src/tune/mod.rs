@@ -4,7 +4,7 @@ mod report;
 mod space;
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -23,9 +23,9 @@ pub use space::{RecipeSpace, SpaceError, SuggestError};
 use crate::error::TrainError;
 use crate::recipe::data::Prepared;
 use crate::recipe::{Recipe, TaskName};
-use crate::trainer::TrainDevice;
 use crate::trainer::recipe::{Outcome, RecipeTrainer};
-use crate::training::fit::EpochReport;
+use crate::trainer::{TrainDevice, Trained, Trainer};
+use crate::training::fit::{EpochReport, Trainable};
 
 /// The user attribute of a trial that holds the folder of its run.
 pub const RUN_ATTR: &str = "run";
@@ -120,6 +120,17 @@ pub enum TuneError {
         "{0} is measured in segmentation, but the recipe's task is classification; use valid_accuracy or valid_loss"
     )]
     Metric(&'static str),
+    /// The model's steps do not measure the metric.
+    #[error("the model measures no {metric:?}, but {known}; loss is always measured")]
+    NoMetric {
+        /// The metric asked for.
+        metric: String,
+        /// What is measured.
+        known: String,
+    },
+    /// A trial's run was stopped by request.
+    #[error("the run was stopped by request")]
+    Stopped,
     /// The study optimizes something else.
     #[error(
         "study {study:?} is one that {theirs}, but {metric} is to be {ours}; use another study, or another --metric"
@@ -389,7 +400,7 @@ impl Tuner {
     /// Trains the run of one trial.
     fn evaluate(&self, trial: &mut Trial, data: &Arc<Prepared>) -> Result<f64, BoxError> {
         let recipe = self.space.suggest(trial, &self.recipe)?;
-        let folder = self.folder(trial);
+        let folder = run_folder(trial, &self.runs);
         trial.set_user_attr(RUN_ATTR, folder.display().to_string())?;
         let trainer = RecipeTrainer::new(recipe, self.device.clone())
             .run_dir(&folder)
@@ -398,19 +409,9 @@ impl Tuner {
             .tested(false)
             .on_notice(self.trial_notice());
         self.stop.add(trainer.interrupter());
-        let (mut last, mut ended) = (None, Ok(false));
-        let outcome = trainer.run_watched(&mut |epoch| {
-            let value = self.metric.of(epoch).unwrap_or(f64::NAN);
-            if epoch.kept {
-                last = Some(value);
-            }
-            ended = pruned(trial, value, epoch.epoch);
-            matches!(ended, Ok(false))
-        });
-        let pruned = ended?;
-        if pruned {
-            return Err(TrialPruned.into());
-        }
+        let mut watch = Watch::new(trial);
+        let outcome = trainer.run_watched(&mut |epoch| watch.told(epoch, self.metric.of(epoch)));
+        let last = watch.last()?;
         match outcome {
             Ok(Outcome::Stopped { .. }) => {
                 let params = trial
@@ -430,22 +431,106 @@ impl Tuner {
             Err(error) => Err(error.into()),
         }
     }
+}
 
-    fn folder(&self, trial: &Trial) -> PathBuf {
-        let base = format!("{}-{}", file_name(trial.study().name()), trial.number());
-        // An earlier study of the same name may have left its runs.
-        let candidates = std::iter::once(base.clone()).chain((2..).map(|i| format!("{base}-{i}")));
-        let mut paths = candidates.map(|name| self.runs.join(name));
-        paths
-            .find(|path| !path.exists())
-            .expect("numbers do not run out")
+/// Reports each epoch of a trial's run as it ends.
+struct Watch<'a> {
+    trial: &'a mut Trial,
+    last: Option<f64>,
+    pruned: kiln_tune::Result<bool>,
+}
+
+impl<'a> Watch<'a> {
+    fn new(trial: &'a mut Trial) -> Self {
+        Self {
+            trial,
+            last: None,
+            pruned: Ok(false),
+        }
+    }
+
+    /// Reports an epoch's value; whether the run goes on.
+    fn told(&mut self, epoch: &EpochReport, value: Option<f64>) -> bool {
+        let value = value.unwrap_or(f64::NAN);
+        if epoch.kept {
+            self.last = Some(value);
+        }
+        let reported = self.trial.report(value, epoch.epoch as i64);
+        self.pruned = reported.and_then(|()| self.trial.should_prune());
+        matches!(self.pruned, Ok(false))
+    }
+
+    /// The value of the epoch whose weights are kept; an error if the trial was pruned.
+    fn last(self) -> Result<Option<f64>, BoxError> {
+        if self.pruned? {
+            return Err(TrialPruned.into());
+        }
+        Ok(self.last)
     }
 }
 
-/// Reports the value of an epoch; whether the pruner stops the run.
-fn pruned(trial: &mut Trial, value: f64, epoch: usize) -> kiln_tune::Result<bool> {
-    trial.report(value, epoch as i64)?;
-    trial.should_prune()
+impl<M: Trainable> Trainer<M> {
+    /// Trains for a trial of a study: reports a metric of the validation data (`loss`, or one of the model's steps) after
+    /// each epoch, ends if the pruner says so, and returns the metric of the weights that are kept. The run's folder is
+    /// `STUDY-NUMBER` under [`runs`](Self::runs), and the trial's user attribute `run`; no state is saved on the way.
+    ///
+    /// ```no_run
+    /// # use burn::tensor::{Device, Tensor};
+    /// # use kiln_train::{StepSums, TensorBatch, Trainer, Trainable};
+    /// use kiln_tune::{Study, Trial};
+    /// # fn trainer<M: Trainable>(width: i64) -> Trainer<M> { todo!() }
+    /// # fn tune<M: Trainable>() -> Result<(), Box<dyn std::error::Error>> {
+    /// let study = Study::builder().create()?;
+    /// let objective = |trial: &mut Trial| {
+    ///     let width = trial.suggest_int("width", 8, 64)?;
+    ///     let lr = trial.suggest_float_log("lr", 1e-4, 1e-1)?;
+    ///     trainer::<M>(width).lr(lr).run_trial(trial, "loss")
+    /// };
+    /// study.optimize(objective, 20)?;
+    /// println!("{:?}", study.best_params()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`TrialPruned`], those of [`run`](Self::run), and a metric that the model does not have.
+    pub fn run_trial(self, trial: &mut Trial, metric: &str) -> Result<f64, BoxError> {
+        let folder = run_folder(trial, &self.runs_folder());
+        trial.set_user_attr(RUN_ATTR, folder.display().to_string())?;
+        let mut known = Vec::new();
+        let mut watch = Watch::new(trial);
+        let trained = self
+            .run_dir(folder)
+            .checkpoints(false)
+            .run_watched(&mut |epoch| {
+                let value = epoch.valid.get(metric);
+                if value.is_none() {
+                    known.extend(epoch.valid.metrics.iter().map(|(name, _)| name.clone()));
+                }
+                value.is_some() && watch.told(epoch, value)
+            });
+        let last = watch.last()?;
+        match trained? {
+            _ if !known.is_empty() => Err(TuneError::NoMetric {
+                metric: metric.into(),
+                known: known.join(", "),
+            }
+            .into()),
+            Trained::Finished { .. } => Ok(last.ok_or("the run ended without an epoch")?),
+            Trained::Stopped { .. } => Err(TuneError::Stopped.into()),
+        }
+    }
+}
+
+/// Where the run of a trial goes: an earlier study of the same name may have left its runs.
+fn run_folder(trial: &Trial, runs: &Path) -> PathBuf {
+    let base = format!("{}-{}", file_name(trial.study().name()), trial.number());
+    let candidates = std::iter::once(base.clone()).chain((2..).map(|i| format!("{base}-{i}")));
+    let mut paths = candidates.map(|name| runs.join(name));
+    paths
+        .find(|path| !path.exists())
+        .expect("numbers do not run out")
 }
 
 /// A study's name without what no file or folder can be called, as the folders of its runs begin. Other studies may have
