@@ -10,6 +10,7 @@
 mod checkpoint;
 mod class_names;
 mod clipping;
+mod confusion;
 mod error;
 mod evaluate;
 mod evaluations;
