@@ -94,9 +94,20 @@ fn a_place_that_may_not_be_written_to_is_told_with_the_option_that_the_command_h
     let refused = sandbox.train("/sys/kiln-run", &[]).output().unwrap();
     fails(&refused, "write to with --run-dir");
     succeeds(&sandbox.train("run", &[]).output().unwrap());
+    succeeds(&sandbox.run(&words(
+        "train --run-dir masks --data shapes --task segmentation --set data.train_len=20 --set data.test_len=4 \
+         --set model.channels=[2] --epochs 1 --device flex --progress none",
+    )));
     for args in [
         &["eval", "run", "--device", "flex", "--out", "/sys/kiln"][..],
         &["report", "run", "--out", "/sys/kiln.html"],
+        &[
+            "predict",
+            "masks",
+            "run/confusion.png",
+            "--out",
+            "/sys/kiln",
+        ],
     ] {
         // An evaluation prints its scores all the same.
         let refused = sandbox.run(args);

@@ -850,4 +850,16 @@ fn data_of_the_other_task_are_refused_with_advice() {
     assert!(error.contains("--task segmentation"), "{error}");
     let error = Load::new("digits").run_masks().unwrap_err().to_string();
     assert!(error.contains("digits has labels"), "{error}");
+    // What a model is evaluated on is not for a recipe to change.
+    let error = Load::new("shapes").run_test(&[]).unwrap_err().to_string();
+    let other = Load::new("digits")
+        .run_test_masks()
+        .unwrap_err()
+        .to_string();
+    for error in [error, other] {
+        assert!(
+            error.contains("the model is for the other task") && !error.contains("--task"),
+            "{error}"
+        );
+    }
 }
