@@ -77,9 +77,9 @@ mod tests {
 
     fn evaluation(classes: usize) -> Evaluation {
         let mut rows = vec![vec![0; classes]; classes];
-        for truth in 0..classes {
-            rows[truth][truth] = 3;
-            rows[truth][(truth * 7 + 1) % classes] += 1;
+        for (truth, row) in rows.iter_mut().enumerate() {
+            row[truth] = 3;
+            row[(truth * 7 + 1) % classes] += 1;
         }
         let names: Vec<String> = (0..classes).map(|class| format!("c{class}")).collect();
         Evaluation::from_confusion(rows, 0.5, &names)
