@@ -68,6 +68,19 @@ pub enum Command {
     Study(kiln_tune::cli::Command),
 }
 
+impl Command {
+    /// The option that says where the command writes, if it has one.
+    pub fn place_option(&self) -> Option<&'static str> {
+        match self {
+            // A run that goes on stays where it is.
+            Self::Train(args) => args.resume.is_none().then_some("--run-dir"),
+            Self::Tune(_) => Some("--runs"),
+            Self::Eval(_) | Self::Predict(_) | Self::Report(_) => Some("--out"),
+            Self::Devices(_) | Self::Models(_) | Self::Data(_) | Self::Study(_) => None,
+        }
+    }
+}
+
 #[derive(ClapArgs)]
 #[command(
     after_help = "Examples:\n  kiln train\n  kiln train --data fashion-mnist --epochs 10 --batch-size 128\n  kiln train --set optimizer.name=sgd --set optimizer.lr=0.1 --set optimizer.momentum=0.9\n  kiln train --data cifar10 --model resnet18 --set model.stem=cifar --set augment.crop=4 --set augment.hflip=0.5\n  kiln train --data image-folder --data-dir photos --set data.size=[224,224] --model resnet18 --weights IMAGENET1K_V1 --allow-head-mismatch --set model.freeze=true\n  kiln train --task segmentation --model unet --data-dir cells --set data.crop_size=[256,256]\n  kiln train --recipe mnist.toml --device wgpu:1\n  kiln train --set clip=norm:1.0 --grad-health\n  kiln train --resume runs/2026-11-22_131502-cnn-mnist\n  kiln train --set schedule.name=constant --epochs 5 --run-dir run; kiln train --resume run --epochs 10\n\nEvery key of a recipe: kiln train --keys"

@@ -17,9 +17,10 @@ fn main() -> ExitCode {
     kiln::train::end_on_panic();
     quiet_graphics_drivers();
     let args = args::Args::read();
+    let place = args.command.place_option();
     match commands::run(args.command) {
         Ok(code) => code,
-        Err(error) => output::fail(&*error),
+        Err(error) => output::fail(&*error, place),
     }
 }
 

@@ -15,16 +15,36 @@ use serde::Serialize;
 /// Exit code of a failure. Usage errors have 2 as well, as clap gives them.
 const FAILURE: u8 = 1;
 
-/// Prints an error with its causes.
-pub fn fail(error: &(dyn Error + 'static)) -> ExitCode {
+/// Prints an error with its causes and, where it is of a place that nobody may write to, the option that names another.
+pub fn fail(error: &(dyn Error + 'static), place_option: Option<&str>) -> ExitCode {
     if let Some(error) = error.downcast_ref::<io::Error>()
         && error.kind() == io::ErrorKind::BrokenPipe
     {
         // Whoever reads the output has seen enough.
         return ExitCode::SUCCESS;
     }
-    to_stderr(&format!("error: {}", with_causes(error)));
+    let mut message = with_causes(error);
+    if let Some(option) = place_option.filter(|_| may_not_write(error)) {
+        let _ = write!(
+            message,
+            "; name a place that you may write to with {option}"
+        );
+    }
+    to_stderr(&format!("error: {message}"));
     ExitCode::from(FAILURE)
+}
+
+fn may_not_write(error: &(dyn Error + 'static)) -> bool {
+    let error = match error.downcast_ref() {
+        Some(TuneError::Train(error)) => Some(error),
+        _ => error.downcast_ref(),
+    };
+    let Some(TrainError::Io { action, source, .. }) = error else {
+        return false;
+    };
+    use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    matches!(source.kind(), PermissionDenied | ReadOnlyFilesystem)
+        && !matches!(*action, "read" | "list")
 }
 
 /// Prints what went wrong beside a result that stands, with its causes.

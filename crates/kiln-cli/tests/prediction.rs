@@ -6,7 +6,7 @@ mod textures;
 
 use std::path::{Path, PathBuf};
 
-use common::{Sandbox, fails, stderr, succeeds};
+use common::{Sandbox, fails, succeeds, words};
 use kiln::data::images::Mask;
 use kiln::data::info::Picture;
 use kiln::data::{Digits, LabeledImages, Load, Split, idx};
@@ -15,28 +15,19 @@ use textures::Look;
 
 const ABC: &[(&str, usize)] = &[("a", 0), ("b", 1), ("c", 2)];
 
-/// A small network and a short training: what counts is that two commands agree on it.
-const SMALL: &[&str] = &[
-    "--device",
-    "flex",
-    "--model",
-    "mlp",
-    "--set",
-    "model.hidden=[16]",
-    "--epochs",
-    "6",
-    "--batch-size",
-    "16",
-    "--lr",
-    "0.01",
-    "--progress",
-    "none",
-];
+/// Small networks and short trainings: what counts is that two commands agree on them.
+const SMALL: &str = "train --run-dir run --device flex --model mlp --set model.hidden=[16] --epochs 6 --batch-size 16 \
+                     --lr 0.01 --progress none";
+const MASKS: &str = "train --run-dir run --device flex --task segmentation --data-dir cells --set model.channels=[4] \
+                     --progress none";
 
 impl Sandbox {
     fn train_small(&self, args: &[&str]) {
-        let output = self.run(&[&["train", "--run-dir", "run"], SMALL, args].concat());
-        assert!(output.status.success(), "{}", stderr(&output));
+        succeeds(&self.run(&[&words(SMALL)[..], args].concat()));
+    }
+
+    fn train_masks(&self, args: &[&str]) {
+        succeeds(&self.run(&[&words(MASKS)[..], args].concat()));
     }
 
     /// The most probable class of each picture.
@@ -225,55 +216,26 @@ fn digits_on_paper_are_framed_by_a_run_on_digits_and_on_request() {
             .count()
     };
 
-    sandbox.train_small(&[
-        "--data",
-        "digits",
-        "--set",
-        "data.train_len=3000",
-        "--lr",
-        "0.003",
-        "--epochs",
-        "12",
-        "--set",
-        "data.test_len=20",
-    ]);
+    sandbox.train_small(&words(
+        "--data digits --set data.train_len=3000 --lr 0.003 --epochs 12 --set data.test_len=20",
+    ));
     let by_default = sandbox.predict(&files, &[]);
     assert!(right(&by_default) >= 14, "{by_default:?}");
     assert_eq!(sandbox.predict(&files, &["--frame"]), by_default);
     std::fs::rename(sandbox.path("run"), sandbox.path("digits-run")).unwrap();
 
     // The same pictures in folders: nothing says that they are digits.
-    sandbox.train_small(&[
-        "--data",
-        "image-folder",
-        "--data-dir",
-        "folder",
-        "--epochs",
-        "30",
-    ]);
+    sandbox.train_small(&words("--data image-folder --data-dir folder --epochs 30"));
     let framed = sandbox.predict(&files, &["--frame"]);
     assert!(
         right(&framed) > right(&sandbox.predict(&files, &[])),
         "{framed:?}"
     );
-    let output = sandbox.run(&[
-        "predict",
-        "run",
-        "photo-0.png",
-        "--frame",
-        "--json",
-        "--device",
-        "flex",
-    ]);
+    let output = sandbox.run(&words(
+        "predict run photo-0.png --frame --json --device flex",
+    ));
     assert_eq!(succeeds(&output)["predictions"][0]["inverted"], true);
-    let output = sandbox.run(&[
-        "predict",
-        "run",
-        "photo-0.png",
-        "--json",
-        "--device",
-        "flex",
-    ]);
+    let output = sandbox.run(&words("predict run photo-0.png --json --device flex"));
     assert_eq!(succeeds(&output)["predictions"][0]["inverted"], false);
 }
 
@@ -319,30 +281,11 @@ fn every_mask_is_predicted_as_it_is_evaluated() {
         look.squares(&sandbox.path("cells/train"), 0..12);
         let files = look.squares(&sandbox.path("cells/test"), 20..25);
         let setting = size.map(|size| format!("data.size={size}"));
-        let mut args = vec![
-            "train",
-            "--task",
-            "segmentation",
-            "--data-dir",
-            "cells",
-            "--run-dir",
-            "run",
-            "--device",
-            "flex",
-            "--epochs",
-            "4",
-            "--set",
-            "model.channels=[4]",
-            "--lr",
-            "0.01",
-            "--progress",
-            "none",
-        ];
+        let mut args = words("--epochs 4 --lr 0.01");
         if let Some(setting) = &setting {
             args.extend(["--set", setting]);
         }
-        let output = sandbox.run(&args);
-        assert!(output.status.success(), "{}", stderr(&output));
+        sandbox.train_masks(&args);
         let seen = succeeds(&sandbox.run(&["eval", "run", "--device", "flex", "--json"]));
         let agree = || {
             let mut command = sandbox.command(&["predict", "run", "--device", "flex", "--json"]);
@@ -380,27 +323,7 @@ fn masks_are_not_written_into_a_folder_that_a_run_links_to() {
     let sandbox = Sandbox::new();
     let look = Look::gray(16, 16);
     let files = look.squares(&sandbox.path("cells"), 0..10);
-    let args = [
-        "train",
-        "--task",
-        "segmentation",
-        "--data-dir",
-        "cells",
-        "--run-dir",
-        "run",
-        "--device",
-        "flex",
-        "--epochs",
-        "1",
-        "--set",
-        "model.channels=[4]",
-        "--progress",
-        "none",
-        "--set",
-        "data.valid_fraction=0.2",
-    ];
-    let output = sandbox.run(&args);
-    assert!(output.status.success(), "{}", stderr(&output));
+    sandbox.train_masks(&words("--epochs 1 --set data.valid_fraction=0.2"));
     std::fs::create_dir(sandbox.path("precious")).unwrap();
     std::os::unix::fs::symlink(sandbox.path("precious"), sandbox.path("run/predictions")).unwrap();
     let predict = [

@@ -6,7 +6,7 @@ mod common;
 #[cfg(unix)]
 use std::os::unix::fs::symlink;
 
-use common::{Sandbox, fails, stderr, succeeds};
+use common::{Sandbox, fails, stderr, succeeds, words};
 
 #[cfg(unix)]
 #[test]
@@ -71,6 +71,56 @@ fn a_foreign_run_folder_makes_nothing_be_written_through_its_links() {
     assert!(page.is_file() && page.len() > 1000);
 }
 
+/// A folder of two classes, with a sheet of digits four times in each.
+fn copies(sandbox: &Sandbox, folder: &str, classes: [&str; 2]) {
+    let sheet = sandbox.path("sheet.png");
+    if !sheet.exists() {
+        succeeds(&sandbox.run(&words("data info digits --sheet sheet.png --json")));
+    }
+    for class in classes {
+        let folder = sandbox.path(folder).join(class);
+        std::fs::create_dir_all(&folder).unwrap();
+        for i in 0..4 {
+            std::fs::copy(&sheet, folder.join(format!("{i}.png"))).unwrap();
+        }
+    }
+}
+
+/// `/sys` is a place where nobody makes a folder, root included.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_place_that_may_not_be_written_to_is_told_with_the_option_that_the_command_has() {
+    let sandbox = Sandbox::new();
+    let refused = sandbox.train("/sys/kiln-run", &[]).output().unwrap();
+    fails(&refused, "write to with --run-dir");
+    succeeds(&sandbox.train("run", &[]).output().unwrap());
+    succeeds(&sandbox.run(&words(
+        "train --run-dir masks --data shapes --task segmentation --set data.train_len=20 --set data.test_len=4 \
+         --set model.channels=[2] --epochs 1 --device flex --progress none",
+    )));
+    for args in [
+        &["eval", "run", "--device", "flex", "--out", "/sys/kiln"][..],
+        &["report", "run", "--out", "/sys/kiln.html"],
+        &[
+            "predict",
+            "masks",
+            "run/confusion.png",
+            "--out",
+            "/sys/kiln",
+        ],
+    ] {
+        // An evaluation prints its scores all the same.
+        let refused = sandbox.run(args);
+        let message = stderr(&refused);
+        assert_eq!(refused.status.code(), Some(1), "{message}");
+        assert!(
+            message.contains("; name a place that you may write to with --out"),
+            "{message}"
+        );
+        assert!(!message.contains("--run-dir"), "{message}");
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn leftovers_of_dead_processes_are_cleaned_up_and_those_of_living_ones_kept() {
@@ -101,45 +151,25 @@ fn leftovers_of_dead_processes_are_cleaned_up_and_those_of_living_ones_kept() {
 #[test]
 fn control_characters_of_names_are_escaped_in_the_terminal() {
     let sandbox = Sandbox::new();
-    succeeds(&sandbox.run(&["data", "info", "digits", "--sheet", "sheet.png", "--json"]));
     let evil = "a\u{1b}]0;owned\u{7}\u{9b}2J\nb";
-    for class in [evil, "plain"] {
-        for i in 0..4 {
-            let folder = sandbox.path("photos").join(class);
-            std::fs::create_dir_all(&folder).unwrap();
-            std::fs::copy(sandbox.path("sheet.png"), folder.join(format!("{i}.png"))).unwrap();
-        }
-    }
+    copies(&sandbox, "photos", [evil, "plain"]);
     let evil_picture = sandbox.path("p\u{1b}[31m\u{7}.png");
     std::fs::copy(sandbox.path("sheet.png"), &evil_picture).unwrap();
     let evil_picture = evil_picture.to_str().unwrap();
     let train = "train --data image-folder --data-dir photos --set data.size=[8,8] --set data.valid_fraction=0 --model mlp \
                  --set model.hidden=[4] --epochs 1 --device flex --run-dir run --progress none";
     let mut outputs = vec![
-        sandbox.run(&train.split(' ').collect::<Vec<_>>()),
+        sandbox.run(&words(train)),
         sandbox.run(&["eval", "run", "--device", "flex"]),
         sandbox.run(&["eval", "run", "--device", "flex", "--json"]),
         sandbox.run(&["predict", "run", evil_picture, "--device", "flex"]),
         sandbox.run(&["predict", "run", evil_picture, "--device", "flex", "--json"]),
-        sandbox.run(&[
-            "data",
-            "info",
-            "image-folder",
-            "--data-dir",
-            "photos",
-            "--size",
-            "8,8",
-        ]),
-        sandbox.run(&[
-            "data",
-            "info",
-            "image-folder",
-            "--data-dir",
-            "photos",
-            "--size",
-            "8,8",
-            "--json",
-        ]),
+        sandbox.run(&words(
+            "data info image-folder --data-dir photos --size 8,8",
+        )),
+        sandbox.run(&words(
+            "data info image-folder --data-dir photos --size 8,8 --json",
+        )),
     ];
     for output in &outputs {
         assert!(output.status.success(), "{}", stderr(output));
@@ -179,7 +209,6 @@ fn control_characters_of_names_are_escaped_in_the_terminal() {
 #[test]
 fn paths_travel_as_they_are_whatever_characters_they_hold() {
     let sandbox = Sandbox::new();
-    succeeds(&sandbox.run(&["data", "info", "digits", "--sheet", "sheet.png", "--json"]));
     let names = [
         "cafe\u{301}",
         "5 # b",
@@ -189,24 +218,11 @@ fn paths_travel_as_they_are_whatever_characters_they_hold() {
         "a=b",
     ];
     for (i, name) in names.into_iter().enumerate() {
-        for class in ["one", "two"] {
-            for picture in 0..3 {
-                let folder = sandbox.path(name).join(class);
-                std::fs::create_dir_all(&folder).unwrap();
-                std::fs::copy(
-                    sandbox.path("sheet.png"),
-                    folder.join(format!("{picture}.png")),
-                )
-                .unwrap();
-            }
-        }
+        copies(&sandbox, name, ["one", "two"]);
         let run = format!("runs of {name}/{i}");
         let train = "train --data image-folder --set data.size=[8,8] --set data.valid_fraction=0 --model mlp \
                      --set model.hidden=[4] --epochs 1 --device flex --progress none --json";
-        let args: Vec<&str> = train
-            .split(' ')
-            .chain(["--data-dir", name, "--run-dir", &run])
-            .collect();
+        let args = [&words(train)[..], &["--data-dir", name, "--run-dir", &run]].concat();
         let output = sandbox.run(&args);
         let summary = succeeds(&output);
         assert_eq!(summary["run"], run.as_str(), "{}", stderr(&output));
@@ -215,11 +231,8 @@ fn paths_travel_as_they_are_whatever_characters_they_hold() {
         assert_eq!(recipe["data"]["dir"].as_str(), Some(name));
         succeeds(&sandbox.run(&["eval", &run, "--device", "flex", "--json"]));
         let weights = format!("{run}/model.safetensors");
-        let more = args
-            .iter()
-            .copied()
-            .chain(["--weights", &weights, "--run-dir", "next"]);
-        let output = sandbox.run(&more.collect::<Vec<_>>());
+        let more = ["--weights", &weights, "--run-dir", "next"];
+        let output = sandbox.run(&[&args[..], &more].concat());
         succeeds(&output);
         assert!(stderr(&output).contains("weights: "), "{}", stderr(&output));
         std::fs::remove_dir_all(sandbox.path("next")).unwrap();

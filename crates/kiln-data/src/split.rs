@@ -1,5 +1,7 @@
 //! Random parts of a data set, of each class its share.
 
+use std::collections::{BTreeMap, BinaryHeap};
+
 use crate::device::random;
 use crate::{LabeledImages, MaskedImages};
 
@@ -52,12 +54,22 @@ impl Pick for MaskedImages {
 pub fn holdout<T: Pick>(data: &T, fraction: f64, seed: u64) -> (T, T) {
     divide(
         data,
-        &draw(None, data.count(), share(data, fraction), seed, 0),
+        &draw(
+            None,
+            data.count(),
+            share(data, fraction),
+            seed,
+            0,
+            Every::Left,
+        ),
     )
 }
 
 /// As [`holdout`], of each class its share as nearly as whole images allow (scikit-learn's `train_test_split` with
 /// `stratify`). Images with masks have no class; of them any are held out.
+///
+/// No class is held out as a whole while there are enough images of others: what its share would take of a class with a
+/// single image (which scikit-learn refuses) is taken of the class of which the most remain.
 ///
 /// ```
 /// use kiln_data::{Digits, Split, stratified_holdout};
@@ -66,14 +78,20 @@ pub fn holdout<T: Pick>(data: &T, fraction: f64, seed: u64) -> (T, T) {
 /// assert!((0..10).all(|digit| valid.labels().iter().filter(|&&l| l == digit).count() == 2));
 /// ```
 pub fn stratified_holdout<T: Pick>(data: &T, fraction: f64, seed: u64) -> (T, T) {
-    divide(
-        data,
-        &draw(data.strata(), data.count(), share(data, fraction), seed, 0),
-    )
+    let held = draw(
+        data.strata(),
+        data.count(),
+        share(data, fraction),
+        seed,
+        0,
+        Every::Left,
+    );
+    divide(data, &held)
 }
 
 /// A random part of a data set, the same one for the same seed and in the data's order: `len` images, of each class its
-/// share. All of them if there are no more.
+/// share, but one at least as long as there are as many images as classes (scikit-learn refuses to divide a class that
+/// would get none). All of them if there are no more.
 ///
 /// ```
 /// use kiln_data::{Digits, Split, subset};
@@ -84,7 +102,7 @@ pub fn stratified_holdout<T: Pick>(data: &T, fraction: f64, seed: u64) -> (T, T)
 pub fn subset<T: Pick>(data: &T, len: usize, seed: u64) -> T {
     let len = len.min(data.count());
     // Another stream than what is held out, so that one does not depend on the other.
-    let mut chosen = draw(data.strata(), data.count(), len, seed, 1);
+    let mut chosen = draw(data.strata(), data.count(), len, seed, 1, Every::Taken);
     chosen.sort_unstable();
     data.pick(&chosen)
 }
@@ -106,9 +124,23 @@ fn divide<T: Pick>(data: &T, held: &[usize]) -> (T, T) {
     (part(false), part(true))
 }
 
+/// What every class has one image of, if there are enough.
+#[derive(Clone, Copy, PartialEq)]
+enum Every {
+    Taken,
+    Left,
+}
+
 /// `take` of `count` indices at random, of each stratum its share: what is left over after whole images goes to those
 /// with the largest remainders, and by lot among equals.
-fn draw(strata: Option<&[u16]>, count: usize, take: usize, seed: u64, stream: u64) -> Vec<usize> {
+fn draw(
+    strata: Option<&[u16]>,
+    count: usize,
+    take: usize,
+    seed: u64,
+    stream: u64,
+    every: Every,
+) -> Vec<usize> {
     let order = random::permutation(count, seed, stream);
     let order = order.into_iter().map(|index| index as usize);
     let Some(strata) = strata else {
@@ -116,24 +148,12 @@ fn draw(strata: Option<&[u16]>, count: usize, take: usize, seed: u64, stream: u6
     };
     let order: Vec<usize> = order.collect();
     // Of each stratum: how many there are, and its place in the lot.
-    let mut sizes = std::collections::BTreeMap::<u16, (usize, usize)>::new();
+    let mut sizes = BTreeMap::<u16, (usize, usize)>::new();
     for (place, &index) in order.iter().enumerate() {
         sizes.entry(strata[index]).or_insert((0, place)).0 += 1;
     }
-    let exact = |size: usize| take as u128 * size as u128;
-    let whole = |size: usize| (exact(size) / count.max(1) as u128) as usize;
-    let mut quotas: std::collections::BTreeMap<u16, usize> = sizes
-        .iter()
-        .map(|(&stratum, &(size, _))| (stratum, whole(size)))
-        .collect();
-    let left = take - quotas.values().sum::<usize>();
-    let mut by_remainder: Vec<_> = sizes.into_iter().collect();
-    by_remainder.sort_by_key(|&(_, (size, place))| {
-        (std::cmp::Reverse(exact(size) % count.max(1) as u128), place)
-    });
-    for (stratum, _) in by_remainder.into_iter().take(left) {
-        *quotas.get_mut(&stratum).expect("every stratum has a quota") += 1;
-    }
+    let mut quotas = quotas(&sizes, count, take);
+    give_to_every(&mut quotas, &sizes, every);
     let chosen = order.into_iter().filter(|&index| {
         let quota = quotas
             .get_mut(&strata[index])
@@ -143,6 +163,62 @@ fn draw(strata: Option<&[u16]>, count: usize, take: usize, seed: u64, stream: u6
         wanted
     });
     chosen.collect()
+}
+
+/// How many are taken of each stratum, of which a size and a place in the lot are given.
+fn quotas(
+    sizes: &BTreeMap<u16, (usize, usize)>,
+    count: usize,
+    take: usize,
+) -> BTreeMap<u16, usize> {
+    let exact = |size: usize| take as u128 * size as u128;
+    let whole = |size: usize| (exact(size) / count.max(1) as u128) as usize;
+    let mut quotas: BTreeMap<u16, usize> = sizes
+        .iter()
+        .map(|(&stratum, &(size, _))| (stratum, whole(size)))
+        .collect();
+    let left = take - quotas.values().sum::<usize>();
+    let mut by_remainder: Vec<_> = sizes.iter().collect();
+    by_remainder.sort_by_key(|&(_, &(size, place))| {
+        (std::cmp::Reverse(exact(size) % count.max(1) as u128), place)
+    });
+    for (stratum, _) in by_remainder.into_iter().take(left) {
+        *quotas.get_mut(stratum).expect("every stratum has a quota") += 1;
+    }
+    quotas
+}
+
+/// Moves single images from the strata that have the most to those that have none, unless there are too few for all.
+fn give_to_every(
+    quotas: &mut BTreeMap<u16, usize>,
+    sizes: &BTreeMap<u16, (usize, usize)>,
+    every: Every,
+) {
+    let has = |stratum: &u16, quota: usize| match every {
+        Every::Taken => quota,
+        Every::Left => sizes[stratum].0 - quota,
+    };
+    let (without, rich): (Vec<_>, Vec<_>) = quotas
+        .iter()
+        .map(|(&stratum, &quota)| (has(&stratum, quota), stratum))
+        .partition(|&(has, _)| has == 0);
+    let spare: usize = rich.iter().map(|(has, _)| has - 1).sum();
+    if spare < without.len() {
+        return;
+    }
+    let place = |stratum: u16| std::cmp::Reverse(sizes[&stratum].1);
+    let rich = rich.into_iter().map(|(has, s)| (has, place(s), s));
+    let mut rich: BinaryHeap<_> = rich.collect();
+    for (_, poor) in without {
+        let (has, place, giver) = rich.pop().expect("there are enough to give");
+        rich.push((has - 1, place, giver));
+        let (more, less) = match every {
+            Every::Taken => (poor, giver),
+            Every::Left => (giver, poor),
+        };
+        *quotas.get_mut(&more).expect("every stratum has a quota") += 1;
+        *quotas.get_mut(&less).expect("every stratum has a quota") -= 1;
+    }
 }
 
 #[cfg(test)]
@@ -186,6 +262,34 @@ mod tests {
         assert_eq!(part.len(), 20);
         assert!(part.labels().iter().any(|&label| label > 100));
         assert_ne!(part, subset(&data, 20, 4));
+    }
+
+    #[test]
+    fn a_rare_class_keeps_an_image_in_every_part_to_train_on() {
+        // 1,000 images of one class, 3 and 1 of others, and 200 classes of one image.
+        let mut labels = [vec![0; 1000], vec![1; 3], vec![2; 1]].concat();
+        labels.extend(3..203);
+        let data = labeled(&labels);
+        for seed in 0..20 {
+            for len in [203, 204, 250, 600, 1203] {
+                let part = subset(&data, len, seed);
+                assert_eq!(part.len(), len);
+                let classes: std::collections::BTreeSet<u16> =
+                    part.labels().iter().copied().collect();
+                assert_eq!(classes.len(), 203, "{len} images of seed {seed}");
+            }
+            for fraction in [0.05, 0.5, 0.8] {
+                let (rest, held) = stratified_holdout(&data, fraction, seed);
+                assert_eq!(held.len(), (1204.0 * fraction).round() as usize);
+                let classes: std::collections::BTreeSet<u16> =
+                    rest.labels().iter().copied().collect();
+                assert_eq!(classes.len(), 203, "{fraction} of seed {seed}");
+            }
+        }
+        // Fewer images than classes: by lot, as before.
+        assert_eq!(subset(&data, 202, 1).len(), 202);
+        let (rest, held) = stratified_holdout(&data, 0.9, 1);
+        assert_eq!((rest.len(), held.len()), (120, 1084));
     }
 
     #[test]

@@ -32,6 +32,21 @@ fn picture(
     picture.write_png(path).unwrap();
 }
 
+/// The options of data read under some rules.
+fn under(rules: Rules) -> FolderOptions {
+    FolderOptions {
+        rules,
+        ..FolderOptions::default()
+    }
+}
+
+fn ignoring_255() -> FolderOptions {
+    FolderOptions {
+        ignore_value: Some(255),
+        ..FolderOptions::default()
+    }
+}
+
 /// A PNG of another kind than [`Picture`] writes.
 fn png(path: &Path, width: u32, color: png::ColorType, depth: png::BitDepth, data: &[u8]) {
     let mut encoder = png::Encoder::new(File::create(path).unwrap(), width, 1);
@@ -79,13 +94,7 @@ fn classes_and_files_are_in_torchvisions_order_and_old_runs_keep_theirs() {
             |_, _| value,
         );
     }
-    let read = |rules| {
-        let options = FolderOptions {
-            rules,
-            ..Default::default()
-        };
-        folder::read_classes(dir.path(), "t", &options).unwrap()
-    };
+    let read = |rules| folder::read_classes(dir.path(), "t", &under(rules)).unwrap();
     // sorted(os.listdir(...))
     let new = read(Rules::V2);
     assert_eq!(
@@ -121,13 +130,9 @@ fn nested_pictures_belong_to_their_class_and_what_is_passed_over_is_said_in_one_
         fs::write(dir.path().join(name), "no picture").unwrap();
     }
     let load = |rules| {
-        let options = FolderOptions {
-            rules,
-            ..Default::default()
-        };
         let load = Load::new("image-folder")
             .data_dir(dir.path())
-            .folder(options);
+            .folder(under(rules));
         load.test_split(0.2, 0).run().unwrap()
     };
     let data = folder::read_classes(dir.path(), "t", &FolderOptions::default()).unwrap();
@@ -188,13 +193,9 @@ fn a_folder_to_validate_on_beside_train_and_test_is_used() {
             }
         }
         let load = |rules| {
-            let options = FolderOptions {
-                rules,
-                ..Default::default()
-            };
             let load = Load::new("image-folder")
                 .data_dir(dir.path())
-                .folder(options);
+                .folder(under(rules));
             load.run().unwrap()
         };
         let data = load(Rules::V2);
@@ -244,13 +245,7 @@ fn a_run_from_before_goes_on_with_the_pixels_it_was_started_with() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pictures");
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir_all(dir.path().join("a")).unwrap();
-    let read = |rules| {
-        let options = FolderOptions {
-            rules,
-            ..Default::default()
-        };
-        folder::read_classes(dir.path(), "t", &options)
-    };
+    let read = |rules| folder::read_classes(dir.path(), "t", &under(rules));
     let path = dir.path().join("a/1.jpg");
     let whole = fs::read(golden.join("colour-444.jpg")).unwrap();
     fs::write(&path, &whole[..whole.len() - 40]).unwrap();
@@ -642,10 +637,7 @@ fn values_are_classes_if_they_can_be_and_photographs_are_not() {
 
 #[test]
 fn a_value_to_ignore_is_no_class_in_any_split() {
-    let options = FolderOptions {
-        ignore_value: Some(255),
-        ..Default::default()
-    };
+    let options = ignoring_255();
     let data = values(&[0, 7, 255, 20], 1, &options).unwrap();
     assert_eq!(
         (data.values(), data.ignore_value()),
@@ -690,10 +682,7 @@ fn a_mask_with_the_palette_of_pascal_voc_is_read_as_its_indices() {
     gray(&dir.path().join("images/1.png"), [5, 9], |_, _| 1);
     fs::copy(golden.join("voc-mask.png"), dir.path().join("masks/1.png")).unwrap();
     let (images, masks) = folder::find_masks(dir.path()).unwrap();
-    let options = FolderOptions {
-        ignore_value: Some(255),
-        ..Default::default()
-    };
+    let options = ignoring_255();
     let data = folder::read_masks(&images, &masks, "voc", &options).unwrap();
     assert_eq!(data.classes(), ["0", "1", "7", "15", "20"]);
     // The other formats that people keep masks in.
@@ -701,6 +690,125 @@ fn a_mask_with_the_palette_of_pascal_voc_is_read_as_its_indices() {
     fs::remove_file(dir.path().join("masks/1.png")).unwrap();
     let data = folder::read_masks(&images, &masks, "carvana", &FolderOptions::default()).unwrap();
     assert_eq!(data.num_classes(), 2);
+}
+
+#[test]
+fn values_that_scaling_left_along_the_edges_of_masks_are_counted_in_a_note_and_real_classes_are_not()
+ {
+    // The note on masks of 32x32 whose values are a function of the distance from the middle.
+    let note = |value: &dyn Fn(usize) -> u8| {
+        let dir = tempfile::tempdir().unwrap();
+        for i in 0..4 {
+            gray(
+                &dir.path().join(format!("images/{i}.png")),
+                [32, 32],
+                |_, _| i,
+            );
+            gray(
+                &dir.path().join(format!("masks/{i}.png")),
+                [32, 32],
+                |y, x| value(y.abs_diff(16).max(x.abs_diff(16 + usize::from(i)))),
+            );
+        }
+        let data = Load::new("auto").data_dir(dir.path()).run_masks();
+        data.unwrap().note.unwrap_or_default()
+    };
+    // A mask of 0 and 255 that was scaled: values between stand in the one or two pixels of its edge.
+    let scaled = note(&|distance| match distance {
+        0..=8 => 255,
+        9 => 128,
+        10 => 127,
+        _ => 0,
+    });
+    assert!(
+        scaled.contains("4 values (pixels of each: 0: ")
+            && scaled.contains("and 127, 128 almost only along edges"),
+        "{scaled}"
+    );
+    assert!(
+        scaled.contains("scale the masks by the nearest neighbour"),
+        "{scaled}"
+    );
+    let blurred = note(&|distance| {
+        [255, 255, 255, 255, 191, 128, 64]
+            .get(distance)
+            .copied()
+            .unwrap_or(0)
+    });
+    assert!(blurred.contains("64, 128, 191 almost only"), "{blurred}");
+    // Classes with an inside of their own, and indices, are nobody's leftovers.
+    for value in [
+        &|distance: usize| [0, 85, 170, 255][distance / 5 % 4],
+        &|distance: usize| usize::from(distance < 9) * 255,
+        &|distance: usize| [2, 2, 2, 2, 1][distance.min(4)] * usize::from(distance < 5),
+    ] as [&dyn Fn(usize) -> usize; 3]
+    {
+        assert_eq!(note(&|distance| value(distance) as u8), "");
+    }
+}
+
+#[test]
+fn pictures_that_take_more_memory_than_allowed_are_refused_when_the_first_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    for class in ["a", "b"] {
+        for i in 0..10 {
+            let file = dir.path().join(format!("classes/{class}/{i}.png"));
+            gray(&file, [10, 10], |_, _| i);
+        }
+    }
+    let classes = dir.path().join("classes");
+    let read = |memory: u64, size: Option<[usize; 2]>| {
+        let options = FolderOptions {
+            memory: Some(memory),
+            size,
+            ..FolderOptions::default()
+        };
+        folder::read_classes(&classes, "t", &options)
+    };
+    assert_eq!(read(2000, None).unwrap().len(), 20);
+    assert!(matches!(
+        read(1999, None),
+        Err(FolderError::Memory {
+            images: 20,
+            bytes: 2000
+        })
+    ));
+    // It is the images that are kept, not the files, which count.
+    assert_eq!(read(20 * 9, Some([3, 3])).unwrap().len(), 20);
+    // One that cannot be read is not reached.
+    fs::write(classes.join("b/5.png"), "no picture").unwrap();
+    assert!(matches!(read(1999, None), Err(FolderError::Memory { .. })));
+    assert!(matches!(read(2000, None), Err(FolderError::Image(_))));
+    // Pictures that are larger than the first one are noticed on the way.
+    for i in 0..10 {
+        picture(
+            &classes.join(format!("b/{i}.png")),
+            [10, 10],
+            3,
+            |_, _, c| c as u8,
+        );
+    }
+    let error = read(2500, None).unwrap_err().to_string();
+    assert!(error.contains("20 images need"), "{error}");
+
+    masks(dir.path());
+    let (images, of_images) = folder::find_masks(dir.path()).unwrap();
+    let read = |memory| {
+        let options = FolderOptions {
+            memory: Some(memory),
+            ..FolderOptions::default()
+        };
+        folder::read_masks(&images, &of_images, "t", &options)
+    };
+    // Two images of 2x3 pixels with three channels, and their masks twice.
+    assert!(read(60).is_ok());
+    assert!(matches!(
+        read(59),
+        Err(FolderError::Memory {
+            images: 2,
+            bytes: 60
+        })
+    ));
 }
 
 #[test]
@@ -742,4 +850,16 @@ fn data_of_the_other_task_are_refused_with_advice() {
     assert!(error.contains("--task segmentation"), "{error}");
     let error = Load::new("digits").run_masks().unwrap_err().to_string();
     assert!(error.contains("digits has labels"), "{error}");
+    // What a model is evaluated on is not for a recipe to change.
+    let error = Load::new("shapes").run_test(&[]).unwrap_err().to_string();
+    let other = Load::new("digits")
+        .run_test_masks()
+        .unwrap_err()
+        .to_string();
+    for error in [error, other] {
+        assert!(
+            error.contains("the model is for the other task") && !error.contains("--task"),
+            "{error}"
+        );
+    }
 }

@@ -64,7 +64,7 @@ pub enum TrainError {
         images: usize,
     },
     /// A file or folder could not be read or written.
-    #[error("cannot {action} {}{}", path.display(), hint(action, source))]
+    #[error("cannot {action} {}{}", path.display(), hint(source))]
     Io {
         /// What was being done: `write`, `create`, ...
         action: &'static str,
@@ -279,15 +279,12 @@ impl TrainError {
     }
 }
 
-fn hint(action: &str, error: &std::io::Error) -> &'static str {
+fn hint(error: &std::io::Error) -> &'static str {
     use std::io::ErrorKind;
     match error.kind() {
         ErrorKind::StorageFull => ": the disk that holds it is full; free some space there",
         ErrorKind::QuotaExceeded => {
             ": your share of the disk that holds it is used up; free some space there"
-        }
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem if action != "read" => {
-            " (choose a folder that you may write to, with --run-dir or --out)"
         }
         _ => "",
     }

@@ -1,11 +1,13 @@
-//! Damaged recipes, settings and run folders: read or refused, quickly and with little memory, never a panic.
+//! Damaged recipes, settings, search spaces and run folders: read or refused, quickly and with little memory, never a panic.
 //!
 //! `KILN_FUZZ_CASES=1000000 cargo test -p kiln-train --test fuzz -- --nocapture` is a long round.
 
 use std::path::Path;
 
 use kiln_fuzz::{CountingAllocator, Mutator, Run, Verdict};
-use kiln_train::{Recipe, RunDir, Schedule, Setting, TrainError, report_to};
+use kiln_train::tune::SuggestError;
+use kiln_train::{Recipe, RecipeSpace, RunDir, Schedule, Setting, TrainError, report_to};
+use kiln_tune::{RandomSampler, Study};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -96,6 +98,119 @@ fn damaged_settings_are_read_or_refused() {
             match applied.and_then(|()| recipe.validate()) {
                 Ok(()) => holds_together(&recipe),
                 Err(_) => Verdict::Refused,
+            }
+        },
+    );
+    println!("{report}");
+    report.assert_clean();
+}
+
+const SPACES: [&str; 4] = [
+    "n_layers = { int = [1, 3] }\nn_units_l = { int = [4, 128], log = true, repeat = 'n_layers', sets = 'model.hidden' }\n\
+     dropout_l = { float = [0.2, 0.5], repeat = 'n_layers', sets = 'model.dropout' }\n\
+     optimizer = { choice = ['adam', 'rmsprop', 'sgd'], sets = 'optimizer.name' }\nlr = { log = [1e-5, 1e-1], sets = 'optimizer.lr' }\n\
+     momentum = { float = [0.0, 0.9], sets = 'optimizer.momentum', when = { optimizer = 'sgd' } }\n",
+    "'optimizer.lr' = { float = [0.01, 0.1], step = 0.03 }\nbatch_size = { int = [16, 128], step = 16 }\nepochs = { int = [1, 100], log = true }\n",
+    "'model.hidden' = { choice = [[64], [128, 32]] }\n'schedule.name' = { choice = ['constant', 'cosine'] }\nseed = { choice = [1, 2, 3] }\n\
+     skip_nonfinite = { choice = [true, false] }\n['augment.shift']\nfloat = [0.0, 3.0]\nwhen = { seed = [1, 2], 'schedule.name' = 'cosine' }\n",
+    "n = { choice = [0, 2, 1000] }\na = { float = [-1e300, 1e300], repeat = 'n', sets = 'model.dropout' }\nb = { int = [-9223372036854775808, 9223372036854775807], sets = 'seed' }\n",
+];
+
+/// Entries of a space, each `#` a number to be put in.
+const FORMS: [&str; 10] = [
+    "n = { int = [#, #], repeat = 'm', sets = 'model.hidden' }\nm = { int = [#, #] }\n",
+    "'optimizer.lr' = { log = [#, #] }\n",
+    "d = { float = [0.#, 0.#], repeat = 'k', sets = 'model.dropout' }\nk = { choice = [#, #, #] }\n",
+    "'optimizer.weight_decay' = { float = [#, #], step = # }\n",
+    "batch_size = { int = [#, #], step = # }\n",
+    "epochs = { int = [#, #], log = true }\n",
+    "'early_stopping.min_delta' = { float = [#, #] }\n",
+    "log_every = { int = [#, #], when = { seed = [#, #] } }\nseed = { choice = [#, #, #] }\n",
+    "'augment.crop' = { int = [#, #], when = { 'schedule.step_size' = # } }\n'schedule.step_size' = { int = [#, #] }\n",
+    "'schedule.gamma' = { float = [0.#, 0.#], when = { 'schedule.name' = 'step' } }\n'schedule.name' = { choice = ['step', 'cosine'] }\n",
+];
+
+/// What a trial was given must lie in the parameter's distribution, and the recipe that follows must hold together.
+fn trials_of(space: &RecipeSpace, recipe: &Recipe, study: &Study) -> Verdict {
+    let params = space.param_space();
+    if let Err(error) = study.check_space(&params) {
+        return Verdict::Wrong(format!("the study refuses a space that was taken: {error}"));
+    }
+    let mut taken = false;
+    for _ in 0..3 {
+        let mut trial = match study.ask() {
+            Ok(trial) => trial,
+            Err(error) => return Verdict::Wrong(format!("no trial: {error}")),
+        };
+        match space.suggest(&mut trial, recipe) {
+            Ok(recipe) => {
+                taken = true;
+                match holds_together(&recipe) {
+                    Verdict::Wrong(what) => return Verdict::Wrong(what),
+                    Verdict::Accepted | Verdict::Refused => {}
+                }
+            }
+            // The values may not fit together, or not fit the rest of the recipe.
+            Err(SuggestError::Recipe(_)) => {}
+            Err(SuggestError::Trial(error)) => {
+                return Verdict::Wrong(format!("a value cannot be suggested: {error}"));
+            }
+        }
+        for param in trial.params() {
+            let known = params.get(&param.name);
+            if !known.is_some_and(|distribution| distribution.contains(param.internal)) {
+                let (name, value) = (&param.name, param.value());
+                return Verdict::Wrong(format!("{name} = {value} is not of the space"));
+            }
+        }
+    }
+    if taken {
+        Verdict::Accepted
+    } else {
+        Verdict::Refused
+    }
+}
+
+#[test]
+fn damaged_search_spaces_are_read_and_their_trials_become_recipes_or_they_are_refused() {
+    let _alone = alone();
+    let recipe = Recipe::from_toml("[model]\nname = 'mlp'").unwrap();
+    let seeds = SPACES.map(str::as_bytes);
+    let report = run("search spaces", 3_000).check(
+        |mutator: &mut Mutator| {
+            if mutator.one_in(3) {
+                return String::from_utf8_lossy(&mutator.mutate_any(&seeds)).into_owned();
+            }
+            // Spaces whose text is right and whose numbers may be anything.
+            let first = mutator.below(FORMS.len());
+            let mut text = String::new();
+            for form in FORMS.iter().cycle().skip(first).take(1 + first % 3) {
+                // Mostly a range from low to high.
+                let mut low = 0;
+                for piece in form.split_inclusive('#') {
+                    text += piece.trim_end_matches('#');
+                    if piece.ends_with('#') {
+                        low += 1 + mutator.below(9);
+                        text += &match mutator.below(12) {
+                            0 => mutator.numeral(),
+                            1 => format!("{low}.5"),
+                            _ => low.to_string(),
+                        };
+                    }
+                }
+            }
+            text
+        },
+        |text: &String| {
+            let Ok(space) = RecipeSpace::from_toml(text) else {
+                return Verdict::Refused;
+            };
+            // A space that does not fit this recipe may fit another: its trials are asked all the same.
+            let fits = space.check(&recipe).is_ok();
+            let study = Study::builder().sampler(RandomSampler::new(0)).create();
+            match trials_of(&space, &recipe, &study.unwrap()) {
+                Verdict::Accepted if !fits => Verdict::Refused,
+                verdict => verdict,
             }
         },
     );

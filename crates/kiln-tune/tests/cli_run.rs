@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 impl Place {
     /// Runs trials of a shell script, which must go well, and returns them.
     fn tune(&self, flags: &[&str], script: &str) -> Vec<Value> {
-        let run = ["run", "--study", "s", "--param", "x=float:0..1", "--quiet"];
         let script = script.replace('{', "{{").replace('}', "}}");
-        self.run(&[&run[..], flags, &["--", "sh", "-c", &script]].concat());
+        let command = ["--quiet", "--", "sh", "-c", &script];
+        self.run(&run("s", &[flags, &command].concat()));
         self.trials("s")
     }
 
@@ -24,6 +24,11 @@ impl Place {
             other => panic!("{other}"),
         }
     }
+}
+
+/// The arguments that run trials of a study with one parameter, before those that follow.
+fn run<'a>(study: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&["run", "--study", study, "--param", "x=float:0..1"], more].concat()
 }
 
 fn reason(trial: &Value) -> &str {
@@ -118,17 +123,8 @@ fn several_named_metrics_are_the_values_of_several_objectives() {
         "echo 'acc=0.5, loss: 1,234.5'",
     )[0];
     assert_eq!(trial["values"], json!([1234.5, 0.5]));
-    let run = [
-        "run",
-        "--study",
-        "s",
-        "--param",
-        "x=float:0..1",
-        "--trials",
-        "1",
-    ];
-    let one = ["--metric", "loss", "--", "echo", "1"];
-    let error = place.fails(2, &[&run[..], &one].concat());
+    let one = ["--trials", "1", "--metric", "loss", "--", "echo", "1"];
+    let error = place.fails(2, &run("s", &one));
     assert!(
         error.contains("1 metrics are named for 2 objectives"),
         "{error}"
@@ -181,19 +177,11 @@ fn another_space_for_a_study_is_refused_before_a_trial_starts() {
 #[test]
 fn the_number_of_programs_at_once_has_a_bound() {
     let place = Place::new();
-    let run = [
-        "run",
-        "--study",
-        "s",
-        "--param",
-        "x=float:0..1",
-        "--trials",
-        "2",
-        "--jobs",
-    ];
-    let error = place.fails(2, &[&run[..], &["1000000", "--", "echo", "1"]].concat());
+    let two = ["--trials", "2", "--quiet", "--jobs"];
+    let jobs = |jobs| run("s", &[&two[..], &[jobs, "--", "echo", "1"]].concat());
+    let error = place.fails(2, &jobs("1000000"));
     assert!(error.contains("at most 1000"), "{error}");
-    place.ok(&[&run[..], &["1000", "--quiet", "--", "echo", "1"]].concat());
+    place.ok(&jobs("1000"));
     assert_eq!(place.trials("s").len(), 2);
 }
 
@@ -202,13 +190,8 @@ fn a_command_that_the_shell_cannot_run_ends_the_run() {
     let place = Place::new();
     std::fs::write(place.path().join("not-executable"), "echo 1").unwrap();
     for script in ["no-such-program-anywhere", "./not-executable"] {
-        let study = ["run", "--study", script, "--param", "x=float:0..1"];
-        let run = [
-            &study[..],
-            &["--timeout", "1m", "--quiet", "--", "sh", "-c", script],
-        ]
-        .concat();
-        let error = place.fails(1, &run);
+        let minute = ["--timeout", "1m", "--quiet", "--", "sh", "-c", script];
+        let error = place.fails(1, &run(script, &minute));
         assert!(error.contains("a shell says so"), "{error}");
         assert_eq!(place.trials(script).len(), 1);
     }
@@ -222,15 +205,6 @@ fn a_closed_terminal_ends_the_programs_unless_nohup_said_otherwise() {
     let start = |place: &Place, program: &str| {
         let script = "sleep 65 & echo $! > child; wait";
         let study = env!("CARGO_BIN_EXE_kiln-study");
-        let run = [
-            "run",
-            "--study",
-            "s",
-            "--param",
-            "x=float:0..1",
-            "--trials",
-            "9",
-        ];
         // These tests may run under nohup themselves.
         let reset = ["--default-signal=HUP", "true"];
         let known = Command::new("env").args(reset).output();
@@ -243,8 +217,7 @@ fn a_closed_terminal_ends_the_programs_unless_nohup_said_otherwise() {
         };
         command
             .args(["-c", &format!("{program} exec \"$@\""), "sh", study])
-            .args(run)
-            .args(["--", "sh", "-c", script])
+            .args(run("s", &["--trials", "9", "--", "sh", "-c", script]))
             .current_dir(place.path())
             .env("OPTUNA_STORAGE", "sqlite:///study.db")
             .stdout(Stdio::null())
@@ -342,22 +315,12 @@ fn warnings_of_the_library_reach_the_terminal_once() {
 fn studies_with_one_log_folder_keep_their_logs_apart() {
     let place = Place::new();
     for study in ["a", "b/c", "b\\c", "a"] {
-        let run = [
-            "run",
-            "--study",
+        let log = ["--trials", "2", "--quiet", "--log-dir", "logs"];
+        let script = r#"printf '%s\n' "$KILN_STUDY" "$KILN_TRIAL""#;
+        place.ok(&run(
             study,
-            "--param",
-            "x=float:0..1",
-            "--trials",
-            "2",
-        ];
-        let log = ["--quiet", "--log-dir", "logs", "--", "sh", "-c"];
-        place.ok(&[
-            &run[..],
-            &log,
-            &[r#"printf '%s\n' "$KILN_STUDY" "$KILN_TRIAL""#],
-        ]
-        .concat());
+            &[&log[..], &["--", "sh", "-c", script]].concat(),
+        ));
     }
     let mut logs = Vec::new();
     let mut folders = vec![place.path().join("logs")];
@@ -397,17 +360,11 @@ fn a_program_that_prints_without_end_neither_fills_the_memory_nor_outlives_its_t
         ("yes 0.5", "lines"),
         ("head -c 300M /dev/zero; echo; echo 2; yes", "long"),
     ] {
-        let run = [
-            "run",
-            "--study",
+        let limit = ["--trials", "1", "--trial-timeout", "2s", "--quiet"];
+        place.run(&run(
             study,
-            "--param",
-            "x=float:0..1",
-            "--trials",
-            "1",
-        ];
-        let limit = ["--trial-timeout", "2s", "--quiet", "--", "sh", "-c", script];
-        place.run(&[&run[..], &limit].concat());
+            &[&limit[..], &["--", "sh", "-c", script]].concat(),
+        ));
         let trials = place.trials(study);
         assert!(reason(&trials[0]).contains("timed out"), "{trials:?}");
     }

@@ -75,6 +75,10 @@ fn extremes() -> Vec<(&'static str, Distribution)> {
             float(-f64::MAX, f64::MAX, false, Some(1.0)).into(),
         ),
         (
+            "half steps among floats that are whole",
+            float(1.0, 9_007_199_254_740_993.0, false, Some(11.5)).into(),
+        ),
+        (
             "a step of the largest float",
             float(0.0, f64::MAX, false, Some(f64::MAX)).into(),
         ),

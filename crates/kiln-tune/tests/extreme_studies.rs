@@ -436,6 +436,29 @@ fn a_hundred_thousand_trials_make_figures_that_a_browser_can_open() {
 }
 
 #[test]
+fn the_line_of_the_best_value_is_bounded_where_every_trial_is_better_than_the_one_before() {
+    let study = Study::builder().create().unwrap();
+    let n = 60_000;
+    for number in 0..n {
+        let trial = TrialBuilder::new().value(f64::from(n - number));
+        let trial = trial.build().unwrap();
+        study
+            .storage()
+            .create_new_trial(study.id(), Some(&trial))
+            .unwrap();
+    }
+    let figure = plot::optimization_history(&[&study], 0).unwrap();
+    check(&figure, "history");
+    let svg = figure.to_svg();
+    let lines = svg.split("points=\"").skip(1);
+    let points = lines.map(|line| line.split_once('"').unwrap().0.split(' ').count());
+    let most = points.max().unwrap();
+    assert!((10_000..=20_000).contains(&most), "{most}");
+    // It ends at the best value of all.
+    assert!(figure.to_html().contains("best value 1 up to trial 59999"));
+}
+
+#[test]
 fn a_front_of_thousands_of_trials_is_drawn() {
     let study = large_study(4_000, 1, 2);
     for (name, draw) in every_plot(&study, 0, &[]) {

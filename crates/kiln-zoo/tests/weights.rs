@@ -404,6 +404,36 @@ fn foreign_python_objects_are_refused_and_never_called() {
 }
 
 #[test]
+fn a_file_with_a_whole_model_in_it_says_how_to_take_the_weights_out() {
+    // `torch.save(Net())`, and the same in a dict: {'model': Net(), ..}.
+    let model = b"c__main__\nNet\n)\x81}X\x08\0\0\0_modules}sb";
+    let alone = [&b"\x80\x02"[..], model, b"."].concat();
+    let in_a_dict = |key: &[u8]| {
+        let len = (key.len() as u32).to_le_bytes();
+        [&b"\x80\x02}X"[..], &len, key, model, b"s."].concat()
+    };
+    for (pickle, command) in [
+        (alone, "weights_only=False).state_dict(), 'weights.pth')"),
+        (
+            in_a_dict(b"model"),
+            "weights_only=False)['model'].state_dict()",
+        ),
+        // Nobody else's words get into a command.
+        (
+            in_a_dict(b"'] or 1 #"),
+            "weights_only=False)['KEY'].state_dict()",
+        ),
+    ] {
+        let error = opened(&pth(&pickle)).unwrap_err().to_string();
+        assert!(
+            error.contains("a whole model, an object of the class __main__.Net"),
+            "{error}"
+        );
+        assert!(error.contains(command), "{error}");
+    }
+}
+
+#[test]
 fn tensors_that_reach_beyond_their_storage_are_refused() {
     let huge = b"\x8a\x07\xff\xff\xff\xff\xff\xff\x7f";
     for (pickle, part) in [

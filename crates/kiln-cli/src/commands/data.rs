@@ -5,6 +5,7 @@ use kiln::data::folder::FolderOptions;
 use kiln::data::info::{Picture, Summary, contact_sheet, mask_sheet};
 use kiln::data::{DATA_SETS, DataSet, Load};
 use kiln::tune::printable;
+use kiln::zoo::machine_memory;
 use serde::Serialize;
 
 use super::Result;
@@ -141,15 +142,16 @@ fn info(args: Info) -> Result<()> {
     if let Some(folder) = &args.data_dir {
         load = load.data_dir(folder);
     }
-    if let Some(size) = &args.size {
-        let [height, width] = size[..] else {
-            return Err("--size takes HEIGHT,WIDTH".into());
-        };
-        load = load.folder(FolderOptions {
-            size: Some([height.into(), width.into()]),
-            ..FolderOptions::default()
-        });
-    }
+    let size = match args.size.as_deref() {
+        None => None,
+        Some(&[height, width]) => Some([height.into(), width.into()]),
+        Some(_) => return Err("--size takes HEIGHT,WIDTH".into()),
+    };
+    load = load.folder(FolderOptions {
+        size,
+        memory: machine_memory(),
+        ..FolderOptions::default()
+    });
     let masks = args.name != "auto" && DataSet::find(&args.name)?.has_masks();
     let (described, note, sheet) = match masks {
         true => {

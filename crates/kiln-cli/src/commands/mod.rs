@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use kiln::device::Chosen;
-use kiln::train::{TrainedModel, read_class_names};
+use kiln::train::{TrainError, TrainedModel, read_class_names};
 
 use crate::args::Command;
 use crate::output;
@@ -49,6 +49,15 @@ fn trained(run: &Path, device: &Chosen, classes: Option<&Path>) -> Result<Traine
         ));
     }
     Ok(model.with_classes(names)?)
+}
+
+/// Makes a folder to write into, and those that it is in.
+fn make_folder(path: &Path) -> std::result::Result<(), TrainError> {
+    std::fs::create_dir_all(path).map_err(|source| TrainError::Io {
+        action: "create",
+        path: path.into(),
+        source,
+    })
 }
 
 fn done(result: Result<()>) -> Result<ExitCode> {

@@ -6,7 +6,7 @@ use kiln::data::images::Invert;
 use kiln::train::{MaskPrediction, Prediction, TrainedModel};
 use serde::Serialize;
 
-use super::Result;
+use super::{Result, make_folder};
 use crate::args::{InvertChoice, Predict};
 use crate::output;
 
@@ -92,8 +92,7 @@ pub fn run(args: Predict) -> Result<()> {
 fn masks(args: Predict, model: &TrainedModel) -> Result<()> {
     let out = match args.out {
         Some(out) => {
-            std::fs::create_dir_all(&out)
-                .map_err(|error| format!("cannot create {}: {error}", out.display()))?;
+            make_folder(&out)?;
             out
         }
         None => model.predictions_folder()?,

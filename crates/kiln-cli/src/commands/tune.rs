@@ -12,9 +12,9 @@ use kiln::tune::{
 };
 use serde::Serialize;
 
-use super::Result;
 use super::report::study_file;
 use super::train::{recipe, settings};
+use super::{Result, make_folder};
 use crate::args::{DivergedChoice, MetricChoice, Tune};
 use crate::{output, signals};
 
@@ -78,8 +78,7 @@ pub fn run(args: Tune) -> Result<ExitCode> {
     let mut result = summarize(&args, &study, end)?;
     if result.trials > 0 {
         let report = args.runs.join(study_file(study.name()));
-        std::fs::create_dir_all(&args.runs)
-            .map_err(|error| format!("cannot create {}: {error}", args.runs.display()))?;
+        make_folder(&args.runs)?;
         study_report(&study, &report)?;
         result.report = Some(report.display().to_string());
     }

@@ -51,6 +51,11 @@ fn program() -> Command {
     }
 }
 
+/// The words of a command line, none of which holds a space.
+pub fn words(line: &str) -> Vec<&str> {
+    line.split_whitespace().collect()
+}
+
 /// Runs that the tests start and look into.
 impl Sandbox {
     /// A small run that takes a second or two: 24 steps in 3 epochs, a checkpoint every 3 steps.

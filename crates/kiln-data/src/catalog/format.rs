@@ -197,7 +197,7 @@ impl Load {
                 let (images, masks) = folder::find_masks(dir)?;
                 let data =
                     folder::read_masks_noting(&images, &masks, "mask-folder", options, passed)?;
-                let note = folder::note_on_255(&data);
+                let note = folder::note(&data);
                 Ok((data, note))
             },
             &|train: &MaskedImages| FolderOptions {

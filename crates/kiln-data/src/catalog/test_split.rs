@@ -31,6 +31,18 @@ impl<T> LoadedTest<T> {
     }
 }
 
+/// A model is of one task: it is the data that must change, not a recipe.
+fn of_another_task(error: DataError) -> DataError {
+    match error {
+        DataError::OtherTask { name, kind, .. } => DataError::OtherTask {
+            name,
+            kind,
+            advice: "the model is for the other task; name data of its own",
+        },
+        other => other,
+    }
+}
+
 impl Load {
     /// Finds and reads, or draws, the images to be judged on.
     ///
@@ -72,7 +84,7 @@ impl Load {
                 let len = images.len();
                 Ok(in_folder(images, len, place, dir, &passed))
             }
-            _ => self.run().map(LoadedTest::of),
+            _ => self.run().map(LoadedTest::of).map_err(of_another_task),
         }
     }
 
@@ -106,7 +118,10 @@ impl Load {
                 let len = images.len();
                 Ok(in_folder(images, len, place, dir, &passed))
             }
-            _ => self.run_masks().map(LoadedTest::of),
+            _ => self
+                .run_masks()
+                .map(LoadedTest::of)
+                .map_err(of_another_task),
         }
     }
 

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::files::{Listing, all_pictures, name};
-use super::{FolderError, FolderOptions, PassedOver, unite};
-use crate::images::{Invert, Preprocess, read_all};
+use super::{FolderError, FolderOptions, PassedOver, Room, unite};
+use crate::images::{Invert, Preprocess, Raster};
 use crate::{LabeledImages, MAX_CLASSES};
 
 /// Reads `DIR/CLASS/*.png` and the like (torchvision's `ImageFolder`): the folders, sorted, are the classes, and
@@ -75,7 +75,8 @@ pub(crate) fn read_classes_noting(
         let (picture, _) = preprocess.read(&files[i], Invert::Auto)?;
         Ok::<_, FolderError>(picture)
     };
-    let all = read_all(files.len(), read)?;
+    let room = Room::new(files.len(), options);
+    let all = room.read_all(|picture: &Raster| picture.pixels.len(), read)?;
     let (shape, pixels) = unite(&files, all, options)?;
     Ok(LabeledImages::new(data_set, classes, shape, pixels, labels)
         .expect("not too many classes, whole pictures, labels that index them"))

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::files::{name, natural, pictures};
-use super::{FolderError, FolderOptions, PassedOver, Rules, unite};
+use super::{FolderError, FolderOptions, PassedOver, Room, Rules, unite};
 use crate::MaskedImages;
-use crate::images::{Mask, Raster, read_all};
+use crate::images::{Mask, Raster};
 
 const IMAGE_FOLDERS: &[&str] = &["image", "images", "img", "imgs"];
 const MASK_FOLDERS: &[&str] = &["label", "labels", "mask", "masks"];
@@ -93,7 +93,10 @@ pub(crate) fn read_masks_noting(
             None => (picture, values),
         })
     };
-    let (all, values): (Vec<Raster>, Vec<Mask>) = read_all(pairs.len(), read)?.into_iter().unzip();
+    // A mask is kept twice for a moment: its values and the classes that they stand for.
+    let bytes = |(picture, mask): &(Raster, Mask)| picture.pixels.len() + 2 * mask.values.len();
+    let all = Room::new(pairs.len(), options).read_all(bytes, read)?;
+    let (all, values): (Vec<Raster>, Vec<Mask>) = all.into_iter().unzip();
     let (image_files, mask_files): (Vec<PathBuf>, Vec<PathBuf>) = pairs.into_iter().unzip();
     let (shape, pixels) = unite(&image_files, all, options)?;
     let classes = match &options.values {
@@ -238,8 +241,70 @@ fn flatness(masks: &[Mask]) -> f64 {
     same as f64 / all.max(1) as f64
 }
 
+/// What to say of masks: see [`note_on_255`] and [`note_on_edges`].
+pub(crate) fn note(data: &MaskedImages) -> Option<String> {
+    let notes: Vec<String> = [note_on_255(data), note_on_edges(data)]
+        .into_iter()
+        .flatten()
+        .collect();
+    (!notes.is_empty()).then(|| notes.join("; "))
+}
+
+/// What to say of few values of which some stand along edges alone, between a lower and a higher one, as 127 does in a mask
+/// of 0 and 255 that was scaled. It cannot be refused: the border of an object may be a class, and looks the same.
+fn note_on_edges(data: &MaskedImages) -> Option<String> {
+    let values = data.values();
+    let largest = *values.last()?;
+    // Indices of classes, whose values cannot lie between those of others by scaling alone.
+    if usize::from(largest) < 2 * values.len() {
+        return None;
+    }
+    let [_, height, width] = data.shape();
+    // Of each class, how many pixels there are, and how many of them have both a lower and a higher value beside them.
+    let (mut counts, mut between) = (vec![0u64; values.len()], vec![0u64; values.len()]);
+    for mask in data.masks().chunks_exact(data.mask_len()) {
+        for (at, &class) in mask.iter().enumerate() {
+            let Some(count) = counts.get_mut(usize::from(class)) else {
+                continue;
+            };
+            *count += 1;
+            if class == 0 || usize::from(class) + 1 == values.len() {
+                continue;
+            }
+            let (y, x) = (at / width, at % width);
+            let rows = y.saturating_sub(1)..(y + 2).min(height);
+            let (mut lower, mut higher) = (false, false);
+            for y in rows {
+                let row = &mask[y * width..][..width][x.saturating_sub(1)..(x + 2).min(width)];
+                lower |= row.iter().any(|&other| other < class);
+                // What is left out is neither.
+                higher |= row
+                    .iter()
+                    .any(|&other| other > class && usize::from(other) < values.len());
+            }
+            between[usize::from(class)] += u64::from(lower && higher);
+        }
+    }
+    let edges = (0..values.len()).filter(|&class| between[class] * 10 > counts[class] * 9);
+    let edges: Vec<String> = edges.map(|class| values[class].to_string()).collect();
+    if edges.is_empty() {
+        return None;
+    }
+    let each = values.iter().zip(&counts);
+    let each: Vec<String> = each
+        .map(|(value, count)| format!("{value}: {count}"))
+        .collect();
+    Some(format!(
+        "the masks hold {} values (pixels of each: {}), and {} almost only along edges, between a lower and a higher value: \
+         scaling leaves such values, and each is taken for a class; if they are none, scale the masks by the nearest neighbour",
+        values.len(),
+        each.join(", "),
+        edges.join(", ")
+    ))
+}
+
 /// What to say of masks in which 255 has become a class beside others, though it may stand for pixels without one.
-pub(crate) fn note_on_255(data: &MaskedImages) -> Option<String> {
+fn note_on_255(data: &MaskedImages) -> Option<String> {
     let [rest @ .., largest, 255] = data.values() else {
         return None;
     };

@@ -10,15 +10,16 @@ mod files;
 mod masks;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use classes::read_classes;
 pub(crate) use classes::read_classes_noting;
 pub use error::FolderError;
 pub(crate) use files::PassedOver;
 pub use masks::{find_masks, read_masks};
-pub(crate) use masks::{note_on_255, read_masks_noting};
+pub(crate) use masks::{note, read_masks_noting};
 
-use crate::images::{Raster, Resize};
+use crate::images::{Raster, Resize, read_all};
 
 /// The rules by which a folder's files become a data set. A run goes on under those it was started with, since its
 /// images and the order of its classes must not change.
@@ -52,6 +53,7 @@ pub enum Rules {
 /// | `values` | those found, ascending | for masks: the value of each class |
 /// | `ignore_value` | none | for masks: the value of pixels to leave out of loss and scores |
 /// | `rules` | `V2` | which files, in which order |
+/// | `memory` | no bound | bytes that the pictures and masks of a folder may take |
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FolderOptions {
     /// Height and width of all images.
@@ -68,6 +70,55 @@ pub struct FolderOptions {
     pub ignore_value: Option<u8>,
     /// Which files are read, and in which order.
     pub rules: Rules,
+    /// The most bytes that the pictures and masks of a folder may take together. More are refused when the first one is
+    /// read, if they are of its size.
+    pub memory: Option<u64>,
+}
+
+/// Counts the memory of pictures while they are read, so that too many are refused before they fill the machine.
+struct Room {
+    files: usize,
+    most: u64,
+    used: AtomicU64,
+}
+
+impl Room {
+    fn new(files: usize, options: &FolderOptions) -> Self {
+        Self {
+            files,
+            most: options.memory.unwrap_or(u64::MAX),
+            used: AtomicU64::new(0),
+        }
+    }
+
+    /// Refuses, with what all files need, once it is clear that they take too much.
+    fn check(&self, bytes: u64) -> Result<(), FolderError> {
+        if bytes <= self.most {
+            return Ok(());
+        }
+        Err(FolderError::Memory {
+            images: self.files,
+            bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
+        })
+    }
+
+    /// Reads all files at once; the first one tells what the others will take, since all become images of one size.
+    fn read_all<T: Send>(
+        &self,
+        bytes: impl Fn(&T) -> usize + Sync,
+        read: impl Fn(usize) -> Result<T, FolderError> + Sync + Send,
+    ) -> Result<Vec<T>, FolderError> {
+        let first = read(0)?;
+        self.check((bytes(&first) as u64).saturating_mul(self.files as u64))?;
+        drop(first);
+        read_all(self.files, |i| {
+            self.check(self.used.load(Ordering::Relaxed))?;
+            let one = read(i)?;
+            let bytes = bytes(&one) as u64;
+            self.check(self.used.fetch_add(bytes, Ordering::Relaxed) + bytes)?;
+            Ok(one)
+        })
+    }
 }
 
 /// Brings pictures to one number of channels, and checks that they are of one size.

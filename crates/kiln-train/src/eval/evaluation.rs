@@ -54,7 +54,9 @@ pub struct Evaluation {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub absent: Vec<String>,
     /// `confusion[truth][answer]`: how many images of class `truth` were taken for `answer`; in segmentation, how many
-    /// pixels.
+    /// pixels. In a file, the matrix of more than 1,000 classes is `{"classes": N, "counts": [[truth, answer, count], ...]}`
+    /// with the counts that are not 0.
+    #[serde(with = "super::confusion")]
     pub confusion: Vec<Vec<usize>>,
     /// Scores of segmentation.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -10,6 +10,7 @@ use kiln_data::{
     DeviceDataset, DeviceMasks, LabeledImages, Load, Loaded, MaskedImages, Pick, holdout,
     stratified_holdout, subset,
 };
+use kiln_zoo::machine_memory;
 
 use super::{DataRecipe, LossName, Recipe, TaskName};
 use crate::error::TrainError;
@@ -209,7 +210,10 @@ pub(crate) fn loader(recipe: &DataRecipe, folder: FolderOptions, progress: bool)
         .digits_len(digits.0, digits.1)
         .shapes_len(shapes.0, shapes.1)
         .test_split(recipe.test_fraction, recipe.split_seed)
-        .folder(folder);
+        .folder(FolderOptions {
+            memory: machine_memory(),
+            ..folder
+        });
     match &recipe.dir {
         Some(dir) => load.data_dir(dir),
         None => load,

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::TrainError;
 
-/// Bytes of the largest file of values that is read: the confusion matrix of some four thousand classes.
+/// Bytes of the largest file of values that is read. Earlier versions wrote the confusion matrix of five thousand classes so.
 const MAX_VALUES: u64 = 256 << 20;
 
 /// Writes a file so that a crash leaves the old one or the new one, never a part. A link in its place is replaced, and what it

@@ -143,8 +143,12 @@ impl FloatDistribution {
             None => inside,
             Some(step) => {
                 let k = (value - self.low) / step;
+                // Optuna's tolerance, and of points that lie nearly as close together as floats, what rounding them takes:
+                // a value that was suggested is one of them.
+                let rounding = 2.0 * f64::EPSILON * value.abs().max(self.low.abs()) / step;
                 // Points that are too many to count lie closer together than floats.
-                inside && (k.is_infinite() || (k - k.round_ties_even()).abs() < 1e-8)
+                inside
+                    && (k.is_infinite() || (k - k.round_ties_even()).abs() < 1e-8_f64.max(rounding))
             }
         }
     }

@@ -39,8 +39,7 @@ pub fn optimization_history(studies: &[&Study], objective: usize) -> Result<Figu
             (Color::BLUE, Color::RED)
         };
         let direction = study.directions()[objective];
-        let (mut feasible, mut infeasible, mut best_line, mut hovers) =
-            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut feasible, mut infeasible, mut steps) = (Vec::new(), Vec::new(), Vec::new());
         let mut best: Option<f64> = None;
         let trials = finite_trials(study, objective)?;
         let limit = MAX_MARKS / 2 / studies.len();
@@ -70,22 +69,11 @@ pub fn optimization_history(studies: &[&Study], objective: usize) -> Result<Figu
                         best.max(value)
                     }
                 });
-                // The best value holds until the next trial.
-                let improved = best.filter(|before| *before != so_far);
+                let is_better = best != Some(so_far);
                 best = Some(so_far);
-                if !is_shown && improved.is_none() {
-                    continue;
+                if is_shown || is_better {
+                    steps.push((trial.number, so_far, is_better));
                 }
-                if let Some(before) = improved {
-                    best_line.push((x, before));
-                    hovers.push(String::new());
-                }
-                best_line.push((x, so_far));
-                hovers.push(format!(
-                    "{prefix}best value {} up to trial {}",
-                    number(so_far),
-                    trial.number
-                ));
             } else if is_shown {
                 infeasible.push(Point {
                     x,
@@ -107,10 +95,11 @@ pub fn optimization_history(studies: &[&Study], objective: usize) -> Result<Figu
                 infeasible,
             ));
         }
+        let (line, hovers) = best_line(steps, limit / 2, &prefix);
         traces.push(Trace::line(
             format!("{prefix}best so far"),
             line_color,
-            best_line,
+            line,
             hovers,
         ));
     }
@@ -129,6 +118,38 @@ pub fn optimization_history(studies: &[&Study], objective: usize) -> Result<Figu
         color_bar: None,
     };
     Ok(Figure::single(HISTORY, panel).noting(n_drawn, n_trials, "trials"))
+}
+
+/// The line of the best value so far, which holds until the next trial, and what its points say. A step is a trial's
+/// number, the best value up to it, and whether that is a new one; of more than `limit` steps, some of the improvements
+/// are drawn.
+fn best_line(
+    mut steps: Vec<(u64, f64, bool)>,
+    limit: usize,
+    prefix: &str,
+) -> (Vec<(f64, f64)>, Vec<String>) {
+    if steps.len() > limit {
+        let last = steps.pop();
+        steps.retain(|(.., is_better)| *is_better);
+        steps = spread(steps, limit.saturating_sub(1));
+        steps.extend(last);
+    }
+    let (mut line, mut hovers) = (Vec::new(), Vec::new());
+    let mut before = None;
+    for (trial, best, _) in steps {
+        let x = trial as f64;
+        if let Some(before) = before.filter(|before| *before != best) {
+            line.push((x, before));
+            hovers.push(String::new());
+        }
+        before = Some(best);
+        line.push((x, best));
+        hovers.push(format!(
+            "{prefix}best value {} up to trial {trial}",
+            number(best)
+        ));
+    }
+    (line, hovers)
 }
 
 /// So many lines of intermediate values are drawn at most.

@@ -258,8 +258,8 @@ fn below(pickle: &Pickle, candidates: &[&Place], key: &str, describe: Describe) 
             return Ok(found);
         }
     }
-    if let Some(global) = foreign_at(pickle, key) {
-        return Err(Problem::ForeignGlobal(global));
+    if let Some(problem) = foreign_at(pickle, key) {
+        return Err(problem);
     }
     let mut names: Vec<&str> = candidates.iter().map(|place| place.path.as_str()).collect();
     names.retain(|name| !name.is_empty());
@@ -270,13 +270,37 @@ fn below(pickle: &Pickle, candidates: &[&Place], key: &str, describe: Describe) 
     )))
 }
 
-/// The class of a foreign object at a key of the root.
-fn foreign_at(pickle: &Pickle, key: &str) -> Option<String> {
+/// Why the foreign object at a key of the root, if there is one, gives no weights.
+fn foreign_at(pickle: &Pickle, key: &str) -> Option<Problem> {
     let root = pickle.dict(pickle.root)?;
     let mut values = root
         .iter()
         .filter(|(name, _)| pickle.text(*name) == Some(key));
-    values.find_map(|&(_, value)| pickle.foreign(value).map(Into::into))
+    values.find_map(|&(_, value)| foreign(pickle, value, Some(key)))
+}
+
+/// Why a foreign object gives no weights, at a key of the root or as the root itself.
+fn foreign(pickle: &Pickle, id: Id, key: Option<&str>) -> Option<Problem> {
+    let global = pickle.foreign(id)?;
+    let state = match pickle.get(id) {
+        Value::Object(object) => object.state.and_then(|state| pickle.dict(state)),
+        _ => None,
+    };
+    // What every `torch.nn.Module` has.
+    let is_part = |name: &Id| matches!(pickle.text(*name), Some("_modules" | "_parameters"));
+    if !state.is_some_and(|state| state.iter().any(|(name, _)| is_part(name))) {
+        return Some(Problem::ForeignGlobal(global.into()));
+    }
+    // Nothing but a plain key may get into a command that people copy.
+    let is_plain = |key: &&str| key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let entry = key.map_or(String::new(), |key| {
+        format!("['{}']", Some(key).filter(is_plain).unwrap_or("KEY"))
+    });
+    Some(Problem::Unsupported(format!(
+        "it holds a whole model, an object of the class {global}, which Kiln does not make; if you trust the file, PyTorch takes \
+         the weights out of it where that class can be imported: python -c \"import torch; torch.save(torch.load('FILE', \
+         map_location='cpu', weights_only=False){entry}.state_dict(), 'weights.pth')\""
+    )))
 }
 
 /// How likely a dict holds the weights by its key alone; the lowest wins.
@@ -382,19 +406,21 @@ pub(super) fn example(key: &str) -> String {
 /// Why a file without a single tensor in a dict is none of weights.
 fn nothing(pickle: &Pickle) -> Problem {
     let root = pickle.root;
-    if let Some(global) = pickle.foreign(root) {
-        return Problem::ForeignGlobal(global.into());
+    if let Some(problem) = foreign(pickle, root, None) {
+        return problem;
     }
     if let Some(dict) = pickle.dict(root) {
         let usual = |key: Id| pickle.text(key).is_some_and(|key| KEYS.contains(&key));
-        let foreign = |usual_only: bool| {
+        let of_entries = |usual_only: bool| {
             let mut entries = dict.iter().filter(|(key, _)| !usual_only || usual(*key));
-            entries.find_map(|&(_, value)| pickle.foreign(value))
+            entries.find_map(|&(key, value)| {
+                foreign(pickle, value, Some(pickle.text(key).unwrap_or("KEY")))
+            })
         };
-        return match foreign(true).or_else(|| foreign(false)) {
-            Some(global) => Problem::ForeignGlobal(global.into()),
-            None => Problem::Unsupported("it holds a dict without a single tensor in it".into()),
-        };
+        let problem = of_entries(true).or_else(|| of_entries(false));
+        return problem.unwrap_or_else(|| {
+            Problem::Unsupported("it holds a dict without a single tensor in it".into())
+        });
     }
     let what = match pickle.get(root) {
         Value::Tensor(_) => "a single tensor",
