@@ -155,6 +155,19 @@ impl Error {
     }
 }
 
+#[cfg(feature = "plot")]
+impl From<kiln_plot::Error> for Error {
+    /// A wrong ending is an [`Error::InvalidArgument`], everything else an [`Error::Storage`].
+    fn from(error: kiln_plot::Error) -> Self {
+        let message = error.to_string();
+        match error {
+            kiln_plot::Error::Draw(source) => Self::storage(message, source),
+            kiln_plot::Error::Write { source, .. } => Self::storage(message, source),
+            _ => Self::InvalidArgument(message),
+        }
+    }
+}
+
 /// What an objective returns as its error to say that its trial was pruned.
 ///
 /// It converts with `?` into [`Error`], `Box<dyn Error>` and `anyhow::Error`, and is found in the chain of sources of

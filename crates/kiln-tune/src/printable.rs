@@ -66,4 +66,15 @@ mod tests {
             assert_eq!(printable(text), expected);
         }
     }
+
+    #[cfg(feature = "plot")]
+    #[test]
+    fn a_terminal_and_a_figure_show_the_same_characters_escaped() {
+        // XML lacks these two.
+        let is_xml = |c: &char| !matches!(c, '\u{fffe}' | '\u{ffff}');
+        for c in ('\0'..=char::MAX).filter(is_xml) {
+            let text = c.to_string();
+            assert_eq!(printable(&text), kiln_plot::visible(&text), "{c:?}");
+        }
+    }
 }

@@ -24,6 +24,7 @@ pub mod device;
 pub use kiln_clip as clip;
 pub use kiln_data as data;
 pub use kiln_norm as norm;
+pub use kiln_plot as plot;
 pub use kiln_train as train;
 pub use kiln_tune as tune;
 pub use kiln_zoo as zoo;

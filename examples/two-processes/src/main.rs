@@ -16,7 +16,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kiln_tune::plot::{Curve, curves};
+use kiln_plot::{Curve, curves};
 use kiln_tune::storage::{RdbOptions, retry_stale_trial};
 use kiln_tune::{Budget, FrozenTrial, Json, Study, Trial, TrialState, max_trials_callback};
 

@@ -108,9 +108,11 @@ impl Plot {
                 ))
                 .into());
             }
-            plots::save_report(&format!("Study {}", study.name()), &figures, &self.out)?;
+            let title = format!("Study {}", study.name());
+            kiln_plot::save_report(&title, &figures, &self.out).map_err(Error::from)?;
         } else {
-            draw(self.kind, &study, self.objective, &params)?.save(&self.out)?;
+            let figure = draw(self.kind, &study, self.objective, &params)?;
+            figure.save(&self.out).map_err(Error::from)?;
         }
         writeln!(out, "{}", self.out.display())?;
         Ok(())

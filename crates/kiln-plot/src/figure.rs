@@ -1,29 +1,38 @@
+//! What a figure is made of.
+
 use std::path::Path;
 
-use super::{html, layout, render};
 use crate::error::{Error, Result};
+use crate::{html, layout, render};
 
-/// So many marks a figure has at most: circles, boxes, or corners of lines. More of them would hide each other, and
-/// browsers stand still over them.
-pub(super) const MAX_MARKS: usize = 40_000;
+/// So many marks a figure should have at most: circles, boxes, or corners of lines. More of them would hide each other,
+/// and browsers stand still over them. [`spread`] chooses some of too many.
+pub const MAX_MARKS: usize = 40_000;
 
-/// So many panels a figure has at most, one per parameter or pair of them.
-pub(super) const MAX_PANELS: usize = 60;
+/// So many panels a figure should have at most.
+pub const MAX_PANELS: usize = 60;
 
-/// An RGB colour.
+/// An RGB colour: red, green and blue from 0 to 255.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Color(pub(super) u8, pub(super) u8, pub(super) u8);
+pub struct Color(pub u8, pub u8, pub u8);
 
 impl Color {
-    pub(super) const BLUE: Self = Self(31, 119, 180);
-    pub(super) const ORANGE: Self = Self(255, 127, 14);
-    pub(super) const GREEN: Self = Self(44, 160, 44);
-    pub(super) const RED: Self = Self(214, 39, 40);
-    pub(super) const GREY: Self = Self(204, 204, 204);
-    pub(super) const DARK: Self = Self(68, 68, 68);
+    /// The first of [`nth`](Self::nth).
+    pub const BLUE: Self = Self(31, 119, 180);
+    /// The second of [`nth`](Self::nth).
+    pub const ORANGE: Self = Self(255, 127, 14);
+    /// The third of [`nth`](Self::nth).
+    pub const GREEN: Self = Self(44, 160, 44);
+    /// The fourth of [`nth`](Self::nth).
+    pub const RED: Self = Self(214, 39, 40);
+    /// Light grey, for what does not count.
+    pub const GREY: Self = Self(204, 204, 204);
+    /// Dark grey, for axes and words.
+    pub const DARK: Self = Self(68, 68, 68);
 
     /// The n-th of ten colours that are told apart easily (the "tab10" of matplotlib).
-    pub(super) fn nth(n: usize) -> Self {
+    #[must_use]
+    pub fn nth(n: usize) -> Self {
         const TAB10: [Color; 10] = [
             Color::BLUE,
             Color::ORANGE,
@@ -40,7 +49,8 @@ impl Color {
     }
 
     /// The colour of a share between 0 (dark violet) and 1 (yellow): matplotlib's "viridis" at nine places.
-    pub(super) fn viridis(share: f64) -> Self {
+    #[must_use]
+    pub fn viridis(share: f64) -> Self {
         const STOPS: [Color; 9] = [
             Color(68, 1, 84),
             Color(72, 40, 120),
@@ -67,55 +77,74 @@ impl Color {
 /// A plot: one panel, or a grid of them.
 ///
 /// ```
-/// use kiln_tune::{Study, plot};
+/// use kiln_plot::{Axis, Color, Figure, Panel, Point, Scale, Trace};
 ///
-/// let study = Study::builder().create()?;
-/// study.optimize(|trial| trial.suggest_float("x", -1.0, 1.0), 10)?;
-/// let figure = plot::optimization_history(&[&study], 0)?;
+/// let points = [(1.0, 0.5), (2.0, 0.3)].map(|(x, y)| Point {
+///     x,
+///     y,
+///     color: Color::BLUE,
+///     hover: format!("run {x}"),
+/// });
+/// let panel = Panel {
+///     x: Axis::over("Run", Scale::Linear, points.iter().map(|point| point.x)),
+///     y: Axis::over("Loss", Scale::Log, points.iter().map(|point| point.y)),
+///     traces: vec![Trace::points("runs", Color::BLUE, points.to_vec())],
+///     color_bar: None,
+/// };
+/// let figure = Figure::single("Loss of each run", panel);
 /// assert!(figure.to_svg().starts_with("<svg"));
-/// assert!(figure.to_html().contains("Optimization history"));
-/// # Ok::<(), kiln_tune::Error>(())
+/// assert!(figure.to_html().contains("Loss of each run"));
 /// ```
 #[derive(Debug, Clone)]
 pub struct Figure {
-    pub(super) title: String,
-    pub(super) panels: Vec<Panel>,
-    pub(super) columns: usize,
+    pub(crate) title: String,
+    pub(crate) panels: Vec<Panel>,
+    pub(crate) columns: usize,
     /// Width and height of a panel, in pixels.
-    pub(super) panel_size: (f64, f64),
+    pub(crate) panel_size: (f64, f64),
     /// What the figure leaves out, told below its title; may be empty.
-    pub(super) note: String,
+    pub(crate) note: String,
 }
 
 /// Axes with what is drawn between them.
 #[derive(Debug, Clone)]
-pub(super) struct Panel {
-    pub(super) x: Axis,
-    pub(super) y: Axis,
-    pub(super) traces: Vec<Trace>,
-    pub(super) color_bar: Option<ColorBar>,
+pub struct Panel {
+    /// The horizontal axis.
+    pub x: Axis,
+    /// The vertical axis.
+    pub y: Axis,
+    /// What is drawn, the first below the others.
+    pub traces: Vec<Trace>,
+    /// The meaning of colours. A figure shows that of its first panel that has one.
+    pub color_bar: Option<ColorBar>,
 }
 
-/// What the colours of a panel mean.
+/// What the colours of a panel mean: a bar of [`Color::viridis`].
 #[derive(Debug, Clone)]
-pub(super) struct ColorBar {
-    pub(super) label: String,
-    /// Share of the bar and its text.
-    pub(super) ticks: Vec<(f64, String)>,
+pub struct ColorBar {
+    /// What the colours stand for.
+    pub label: String,
+    /// Shares of the bar from 0 to 1, and their texts.
+    pub ticks: Vec<(f64, String)>,
 }
 
 /// One axis.
 #[derive(Debug, Clone)]
-pub(super) struct Axis {
-    pub(super) label: String,
-    pub(super) scale: Scale,
+pub struct Axis {
+    /// What is written beside it.
+    pub label: String,
+    /// How values become places.
+    pub scale: Scale,
     /// Lowest and highest value shown.
-    pub(super) range: (f64, f64),
+    pub range: (f64, f64),
 }
 
+/// How the values of an axis become places on it.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Scale {
+pub enum Scale {
+    /// Equal differences are equally far apart.
     Linear,
+    /// Equal ratios are equally far apart; values must be positive.
     Log,
     /// Values are positions in this list.
     Category(Vec<String>),
@@ -127,22 +156,31 @@ pub(super) enum Scale {
 
 /// One entry of the legend, or a part of the drawing without one.
 #[derive(Debug, Clone)]
-pub(super) struct Trace {
-    pub(super) name: String,
-    pub(super) color: Color,
-    pub(super) in_legend: bool,
-    pub(super) marks: Marks,
+pub struct Trace {
+    /// What the legend calls it; traces of one name are shown and hidden together.
+    pub name: String,
+    /// The colour in the legend, and of a line.
+    pub color: Color,
+    /// Whether the legend lists it.
+    pub in_legend: bool,
+    /// What is drawn.
+    pub marks: Marks,
 }
 
+/// What a trace draws.
 #[derive(Debug, Clone)]
-pub(super) enum Marks {
+pub enum Marks {
     /// Circles.
     Points(Vec<Point>),
-    /// A line through points; `dotted` for what does not count.
+    /// A line through points.
     Line {
+        /// The corners of the line.
         points: Vec<(f64, f64)>,
+        /// The width in pixels; below 2 the line is slightly transparent.
         width: f64,
+        /// Dotted lines are for what does not count.
         dotted: bool,
+        /// What is told at each corner on hovering; an empty text, or none, tells nothing.
         hover: Vec<String>,
     },
     /// Filled rectangles from corner to corner, without an outline.
@@ -151,55 +189,95 @@ pub(super) enum Marks {
     Words(Vec<Word>),
 }
 
+/// A circle.
 #[derive(Debug, Clone)]
-pub(super) struct Point {
-    pub(super) x: f64,
-    pub(super) y: f64,
-    pub(super) color: Color,
-    pub(super) hover: String,
+pub struct Point {
+    /// The value on the horizontal axis.
+    pub x: f64,
+    /// The value on the vertical axis.
+    pub y: f64,
+    /// The colour of the circle.
+    pub color: Color,
+    /// What is told on hovering; empty: nothing.
+    pub hover: String,
 }
 
+/// A filled rectangle.
 #[derive(Debug, Clone)]
-pub(super) struct Rectangle {
-    pub(super) x: (f64, f64),
-    pub(super) y: (f64, f64),
-    pub(super) color: Color,
-    /// Empty: nothing is shown on hovering.
-    pub(super) hover: String,
+pub struct Rectangle {
+    /// From where to where it reaches on the horizontal axis.
+    pub x: (f64, f64),
+    /// From where to where it reaches on the vertical axis.
+    pub y: (f64, f64),
+    /// The colour it is filled with.
+    pub color: Color,
+    /// What is told on hovering; empty: nothing, and the rectangle overlaps its neighbours by a pixel, as the cells of a
+    /// surface must.
+    pub hover: String,
 }
 
+/// A text beside a point.
 #[derive(Debug, Clone)]
-pub(super) struct Word {
-    pub(super) x: f64,
-    pub(super) y: f64,
-    pub(super) text: String,
-    pub(super) side: Side,
+pub struct Word {
+    /// The value on the horizontal axis.
+    pub x: f64,
+    /// The value on the vertical axis.
+    pub y: f64,
+    /// The text.
+    pub text: String,
+    /// Where it stands.
+    pub side: Side,
 }
 
-/// Where a word stands.
+/// Where a word stands, seen from its point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
+pub enum Side {
+    /// It ends left of the point.
     Left,
+    /// It begins right of the point.
     Right,
+    /// Above the point.
     Above,
     /// On the point itself.
     Middle,
 }
 
 impl Figure {
-    /// A figure of one panel.
-    pub(super) fn single(title: &str, panel: Panel) -> Self {
+    /// A figure of one panel of 640 by 400 pixels.
+    #[must_use]
+    pub fn single(title: &str, panel: Panel) -> Self {
+        Self::grid(title, vec![panel], 1, (640.0, 400.0))
+    }
+
+    /// A figure of many panels in rows of `columns`; each panel has this width and height in pixels.
+    #[must_use]
+    pub fn grid(title: &str, panels: Vec<Panel>, columns: usize, panel_size: (f64, f64)) -> Self {
         Self {
             title: title.to_owned(),
-            panels: vec![panel],
-            columns: 1,
-            panel_size: (640.0, 400.0),
+            panels,
+            columns,
+            panel_size,
             note: String::new(),
         }
     }
 
-    /// What stands in the place of a plot that cannot be drawn.
-    pub(super) fn missing(title: &str, reason: &str) -> Self {
+    /// Gives each panel this width in pixels.
+    #[must_use]
+    pub fn panel_width(mut self, width: f64) -> Self {
+        self.panel_size.0 = width;
+        self
+    }
+
+    /// Gives each panel this height in pixels.
+    #[must_use]
+    pub fn panel_height(mut self, height: f64) -> Self {
+        self.panel_size.1 = height;
+        self
+    }
+
+    /// What stands in the place of a plot that cannot be drawn: the title and the reason.
+    #[must_use]
+    pub fn missing(title: &str, reason: &str) -> Self {
         const LINE: usize = 90;
         let mut lines = vec![String::new()];
         for word in layout::shorten(reason, 6 * LINE).split_whitespace() {
@@ -234,13 +312,12 @@ impl Figure {
             }],
             color_bar: None,
         };
-        let mut figure = Self::single(title, panel);
-        figure.panel_size.1 = 20.0 * n;
-        figure
+        Self::single(title, panel).panel_height(20.0 * n)
     }
 
-    /// Notes what is drawn when that is not everything.
-    pub(super) fn noting(mut self, drawn: usize, of: usize, what: &str) -> Self {
+    /// Notes below the title how many are drawn, when that is not all of them: "60 of 1000 parameters drawn".
+    #[must_use]
+    pub fn noting(mut self, drawn: usize, of: usize, what: &str) -> Self {
         if drawn < of {
             let comma = if self.note.is_empty() { "" } else { ", " };
             self.note = format!("{}{comma}{drawn} of {of} {what} drawn", self.note);
@@ -254,7 +331,7 @@ impl Figure {
         &self.title
     }
 
-    /// An HTML page that needs nothing else: hovering tells about trials, the wheel and dragging zoom and move, a double
+    /// An HTML page that needs nothing else: hovering tells what is under the pointer, the wheel and dragging zoom and move, a double
     /// click resets, and a click in the legend hides and shows.
     #[must_use]
     pub fn to_html(&self) -> String {
@@ -270,7 +347,7 @@ impl Figure {
     /// The figure as PNG, with two pixels per unit of the SVG.
     ///
     /// # Errors
-    /// [`Error::Storage`] when the picture cannot be made.
+    /// [`Error::Draw`] when the picture cannot be made.
     pub fn to_png(&self) -> Result<Vec<u8>> {
         render::png(&layout::scene(self))
     }
@@ -278,7 +355,7 @@ impl Figure {
     /// Writes the figure as its ending says: `.html`, `.svg` or `.png`.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for another ending, [`Error::Storage`] when the file cannot be written.
+    /// [`Error::Ending`] for another ending, [`Error::Draw`] and [`Error::Write`] when the file cannot be made or written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let ending = path
@@ -290,24 +367,28 @@ impl Figure {
             Some("svg") => self.to_svg().into_bytes(),
             Some("png") => self.to_png()?,
             _ => {
-                return Err(Error::invalid(format!(
-                    "a plot is saved as .html, .svg or .png, but got {}",
-                    path.display()
-                )));
+                return Err(Error::Ending {
+                    what: "a plot is saved as .html, .svg or .png",
+                    path: path.to_owned(),
+                });
             }
         };
         write(path, &bytes)
     }
 }
 
-pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    std::fs::write(path, bytes)
-        .map_err(|error| Error::storage(format!("cannot write {}", path.display()), error))
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    std::fs::write(path, bytes).map_err(|source| Error::Write {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 impl Axis {
-    /// An axis over the values with 5 % of room on both sides.
-    pub(super) fn over(
+    /// An axis over the values with 5 % of room on both sides. Values that it cannot show, those that are not finite and,
+    /// on a logarithmic axis, those that are not positive, are not counted.
+    #[must_use]
+    pub fn over(
         label: impl Into<String>,
         scale: Scale,
         values: impl IntoIterator<Item = f64>,
@@ -350,7 +431,8 @@ impl Axis {
     }
 
     /// The place of a value on the axis, 0 at the start and 1 at the end; never far outside.
-    pub(super) fn place(&self, value: f64) -> f64 {
+    #[must_use]
+    pub fn place(&self, value: f64) -> f64 {
         let (low, high) = self.range;
         if self.scale == Scale::Log {
             fraction(value.ln(), low.ln(), high.ln())
@@ -360,7 +442,8 @@ impl Axis {
     }
 
     /// The value at a place: the inverse of [`place`](Self::place) between the ends of the axis.
-    pub(super) fn value(&self, place: f64) -> f64 {
+    #[must_use]
+    pub fn value(&self, place: f64) -> f64 {
         let (low, high) = self.range;
         let value = if self.scale == Scale::Log {
             mix(low.ln(), high.ln(), place).exp()
@@ -373,7 +456,8 @@ impl Axis {
 
 /// Where a value lies between two others, 0 at the first and 1 at the second. It is 0.5 when that cannot be told, and
 /// what lies outside is at most as far away as the others are from each other.
-pub(super) fn fraction(value: f64, low: f64, high: f64) -> f64 {
+#[must_use]
+pub fn fraction(value: f64, low: f64, high: f64) -> f64 {
     let span = high - low;
     let place = if span.is_finite() {
         (value - low) / span
@@ -388,7 +472,8 @@ pub(super) fn fraction(value: f64, low: f64, high: f64) -> f64 {
 }
 
 /// The value at a share of the way from one to another.
-pub(super) fn mix(low: f64, high: f64, share: f64) -> f64 {
+#[must_use]
+pub fn mix(low: f64, high: f64, share: f64) -> f64 {
     let value = low + share * (high - low);
     if value.is_finite() {
         value
@@ -397,8 +482,13 @@ pub(super) fn mix(low: f64, high: f64, share: f64) -> f64 {
     }
 }
 
-/// At most `limit` of some items, evenly spread from the first to the last.
-pub(super) fn spread<T>(items: Vec<T>, limit: usize) -> Vec<T> {
+/// At most `limit` of some items, at least two, evenly spread from the first to the last.
+///
+/// ```
+/// assert_eq!(kiln_plot::spread((0..100).collect(), 4), [0, 33, 66, 99]);
+/// ```
+#[must_use]
+pub fn spread<T>(items: Vec<T>, limit: usize) -> Vec<T> {
     let n = items.len();
     if n <= limit {
         return items;
@@ -414,7 +504,9 @@ pub(super) fn spread<T>(items: Vec<T>, limit: usize) -> Vec<T> {
 }
 
 impl Trace {
-    pub(super) fn points(name: impl Into<String>, color: Color, points: Vec<Point>) -> Self {
+    /// Circles, listed in the legend.
+    #[must_use]
+    pub fn points(name: impl Into<String>, color: Color, points: Vec<Point>) -> Self {
         Self {
             name: name.into(),
             color,
@@ -423,7 +515,9 @@ impl Trace {
         }
     }
 
-    pub(super) fn line(
+    /// A line of two pixels, listed in the legend; `hover` is what is told at each corner.
+    #[must_use]
+    pub fn line(
         name: impl Into<String>,
         color: Color,
         points: Vec<(f64, f64)>,
@@ -442,7 +536,9 @@ impl Trace {
         }
     }
 
-    pub(super) fn unlisted(mut self) -> Self {
+    /// Takes the trace out of the legend.
+    #[must_use]
+    pub fn unlisted(mut self) -> Self {
         self.in_legend = false;
         self
     }

@@ -10,9 +10,9 @@ use plotters::style::{
     register_font,
 };
 
-use super::figure::Color;
-use super::layout::{self, Anchor, Group, Scene, Shape};
 use crate::error::{Error, Result};
+use crate::figure::Color;
+use crate::layout::{self, Anchor, Group, Scene, Shape};
 
 /// Pixels of a PNG per unit of the scene.
 const SCALE: f64 = 2.0;
@@ -21,7 +21,7 @@ const FONT: &str = "sans-serif";
 type Area<'a, B> = DrawingArea<B, Shift>;
 
 /// The scene as an SVG document.
-pub(super) fn svg(scene: &Scene) -> String {
+pub(crate) fn svg(scene: &Scene) -> String {
     let body = |shapes: &[Shape]| svg_body(scene, shapes);
     let groups: String = scene
         .groups
@@ -32,7 +32,7 @@ pub(super) fn svg(scene: &Scene) -> String {
 }
 
 /// The scene as an SVG document whose traces are groups for a script.
-pub(super) fn interactive_svg(scene: &Scene) -> String {
+pub(crate) fn interactive_svg(scene: &Scene) -> String {
     let group = |(i, group): (usize, &Group)| {
         let legend = if group.legend.is_empty() {
             String::new()
@@ -54,7 +54,7 @@ pub(super) fn interactive_svg(scene: &Scene) -> String {
 }
 
 /// Text within HTML and its attributes. Its lines stay lines; other control characters become visible.
-pub(super) fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     layout::visible_except(text, &['\n', '\r', '\t'])
         .replace('&', "&amp;")
         .replace('<', "&lt;")
@@ -88,7 +88,7 @@ fn svg_body(scene: &Scene, shapes: &[Shape]) -> String {
 }
 
 /// The scene as a PNG file.
-pub(super) fn png(scene: &Scene) -> Result<Vec<u8>> {
+pub(crate) fn png(scene: &Scene) -> Result<Vec<u8>> {
     static FONT_READY: std::sync::Once = std::sync::Once::new();
     FONT_READY.call_once(|| {
         for style in [FontStyle::Normal, FontStyle::Bold] {
@@ -97,8 +97,7 @@ pub(super) fn png(scene: &Scene) -> Result<Vec<u8>> {
     });
     let (width, height) = size(scene, SCALE);
     let mut pixels = vec![255; width as usize * height as usize * 3];
-    let failed =
-        |error: &dyn std::fmt::Display| Error::storage("cannot draw the plot", error.to_string());
+    let failed = |error: &dyn std::fmt::Display| Error::Draw(error.to_string().into());
     {
         let area = BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area();
         area.fill(&WHITE).map_err(|error| failed(&error))?;

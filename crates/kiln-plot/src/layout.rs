@@ -3,37 +3,37 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use super::figure::{Axis, Color, Figure, Marks, Panel, Scale, Side};
+use crate::figure::{Axis, Color, Figure, Marks, Panel, Scale, Side};
 
 /// Shapes to be drawn, in order.
-pub(super) struct Scene {
-    pub(super) width: f64,
-    pub(super) height: f64,
+pub(crate) struct Scene {
+    pub(crate) width: f64,
+    pub(crate) height: f64,
     /// Axes, ticks and words, below the traces.
-    pub(super) frame: Vec<Shape>,
-    pub(super) groups: Vec<Group>,
-    pub(super) hovers: Vec<Hover>,
+    pub(crate) frame: Vec<Shape>,
+    pub(crate) groups: Vec<Group>,
+    pub(crate) hovers: Vec<Hover>,
     /// How many dashes of dotted lines there are.
     dashes: usize,
 }
 
 /// One trace; the traces of one name are shown and hidden together.
-pub(super) struct Group {
-    pub(super) name: String,
-    pub(super) shapes: Vec<Shape>,
+pub(crate) struct Group {
+    pub(crate) name: String,
+    pub(crate) shapes: Vec<Shape>,
     /// The entry of the legend, which stays when the trace is hidden.
-    pub(super) legend: Vec<Shape>,
+    pub(crate) legend: Vec<Shape>,
 }
 
 /// What is told when the pointer is near.
-pub(super) struct Hover {
-    pub(super) x: f64,
-    pub(super) y: f64,
-    pub(super) group: usize,
-    pub(super) text: String,
+pub(crate) struct Hover {
+    pub(crate) x: f64,
+    pub(crate) y: f64,
+    pub(crate) group: usize,
+    pub(crate) text: String,
 }
 
-pub(super) enum Shape {
+pub(crate) enum Shape {
     Line {
         points: Vec<(f64, f64)>,
         color: Color,
@@ -60,7 +60,7 @@ pub(super) enum Shape {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Anchor {
+pub(crate) enum Anchor {
     Start,
     Middle,
     End,
@@ -76,7 +76,7 @@ const GRID: Color = Color(229, 233, 239);
 const MAX_DASHES: usize = 40_000;
 
 /// Lays out a figure.
-pub(super) fn scene(figure: &Figure) -> Scene {
+pub(crate) fn scene(figure: &Figure) -> Scene {
     let columns = figure.columns.max(1);
     let rows = figure.panels.len().div_ceil(columns);
     let (width, height) = figure.panel_size;
@@ -401,16 +401,19 @@ fn text(at: (f64, f64), text: &str, size: f64, anchor: Anchor) -> Shape {
 
 /// Text whose control characters are escaped as Python does: they would end an SVG file, break a line or turn the text
 /// around. So are the two characters that XML does not allow.
-pub(super) fn visible(text: &str) -> Cow<'_, str> {
+///
+/// ```
+/// assert_eq!(kiln_plot::visible("a\u{1b}[2Jb\nc"), r"a\x1b[2Jb\nc");
+/// ```
+#[must_use]
+pub fn visible(text: &str) -> Cow<'_, str> {
     visible_except(text, &[])
 }
 
 /// As [`visible`], but some characters stay.
-pub(super) fn visible_except<'a>(text: &'a str, kept: &[char]) -> Cow<'a, str> {
-    let is_hidden = |c: char| {
-        (crate::printable::is_unsafe(c) && !kept.contains(&c))
-            || matches!(c, '\u{fffe}' | '\u{ffff}')
-    };
+pub(crate) fn visible_except<'a>(text: &'a str, kept: &[char]) -> Cow<'a, str> {
+    let is_hidden =
+        |c: char| (is_unsafe(c) && !kept.contains(&c)) || matches!(c, '\u{fffe}' | '\u{ffff}');
     if !text.contains(is_hidden) {
         return Cow::Borrowed(text);
     }
@@ -434,8 +437,21 @@ pub(super) fn visible_except<'a>(text: &'a str, kept: &[char]) -> Cow<'a, str> {
     Cow::Owned(shown)
 }
 
-/// Names may have 512 characters.
-pub(super) fn shorten(text: &str, length: usize) -> String {
+/// Control characters (C0, DEL, C1), line and paragraph separators, and the marks that turn the direction of text.
+fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{61c}')
+        || ('\u{2028}'..='\u{202e}').contains(&c)
+        || ('\u{2066}'..='\u{2069}').contains(&c)
+}
+
+/// At most so many characters of a text; of a longer one the last of them is `…`.
+///
+/// ```
+/// assert_eq!(kiln_plot::shorten("learning_rate", 6), "learn…");
+/// ```
+#[must_use]
+pub fn shorten(text: &str, length: usize) -> String {
     if text.chars().nth(length).is_none() {
         text.to_owned()
     } else {
@@ -469,7 +485,8 @@ fn dashes(points: &[(f64, f64)]) -> Vec<Vec<(f64, f64)>> {
 }
 
 /// Places and texts of the ticks of an axis, about `count` of them.
-pub(super) fn ticks(axis: &Axis, count: f64) -> Vec<(f64, String)> {
+#[must_use]
+pub fn ticks(axis: &Axis, count: f64) -> Vec<(f64, String)> {
     let (low, high) = axis.range;
     match &axis.scale {
         Scale::Hidden => Vec::new(),
@@ -590,7 +607,7 @@ fn time_ticks(low: f64, high: f64, count: f64) -> Vec<(f64, String)> {
     let mut n = (low / step).ceil();
     while n * step <= high && ticks.len() < MAX_TICKS {
         #[allow(clippy::cast_possible_truncation)]
-        let time = crate::trial::Timestamp::from_timestamp_micros((n * step * 1e6).round() as i64);
+        let time = chrono::DateTime::from_timestamp_micros((n * step * 1e6).round() as i64);
         ticks.push((
             n * step,
             time.map_or_else(String::new, |time| time.format(form).to_string()),
@@ -601,7 +618,13 @@ fn time_ticks(low: f64, high: f64, count: f64) -> Vec<(f64, String)> {
 }
 
 /// A number with about four digits.
-pub(super) fn number(value: f64) -> String {
+///
+/// ```
+/// assert_eq!(kiln_plot::number(0.1 + 0.2), "0.3");
+/// assert_eq!(kiln_plot::number(1.5e9), "1.5e9");
+/// ```
+#[must_use]
+pub fn number(value: f64) -> String {
     if value == 0.0 {
         return "0".to_owned();
     }

@@ -2,16 +2,16 @@
 
 use std::path::Path;
 
-use super::figure::{self, Axis, Color, Figure, MAX_MARKS, Panel, Scale, Trace, spread};
-use super::html;
-use super::layout::{number, shorten, visible};
-use super::render::escape;
 use crate::error::{Error, Result};
+use crate::figure::{self, Axis, Color, Figure, MAX_MARKS, Panel, Scale, Trace, spread};
+use crate::html;
+use crate::layout::{number, shorten, visible};
+use crate::render::escape;
 
 /// An HTML page that needs nothing else: headings, figures, tables and HTML of your own, one below the other.
 ///
 /// ```
-/// use kiln_tune::plot::{Curve, Page, curves};
+/// use kiln_plot::{Curve, Page, curves};
 ///
 /// let loss = Curve { name: "loss".into(), points: vec![(1.0, 0.9), (2.0, 0.4)] };
 /// let page = Page::new("Run 7")
@@ -103,7 +103,7 @@ impl Page {
     /// Writes the page.
     ///
     /// # Errors
-    /// [`Error::Storage`] when it cannot be written.
+    /// [`Error::Write`] when it cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         figure::write(path.as_ref(), self.to_html().as_bytes())
     }
@@ -152,21 +152,34 @@ pub fn curves(title: &str, x: &str, y: &str, log: bool, curves: &[Curve]) -> Fig
     Figure::single(title, panel).noting(all.len(), n_points, "points")
 }
 
-/// Joins a title and figures: what [`save_report`](super::save_report) writes.
-pub(super) fn report(title: &str, figures: &[Figure]) -> Page {
-    figures.iter().fold(Page::new(title), Page::figure)
-}
-
-/// Refuses a name that does not end as a page's does.
-pub(super) fn check_ending(path: &Path) -> Result<()> {
+/// Writes figures one below the other as one HTML page that needs nothing else.
+///
+/// ```
+/// use kiln_plot::{Curve, curves, save_report};
+///
+/// let loss = Curve { name: "loss".into(), points: vec![(1.0, 0.9), (2.0, 0.4)] };
+/// let figures = [curves("Loss", "epoch", "loss", false, &[loss])];
+/// let path = std::env::temp_dir().join(format!("kiln-plot-report-{}.html", std::process::id()));
+/// save_report("Run 7", &figures, &path)?;
+/// # std::fs::remove_file(&path).unwrap();
+/// # Ok::<(), kiln_plot::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Ending`] when the name does not end with `.html`, [`Error::Write`] when it cannot be written.
+pub fn save_report(title: &str, figures: &[Figure], path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
     let is_html = |ending: &std::ffi::OsStr| {
         ending.eq_ignore_ascii_case("html") || ending.eq_ignore_ascii_case("htm")
     };
-    if path.extension().is_some_and(is_html) {
-        return Ok(());
+    if !path.extension().is_some_and(is_html) {
+        return Err(Error::Ending {
+            what: "several plots are saved as one .html page",
+            path: path.to_owned(),
+        });
     }
-    Err(Error::invalid(format!(
-        "several plots are saved as one .html page, but got {}",
-        path.display()
-    )))
+    figures
+        .iter()
+        .fold(Page::new(title), Page::figure)
+        .save(path)
 }

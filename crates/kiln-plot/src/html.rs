@@ -2,15 +2,15 @@
 
 use std::collections::HashMap;
 
-use super::figure::Figure;
-use super::render::escape;
-use super::{layout, render};
+use crate::figure::Figure;
+use crate::render::escape;
+use crate::{layout, render};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
 /// A page with this body.
-pub(super) fn document(title: &str, body: &str) -> String {
+pub(crate) fn document(title: &str, body: &str) -> String {
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n\
          <title>{}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n{body}<div id=\"tip\"></div>\n\
@@ -20,9 +20,9 @@ pub(super) fn document(title: &str, body: &str) -> String {
 }
 
 /// A figure as a part of a page.
-pub(super) fn section(figure: &Figure) -> String {
+pub(crate) fn section(figure: &Figure) -> String {
     let scene = layout::scene(figure);
-    // A trial is told about in every panel, but its text is there once.
+    // What is told in many panels, such as of one trial, is there once.
     let mut texts: Vec<&str> = Vec::new();
     let mut known: HashMap<&str, usize> = HashMap::new();
     let mut hovers: Vec<serde_json::Value> = Vec::with_capacity(scene.hovers.len());
