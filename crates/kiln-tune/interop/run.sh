@@ -22,7 +22,7 @@ stop_servers() {
 trap stop_servers EXIT INT TERM
 
 echo "== programs"
-cargo build --release -p kiln-tune --features cli,postgres,mysql,tls --bin kiln-study --example many_processes
+cargo build --release -p kiln-study -p kiln-tune --features kiln-study/postgres,kiln-study/mysql,kiln-study/tls --bin kiln-study --example many_processes
 
 echo "== Python"
 venv=${KILN_INTEROP_VENV:-$target/interop/venv}

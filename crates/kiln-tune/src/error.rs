@@ -10,7 +10,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The target of log messages for people who program: the commands tell people at a terminal the same in their own way,
 /// such as by the line of a trial that failed.
-pub(crate) const SAID_BY_COMMANDS: &str = "kiln_tune::library";
+pub const SAID_BY_COMMANDS: &str = "kiln_tune::library";
 
 /// The error of this crate.
 #[derive(Debug, thiserror::Error)]

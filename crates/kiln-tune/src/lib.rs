@@ -19,8 +19,6 @@
 
 // One module per line: several people add to this list.
 pub mod analysis;
-#[cfg(feature = "cli")]
-pub mod cli;
 pub mod distribution;
 pub mod error;
 pub mod importance;
@@ -35,13 +33,13 @@ pub mod sampler;
 pub mod search_space;
 pub mod storage;
 pub mod study;
+pub mod sync;
 pub mod table;
 pub mod transform;
 pub mod trial;
 
 mod normal;
 mod printable;
-mod sync;
 
 pub use distribution::{
     CategoricalChoice, CategoricalDistribution, Distribution, FloatDistribution, IntDistribution,
@@ -51,7 +49,7 @@ pub use error::{BoxError, Error, Result, TrialPruned};
 pub use json::Json;
 #[cfg(feature = "derive")]
 pub use kiln_tune_derive::SearchSpace;
-pub use printable::printable;
+pub use printable::{is_unsafe, printable};
 pub use pruner::{
     HyperbandPruner, MedianPruner, NopPruner, PatientPruner, PercentilePruner, Pruner,
     SuccessiveHalvingPruner, ThresholdPruner, WilcoxonPruner,

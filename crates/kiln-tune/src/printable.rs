@@ -34,8 +34,10 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// What a terminal may act upon: control characters (C0, DEL, C1), line and paragraph separators, and the marks that turn the direction of text.
-pub(crate) fn is_unsafe(c: char) -> bool {
+/// Whether a terminal may act upon a character: control characters (C0, DEL, C1), line and paragraph separators, and the
+/// marks that turn the direction of text.
+#[must_use]
+pub fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{61c}')
         || ('\u{2028}'..='\u{202e}').contains(&c)

@@ -90,7 +90,10 @@ pub fn all(study: &Study, objective: usize, params: &[&str]) -> Result<Vec<Figur
 
 /// The first five parameters by name of the trials that plots of parameters show; plots of pairs grow with the square
 /// of their number.
-pub(crate) fn first_params(study: &Study, objective: usize) -> Result<Vec<String>> {
+///
+/// # Errors
+/// When the storage fails.
+pub fn first_params(study: &Study, objective: usize) -> Result<Vec<String>> {
     let mut names = std::collections::BTreeSet::new();
     for (trial, _) in finite_trials(study, objective)? {
         for param in &trial.params {

@@ -14,10 +14,7 @@ mod tpe;
 
 use std::sync::Arc;
 
-pub use brute_force::BruteForceSampler;
-#[cfg(feature = "cli")]
-#[cfg(feature = "cli")]
-pub(crate) use brute_force::finite_values;
+pub use brute_force::{BruteForceSampler, finite_values};
 pub use cmaes::{CmaEsSampler, RestartStrategy};
 pub use gp::GpSampler;
 pub use grid::GridSampler;

@@ -16,7 +16,7 @@ pub use memory::InMemoryStorage;
 #[cfg(feature = "sqlite")]
 pub use rdb::write_ahead_log;
 pub use rdb::{RdbOptions, RdbStorage};
-pub use url::{open, open_existing};
+pub use url::{STORAGE_URLS, open, open_existing};
 
 use crate::distribution::Distribution;
 use crate::error::{Error, Result};

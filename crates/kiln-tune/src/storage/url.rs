@@ -4,6 +4,14 @@ use super::rdb::RdbOptions;
 use super::{JournalStorage, Storage};
 use crate::error::{Error, Result};
 
+/// The forms of a storage's URL that this build knows, for help texts.
+pub const STORAGE_URLS: &str = match (cfg!(feature = "postgres"), cfg!(feature = "mysql")) {
+    (true, true) => "sqlite:///PATH, postgresql://..., mysql://... or journal:PATH",
+    (true, false) => "sqlite:///PATH, postgresql://... or journal:PATH (built without mysql)",
+    (false, true) => "sqlite:///PATH, mysql://... or journal:PATH (built without postgres)",
+    (false, false) => "sqlite:///PATH or journal:PATH (built without postgres and mysql)",
+};
+
 /// Opens the storage that a URL names, and makes it when it is missing.
 ///
 /// `sqlite:///PATH`, `postgresql://USER:PASSWORD@HOST/DATABASE`, `mysql://USER:PASSWORD@HOST/DATABASE` as in

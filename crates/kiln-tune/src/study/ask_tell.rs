@@ -110,8 +110,11 @@ impl Study {
         Ok(())
     }
 
-    /// What the latest trial that has a parameter suggested it from.
-    pub(crate) fn known_distribution(&self, name: &str) -> Result<Option<Arc<Distribution>>> {
+    /// What the latest trial that has a parameter suggested it from; `None` when no trial has it.
+    ///
+    /// # Errors
+    /// When the storage fails.
+    pub fn known_distribution(&self, name: &str) -> Result<Option<Arc<Distribution>>> {
         self.with_trials(|trials| {
             let params = trials.iter().rev().map(|trial| trial.params.get(name));
             params

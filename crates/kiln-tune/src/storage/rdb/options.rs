@@ -302,8 +302,8 @@ impl Target {
         if !compiled_in {
             return Err(Error::invalid(format!(
                 "this program was built without {name}; build it with the feature `{feature}`, as in `cargo install --path \
-                 crates/kiln-cli --features {feature}` for `kiln`, or `cargo install --path crates/kiln-tune --features \
-                 cli,{feature}` for `kiln-study` (and `tls` for encrypted connections)"
+                 crates/kiln-cli --features {feature}` for `kiln`, or `cargo install --path crates/kiln-study --features \
+                 {feature}` for `kiln-study` (and `tls` for encrypted connections)"
             )));
         }
         Ok(target)
@@ -426,7 +426,7 @@ mod tests {
             for advice in [
                 format!("feature `{feature}`"),
                 format!("crates/kiln-cli --features {feature}`"),
-                format!("crates/kiln-tune --features cli,{feature}`"),
+                format!("crates/kiln-study --features {feature}`"),
             ] {
                 assert!(error.contains(&advice), "{error}");
             }

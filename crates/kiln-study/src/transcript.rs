@@ -7,7 +7,7 @@ use super::metric::Columns;
 use super::object::{Notes, Object};
 
 /// The output of a program, line by line.
-pub(super) struct Transcript<'a> {
+pub(crate) struct Transcript<'a> {
     /// The names of the values; empty when they are the last numbers.
     metrics: &'a [String],
     n_objectives: usize,
@@ -38,13 +38,13 @@ struct Spoken {
 
 /// An intermediate value.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Report {
-    pub(super) step: i64,
-    pub(super) value: f64,
+pub(crate) struct Report {
+    pub(crate) step: i64,
+    pub(crate) value: f64,
 }
 
 impl<'a> Transcript<'a> {
-    pub(super) fn new(metrics: &'a [String], n_objectives: usize) -> Self {
+    pub(crate) fn new(metrics: &'a [String], n_objectives: usize) -> Self {
         Self {
             metrics,
             n_objectives,
@@ -64,7 +64,7 @@ impl<'a> Transcript<'a> {
     ///
     /// # Errors
     /// Says what is wrong with an object that has a value.
-    pub(super) fn read(&mut self, line: &str) -> Result<Vec<Report>, String> {
+    pub(crate) fn read(&mut self, line: &str) -> Result<Vec<Report>, String> {
         let line = parse_line(line, self.metrics, self.n_objectives, &mut self.columns)?;
         let mut due = Vec::new();
         if let Some(step) = line.step {
@@ -167,13 +167,13 @@ impl<'a> Transcript<'a> {
     }
 
     /// The report that waits for the end of its step, which the end of the program is.
-    pub(super) fn end(&mut self) -> Option<Report> {
+    pub(crate) fn end(&mut self) -> Option<Report> {
         let pending = self.pending.take()?;
         self.reported.insert(pending.step).then_some(pending)
     }
 
     /// What is to be kept with the trial: that which was said with its value, and that which was said alone.
-    pub(super) fn notes(&self) -> Notes {
+    pub(crate) fn notes(&self) -> Notes {
         let mut notes = self.notes.clone();
         if let Some(spoken) = self.result.as_ref().or(self.latest.as_ref()) {
             notes.add(&spoken.notes);
@@ -185,7 +185,7 @@ impl<'a> Transcript<'a> {
     ///
     /// # Errors
     /// Says what is missing, or that a value is NaN.
-    pub(super) fn values(self) -> Result<Vec<f64>, String> {
+    pub(crate) fn values(self) -> Result<Vec<f64>, String> {
         let wanted = self.n_objectives;
         let missing: Vec<&str> = self
             .metrics

@@ -9,9 +9,9 @@ use super::output::{
     Format, params_text, print_csv, print_json, print_table, trial_json, trial_table, values_text,
 };
 use super::{CliResult, StudyArgs};
-use crate::error::Error;
-use crate::study::Study;
-use crate::trial::TrialState;
+use kiln_tune::error::Error;
+use kiln_tune::study::Study;
+use kiln_tune::trial::TrialState;
 
 /// Settings of `best`.
 #[derive(Debug, Args)]
@@ -24,13 +24,13 @@ pub struct Best {
 }
 
 impl Best {
-    pub(super) fn execute(self, out: &mut dyn Write) -> CliResult {
+    pub(crate) fn execute(self, out: &mut dyn Write) -> CliResult {
         print_best(&self.study.load()?, self.json, out)
     }
 }
 
 /// Prints the best trial, or the Pareto front.
-pub(super) fn print_best(study: &Study, json: bool, out: &mut dyn Write) -> CliResult {
+pub(crate) fn print_best(study: &Study, json: bool, out: &mut dyn Write) -> CliResult {
     if study.is_multi_objective() {
         let front = study.best_trials()?;
         if front.is_empty() {
@@ -72,7 +72,7 @@ pub struct Trials {
 }
 
 impl Trials {
-    pub(super) fn execute(self, out: &mut dyn Write) -> CliResult {
+    pub(crate) fn execute(self, out: &mut dyn Write) -> CliResult {
         let study = self.study.load()?;
         let trials = if self.state.is_empty() {
             study.trials()?

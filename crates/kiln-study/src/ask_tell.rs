@@ -9,10 +9,10 @@ use super::output::{params_json, print_json, trial_json};
 use super::search::SearchArgs;
 use super::space::{ParamSpec, parse_param, parse_value, parse_value_of, space};
 use super::{CliResult, Failure, StudyArgs, parse_pair};
-use crate::distribution::{Distribution, ParamValue};
-use crate::json::Json;
-use crate::study::{Outcome, Study, StudyBuilder, TellOptions};
-use crate::trial::{ParamSpace, TrialState};
+use kiln_tune::distribution::{Distribution, ParamValue};
+use kiln_tune::json::Json;
+use kiln_tune::study::{Outcome, Study, StudyBuilder, TellOptions};
+use kiln_tune::trial::{ParamSpace, TrialState};
 
 /// Settings of `enqueue`.
 #[derive(Debug, Args)]
@@ -37,7 +37,7 @@ pub struct Enqueue {
 }
 
 impl Enqueue {
-    pub(super) fn execute(self, out: &mut dyn Write) -> CliResult {
+    pub(crate) fn execute(self, out: &mut dyn Write) -> CliResult {
         let mut given: Vec<(String, Given)> = Vec::new();
         for (name, text) in self.set {
             given.push((name, Given::Text(text)));
@@ -136,7 +136,7 @@ pub struct Ask {
 }
 
 impl Ask {
-    pub(super) fn execute(self, out: &mut dyn Write) -> CliResult {
+    pub(crate) fn execute(self, out: &mut dyn Write) -> CliResult {
         let mut space = space(&self.param).map_err(Failure::Usage)?;
         if let Some(text) = &self.search_space {
             space = read_space(text)?;
@@ -201,7 +201,7 @@ pub struct Tell {
 }
 
 impl Tell {
-    pub(super) fn execute(self, out: &mut dyn Write) -> CliResult {
+    pub(crate) fn execute(self, out: &mut dyn Write) -> CliResult {
         if self.value.is_empty() && self.state.is_none() {
             return Err(Failure::Usage(
                 "nothing is told; write --value VALUE, or --state pruned or fail".to_owned(),

@@ -6,13 +6,13 @@ use std::sync::Mutex;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-use crate::printable::printable;
-use crate::sync::lock;
+use kiln_tune::printable;
+use kiln_tune::sync::lock;
 
 /// How many different warnings are shown, each once; those after them are not.
 const REMEMBERED: usize = 1_000;
 
-/// Shows the warnings of this crate on stderr, each once: that a range was cut to its step, that an enqueued value lies
+/// Shows the warnings of kiln-tune and of the commands on stderr, each once: that a range was cut to its step, that an enqueued value lies
 /// outside of its range, and the like. Does nothing in a program that has a logger.
 ///
 /// [`Command::run`](super::Command::run) calls this; a program with commands of its own that tune may do so, too.
@@ -33,8 +33,8 @@ impl Log for Terminal {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let target = metadata.target();
         metadata.level() <= Level::Warn
-            && target.starts_with("kiln_tune")
-            && target != crate::error::SAID_BY_COMMANDS
+            && (target.starts_with("kiln_tune") || target.starts_with("kiln_study"))
+            && target != kiln_tune::error::SAID_BY_COMMANDS
     }
 
     fn log(&self, record: &Record<'_>) {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use kiln_tune::cli::Command;
+use kiln_study::Command;
 
 /// Studies from the command line: list them, look at them, plot them, and tune any program
 #[derive(Parser)]

@@ -16,13 +16,13 @@ use super::search::SearchArgs;
 use super::space::{ParamSpec, parse_param, space};
 use super::transcript::Transcript;
 use super::{CliResult, Failure, StudyArgs, trials};
-use crate::error::{BoxError, Error, TrialPruned};
-use crate::printable::printable;
-use crate::study::{Budget, Study, StudyBuilder, StudyDirection};
-use crate::sync::lock;
-use crate::trial::{FIXED_PARAMS_KEY, FrozenTrial, ParamSpace, Trial, TrialState};
+use kiln_tune::error::{BoxError, Error, TrialPruned};
+use kiln_tune::printable;
+use kiln_tune::study::{Budget, Study, StudyBuilder, StudyDirection};
+use kiln_tune::sync::lock;
+use kiln_tune::trial::{FIXED_PARAMS_KEY, FrozenTrial, ParamSpace, Trial, TrialState};
 
-pub(super) const AFTER_HELP: &str = "\
+pub(crate) const AFTER_HELP: &str = "\
 Example:
   kiln-study run --storage sqlite:///study.db --study first --param 'lr=float:1e-5..1e-1:log' \\
       --param 'layers=int:1..5' --trials 50 --jobs 2 -- ./train.sh --lr {lr} --layers {layers}
@@ -89,7 +89,7 @@ pub struct Run {
 }
 
 impl Run {
-    pub(super) fn execute(self, out: &mut dyn Write) -> CliResult {
+    pub(crate) fn execute(self, out: &mut dyn Write) -> CliResult {
         let space = space(&self.param).map_err(Failure::Usage)?;
         let template = Template::new(&self.command, &space).map_err(Failure::Usage)?;
         if self.trials.is_none() && self.timeout.is_none() {
@@ -567,7 +567,7 @@ mod tests {
         let command =
             ["--lr={lr}", "{trial}:{lr}", "awk '{{print $1}}'", "plain"].map(str::to_owned);
         let template = Template::new(&command, &space).unwrap();
-        let mut trial = crate::trial::TrialBuilder::new()
+        let mut trial = kiln_tune::TrialBuilder::new()
             .param("lr", 0.5, space.get("lr").unwrap().as_ref().clone())
             .value(0.0)
             .build()

@@ -11,7 +11,7 @@ use super::lines::regex;
 /// The name must stand alone: `loss` is not found in `val_loss` or `train/loss`. Of several places the first counts where
 /// no other word stands in front, so that `best loss 0.4, loss 0.5` gives 0.5. A counter is no value, and neither is the
 /// percentage of a progress bar.
-pub(super) fn find(line: &str, name: &str) -> Option<f64> {
+pub(crate) fn find(line: &str, name: &str) -> Option<f64> {
     if name.is_empty() {
         return None;
     }
@@ -106,7 +106,7 @@ fn value_after(text: &str) -> Option<f64> {
 
 /// The header of a table, such as `epoch  train_loss  valid_loss`, whose rows follow.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Columns {
+pub(crate) struct Columns {
     header: String,
     division: usize,
 }
@@ -135,7 +135,7 @@ const STEPS: [&str; 5] = ["step", "global_step", "epoch", "iteration", "iter"];
 impl Columns {
     /// What is known of the table after this line: a new header if it is one with a metric or a step, and nothing if it is
     /// one without.
-    pub(super) fn after(known: Option<Self>, line: &str, metrics: &[String]) -> Option<Self> {
+    pub(crate) fn after(known: Option<Self>, line: &str, metrics: &[String]) -> Option<Self> {
         let line = without_bar(line);
         let is_header = |division: usize| {
             let cells = DIVISIONS[division](line);
@@ -164,7 +164,7 @@ impl Columns {
     }
 
     /// The cells of a row below this header.
-    pub(super) fn row<'a>(&'a self, line: &'a str) -> Option<Row<'a>> {
+    pub(crate) fn row<'a>(&'a self, line: &'a str) -> Option<Row<'a>> {
         let line = without_bar(line);
         [self.division, BY_SPACES].into_iter().find_map(|division| {
             let header = DIVISIONS[division](&self.header);
@@ -184,19 +184,19 @@ impl Columns {
 }
 
 /// A row of a table with its header.
-pub(super) struct Row<'a> {
+pub(crate) struct Row<'a> {
     header: Vec<&'a str>,
     cells: Vec<&'a str>,
 }
 
 impl Row<'_> {
     /// The number in the column of a name.
-    pub(super) fn get(&self, name: &str) -> Option<f64> {
+    pub(crate) fn get(&self, name: &str) -> Option<f64> {
         cell_number(self.cells[position(&self.header, name)?])
     }
 
     /// The number in the column of steps or epochs; of `3/10` the first.
-    pub(super) fn step(&self) -> Option<i64> {
+    pub(crate) fn step(&self) -> Option<i64> {
         let column = STEPS.iter().find_map(|name| position(&self.header, name))?;
         let cell = self.cells[column].trim();
         cell.split('/').next()?.trim().parse().ok()

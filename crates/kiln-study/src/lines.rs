@@ -14,17 +14,17 @@ use super::object::{self, Notes, Object};
 
 /// What one line says.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Line {
+pub(crate) struct Line {
     /// The step or epoch that it names.
-    pub(super) step: Option<i64>,
+    pub(crate) step: Option<i64>,
     /// Whether it counts towards the end of the step: `Some(false)` for `45/100`, `Some(true)` for `100/100`.
-    pub(super) progress: Option<bool>,
-    pub(super) said: Said,
+    pub(crate) progress: Option<bool>,
+    pub(crate) said: Said,
 }
 
 /// What a line says of the objective.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Said {
+pub(crate) enum Said {
     /// A JSON object with a value or with notes.
     Object(Object),
     /// A JSON object that says nothing known, by its keys.
@@ -38,7 +38,7 @@ pub(super) enum Said {
 }
 
 /// The line without what only a terminal needs: colours and cursor movements, which progress bars are full of.
-pub(super) fn clean(line: &str) -> Cow<'_, str> {
+pub(crate) fn clean(line: &str) -> Cow<'_, str> {
     static ESCAPES: LazyLock<Regex> = LazyLock::new(|| {
         regex(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-_]|\x08")
     });
@@ -53,7 +53,7 @@ pub(super) fn clean(line: &str) -> Cow<'_, str> {
 ///
 /// # Errors
 /// Says what is wrong with an object that has a value.
-pub(super) fn parse_line(
+pub(crate) fn parse_line(
     line: &str,
     metrics: &[String],
     n_objectives: usize,
@@ -106,7 +106,7 @@ pub(super) fn parse_line(
     })
 }
 
-pub(super) fn regex(pattern: &str) -> Regex {
+pub(crate) fn regex(pattern: &str) -> Regex {
     Regex::new(pattern).expect("the pattern is a constant that a test compiles")
 }
 

@@ -1,4 +1,4 @@
-//! The commands of the program `kiln-study`, which `kiln study` runs as well.
+//! The commands of the program `kiln-study`, which `kiln study` runs as well: [`Command`] is a subcommand of clap.
 //!
 //! Results go to stdout, progress and errors to stderr. The exit code is 0 for success, 1 when the command failed and 2 for
 //! a command line that makes no sense.
@@ -27,16 +27,18 @@ pub use run::parse_time;
 pub use search::SearchArgs;
 pub use warnings::show_warnings;
 
+pub use kiln_tune::storage::STORAGE_URLS;
+
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 
-use crate::error::{Error, Result};
-use crate::printable::printable;
-use crate::storage::{self, Storage};
-use crate::study::{Study, StudyBuilder};
+use kiln_tune::error::{Error, Result};
+use kiln_tune::printable;
+use kiln_tune::storage::{self, Storage};
+use kiln_tune::study::{Study, StudyBuilder};
 
 /// A command of `kiln-study`.
 #[derive(Debug, Subcommand)]
@@ -192,14 +194,6 @@ pub fn storage_url(given: Option<&str>) -> Option<String> {
     let url = given.map(str::to_owned).or_else(of_environment);
     url.filter(|url| !url.is_empty())
 }
-
-/// The forms of a storage's URL that this build knows, for help texts.
-pub const STORAGE_URLS: &str = match (cfg!(feature = "postgres"), cfg!(feature = "mysql")) {
-    (true, true) => "sqlite:///PATH, postgresql://..., mysql://... or journal:PATH",
-    (true, false) => "sqlite:///PATH, postgresql://... or journal:PATH (built without mysql)",
-    (false, true) => "sqlite:///PATH, mysql://... or journal:PATH (built without postgres)",
-    (false, false) => "sqlite:///PATH or journal:PATH (built without postgres and mysql)",
-};
 
 /// Where the studies are.
 #[derive(Debug, Args)]

@@ -1,5 +1,5 @@
 //! What `kiln-study` does with the files of its storages: damaged ones, and those it may not write.
-#![cfg(all(feature = "cli", unix))]
+#![cfg(unix)]
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;

@@ -9,11 +9,11 @@ use super::output::{
     attrs_json, params_text, print_json, print_table, time_json, time_text, trial_json, values_text,
 };
 use super::{CliResult, Failure, StorageArgs, StudyArgs, hint_of_names};
-use crate::error::Error;
-use crate::printable::printable;
-use crate::storage;
-use crate::study::{StudyBuilder, StudyDirection, get_all_study_summaries};
-use crate::trial::TrialState;
+use kiln_tune::error::Error;
+use kiln_tune::printable;
+use kiln_tune::storage;
+use kiln_tune::study::{StudyBuilder, StudyDirection, get_all_study_summaries};
+use kiln_tune::trial::TrialState;
 
 /// Settings of `create`.
 #[derive(Debug, Args)]
@@ -35,7 +35,7 @@ pub struct Create {
 }
 
 impl Create {
-    pub(super) fn execute(self, out: &mut dyn Write) -> CliResult {
+    pub(crate) fn execute(self, out: &mut dyn Write) -> CliResult {
         let n_objectives = self.direction.len().max(1);
         if !self.metric_name.is_empty() && self.metric_name.len() != n_objectives {
             return Err(Failure::Usage(format!(
@@ -87,7 +87,7 @@ pub struct List {
 }
 
 impl List {
-    pub(super) fn execute(self, out: &mut dyn Write) -> CliResult {
+    pub(crate) fn execute(self, out: &mut dyn Write) -> CliResult {
         let studies = get_all_study_summaries(&self.storage.open()?)?;
         for study in &studies {
             if let Some(why) = &study.unreadable {
@@ -153,7 +153,7 @@ pub struct Show {
 }
 
 impl Show {
-    pub(super) fn execute(self, out: &mut dyn Write) -> CliResult {
+    pub(crate) fn execute(self, out: &mut dyn Write) -> CliResult {
         let study = self.study.load()?;
         let trials = study.trials()?;
         let count = |state: TrialState| trials.iter().filter(|trial| trial.state == state).count();
@@ -246,7 +246,7 @@ pub struct Delete {
 }
 
 impl Delete {
-    pub(super) fn execute(self, _out: &mut dyn Write) -> CliResult {
+    pub(crate) fn execute(self, _out: &mut dyn Write) -> CliResult {
         let storage = self.storage.open()?;
         let id = storage
             .get_study_id_from_name(&self.study)

@@ -8,24 +8,24 @@ use serde_json::Value;
 
 use super::space::{choices, parse_value, parse_value_of};
 use super::{CliResult, Failure, parse_pair};
-use crate::distribution::ParamValue;
-use crate::error::{Error, Result};
-use crate::json::Json;
-use crate::pruner::{
+use kiln_tune::distribution::ParamValue;
+use kiln_tune::error::{Error, Result};
+use kiln_tune::json::Json;
+use kiln_tune::pruner::{
     HyperbandPruner, MedianPruner, NopPruner, PatientPruner, PercentilePruner, Pruner,
     SuccessiveHalvingPruner, ThresholdPruner, WilcoxonPruner,
 };
-use crate::sampler::ga::crossover::{
+use kiln_tune::sampler::ga::crossover::{
     BlxAlphaCrossover, Crossover, SbxCrossover, SpxCrossover, UndxCrossover, UniformCrossover,
     VsbxCrossover,
 };
-use crate::sampler::{
+use kiln_tune::sampler::{
     BruteForceSampler, CmaEsSampler, GpSampler, GridSampler, NsgaIiSampler, NsgaIiiSampler,
     PartialFixedSampler, QmcSampler, QmcType, RandomSampler, RestartStrategy, Sampler, TpeSampler,
     finite_values,
 };
-use crate::study::StudyBuilder;
-use crate::trial::ParamSpace;
+use kiln_tune::study::StudyBuilder;
+use kiln_tune::trial::ParamSpace;
 
 /// How trials are chosen and stopped.
 #[derive(Debug, Args)]
@@ -126,7 +126,7 @@ impl SearchArgs {
     }
 
     /// The builder with this sampler and this pruner, for trials of this space.
-    pub(super) fn apply(
+    pub(crate) fn apply(
         &self,
         builder: StudyBuilder,
         space: &ParamSpace,

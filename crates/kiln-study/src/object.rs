@@ -1,27 +1,27 @@
 //! A line that is a JSON object, or a dictionary as Python prints it.
 
 use super::lines::{Line, Said};
-use crate::json::Json;
+use kiln_tune::json::Json;
 
 /// An object that says something of the objective.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Object {
+pub(crate) struct Object {
     /// The values, if it has any; null and NaN are NaN.
-    pub(super) values: Option<Vec<f64>>,
-    pub(super) notes: Notes,
+    pub(crate) values: Option<Vec<f64>>,
+    pub(crate) notes: Notes,
 }
 
 /// What else is to be kept with a trial.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Notes {
-    pub(super) constraints: Vec<(String, f64)>,
-    pub(super) attrs: Vec<(String, Json)>,
+pub(crate) struct Notes {
+    pub(crate) constraints: Vec<(String, f64)>,
+    pub(crate) attrs: Vec<(String, Json)>,
 }
 
 type Entries = Vec<(String, Json)>;
 
 /// The entries of a line that is an object.
-pub(super) fn entries(line: &str) -> Option<Entries> {
+pub(crate) fn entries(line: &str) -> Option<Entries> {
     if !line.starts_with('{') || !line.ends_with('}') {
         return None;
     }
@@ -35,7 +35,7 @@ pub(super) fn entries(line: &str) -> Option<Entries> {
 }
 
 /// Whether a line looks like an object, though it may be none: `{"value": <Loss of 3 items>}`.
-pub(super) fn is_like_one(line: &str) -> bool {
+pub(crate) fn is_like_one(line: &str) -> bool {
     let inside = line.strip_prefix('{').map(str::trim_start);
     inside.is_some_and(|inside| inside.starts_with(['"', '\'']))
 }
@@ -44,7 +44,7 @@ pub(super) fn is_like_one(line: &str) -> bool {
 ///
 /// # Errors
 /// If it seems to have a value.
-pub(super) fn refuse(line: &str) -> Result<Line, String> {
+pub(crate) fn refuse(line: &str) -> Result<Line, String> {
     let has_value = ["\"value", "'value"].iter().any(|key| line.contains(key));
     if has_value {
         let shown: String = line.chars().take(200).collect();
@@ -64,7 +64,7 @@ pub(super) fn refuse(line: &str) -> Result<Line, String> {
 ///
 /// # Errors
 /// Says which entry is not as it must be.
-pub(super) fn parse(entries: &Entries, metrics: &[String]) -> Result<Line, String> {
+pub(crate) fn parse(entries: &Entries, metrics: &[String]) -> Result<Line, String> {
     let get = |key: &str| entries.iter().find(|(k, _)| k == key).map(|(_, v)| v);
     let found: Vec<Option<f64>> = metrics
         .iter()

@@ -1,26 +1,26 @@
 //! Search spaces on the command line.
 
-use crate::distribution::{
+use kiln_tune::distribution::{
     CategoricalDistribution, Distribution, FloatDistribution, IntDistribution, ParamValue,
 };
-use crate::json::Json;
-use crate::trial::ParamSpace;
+use kiln_tune::json::Json;
+use kiln_tune::trial::ParamSpace;
 
 /// How a parameter is written, for help and errors.
-pub(super) const FORM: &str =
+pub(crate) const FORM: &str =
     "NAME=float:LOW..HIGH[:log|:step=S], NAME=int:LOW..HIGH[:log|:step=S] or NAME=choice:A,B,C";
 
 /// One `--param`.
 #[derive(Debug, Clone)]
-pub(super) struct ParamSpec {
-    pub(super) name: String,
-    pub(super) distribution: Distribution,
+pub(crate) struct ParamSpec {
+    pub(crate) name: String,
+    pub(crate) distribution: Distribution,
     /// As it was typed.
     text: String,
 }
 
 /// Reads `lr=float:1e-5..1e-1:log`, `n=int:1..9:step=2`, `opt=choice:adam,sgd`.
-pub(super) fn parse_param(text: &str) -> Result<ParamSpec, String> {
+pub(crate) fn parse_param(text: &str) -> Result<ParamSpec, String> {
     let refuse = |reason: &str| format!("{reason}; write {FORM}");
     let (name, rest) = text
         .split_once('=')
@@ -86,7 +86,7 @@ fn range<T: std::str::FromStr>(text: &str) -> Result<(T, T, bool, Option<T>), St
 }
 
 /// Splits choices at the commas that are not within a list, a dict or quotes.
-pub(super) fn choices(text: &str) -> Vec<&str> {
+pub(crate) fn choices(text: &str) -> Vec<&str> {
     let (mut start, mut open, mut quoted, mut escaped) = (0, 0_usize, false, false);
     let mut choices = Vec::new();
     for (at, c) in text.char_indices() {
@@ -123,7 +123,7 @@ fn parse_choice(text: &str) -> ParamValue {
 /// A value as a person writes it: `0.1`, `3`, `true`, `null`, `"1"` for a string that looks like a number, `adam`.
 ///
 /// What a number would change stays the text that it is: `007`, `1.10`, and more digits than a number keeps.
-pub(super) fn parse_value(text: &str) -> ParamValue {
+pub(crate) fn parse_value(text: &str) -> ParamValue {
     match Json::parse(text) {
         Ok(json @ (Json::Null | Json::Bool(_) | Json::Str(_))) => {
             ParamValue::from_json(&json).unwrap_or_else(|_| text.into())
@@ -148,7 +148,7 @@ pub(super) fn parse_value(text: &str) -> ParamValue {
 
 /// A value for a parameter whose distribution is known: a number wherever only a number fits, and otherwise the choice
 /// that is written like this.
-pub(super) fn parse_value_of(text: &str, distribution: &Distribution) -> ParamValue {
+pub(crate) fn parse_value_of(text: &str, distribution: &Distribution) -> ParamValue {
     let typed = parse_value(text);
     match distribution {
         Distribution::Categorical(categorical) => {
@@ -186,7 +186,7 @@ fn keeps_digits(typed: &str, number: &str) -> bool {
 }
 
 /// The parameters as a space, each name once. What the distributions warn of is said here.
-pub(super) fn space(params: &[ParamSpec]) -> Result<ParamSpace, String> {
+pub(crate) fn space(params: &[ParamSpec]) -> Result<ParamSpace, String> {
     let mut space = ParamSpace::new();
     for param in params {
         if space.contains(&param.name) {

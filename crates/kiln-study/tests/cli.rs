@@ -1,5 +1,5 @@
 //! The program `kiln-study`, run as a user runs it.
-#![cfg(all(feature = "cli", unix))]
+#![cfg(unix)]
 
 mod place;
 

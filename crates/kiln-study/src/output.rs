@@ -6,15 +6,15 @@ use std::io::{self, IsTerminal, Write};
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use crate::error::Result;
-use crate::json::{Json, python_float};
-use crate::printable::{is_unsafe, printable};
-use crate::study::Study;
-use crate::trial::{Attrs, FrozenTrial, Timestamp};
+use kiln_tune::error::Result;
+use kiln_tune::json::{Json, python_float};
+use kiln_tune::study::Study;
+use kiln_tune::trial::{Attrs, FrozenTrial, Timestamp};
+use kiln_tune::{is_unsafe, printable};
 
 /// The layout of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
+pub(crate) enum Format {
     /// Columns for reading
     Table,
     /// Comma-separated values (RFC 4180)
@@ -24,7 +24,7 @@ pub(super) enum Format {
 }
 
 /// Prints JSON on lines of its own. What a terminal may act upon is escaped, also where JSON need not do so.
-pub(super) fn print_json(out: &mut dyn Write, value: &Value) -> io::Result<()> {
+pub(crate) fn print_json(out: &mut dyn Write, value: &Value) -> io::Result<()> {
     let text = format!("{value:#}");
     let mut rest = text.as_str();
     // Outside of its strings JSON has line feeds alone.
@@ -39,7 +39,7 @@ pub(super) fn print_json(out: &mut dyn Write, value: &Value) -> io::Result<()> {
 }
 
 /// Rows under a header, in columns that are as wide as they need to be. A cell is one line, whatever it holds.
-pub(super) fn print_table(
+pub(crate) fn print_table(
     out: &mut dyn Write,
     header: &[String],
     rows: &[Vec<String>],
@@ -86,7 +86,7 @@ pub(super) fn print_table(
 }
 
 /// Rows under a header as CSV. In a file every cell is as it is; on a terminal control characters are escaped.
-pub(super) fn print_csv(
+pub(crate) fn print_csv(
     out: &mut dyn Write,
     header: &[String],
     rows: &[Vec<String>],
@@ -115,7 +115,7 @@ pub(super) fn print_csv(
 }
 
 /// A number for reading: with all its digits, as Python writes very large and very small ones (`1e+300`).
-pub(super) fn number_text(value: f64) -> String {
+pub(crate) fn number_text(value: f64) -> String {
     let size = value.abs();
     if value.is_finite() && size != 0.0 && !(1e-4..1e16).contains(&size) {
         python_float(value)
@@ -125,7 +125,7 @@ pub(super) fn number_text(value: f64) -> String {
 }
 
 /// A share of something with four decimals, never `-0.0000`.
-pub(super) fn share_text(share: f64) -> String {
+pub(crate) fn share_text(share: f64) -> String {
     let text = format!("{share:.4}");
     match text.strip_prefix('-') {
         Some(zero) if zero.bytes().all(|b| matches!(b, b'0' | b'.')) => zero.to_owned(),
@@ -134,12 +134,12 @@ pub(super) fn share_text(share: f64) -> String {
 }
 
 /// A float with all its digits, as in JSON but for non-finite values.
-pub(super) fn number(value: f64) -> Value {
+pub(crate) fn number(value: f64) -> Value {
     Json::Float(value).to_strict()
 }
 
 /// A moment as text: date, time and UTC offset for JSON.
-pub(super) fn time_json(time: Option<Timestamp>) -> Value {
+pub(crate) fn time_json(time: Option<Timestamp>) -> Value {
     time.map_or(Value::Null, |time| {
         time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
             .into()
@@ -147,14 +147,14 @@ pub(super) fn time_json(time: Option<Timestamp>) -> Value {
 }
 
 /// A moment for a table.
-pub(super) fn time_text(time: Option<Timestamp>) -> String {
+pub(crate) fn time_text(time: Option<Timestamp>) -> String {
     time.map_or_else(String::new, |time| {
         time.format("%Y-%m-%d %H:%M:%S").to_string()
     })
 }
 
 /// Attributes as a JSON object.
-pub(super) fn attrs_json(attrs: &Attrs) -> Value {
+pub(crate) fn attrs_json(attrs: &Attrs) -> Value {
     Value::Object(
         attrs
             .iter()
@@ -164,7 +164,7 @@ pub(super) fn attrs_json(attrs: &Attrs) -> Value {
 }
 
 /// Parameters as a JSON object, in suggest order.
-pub(super) fn params_json(trial: &FrozenTrial) -> Value {
+pub(crate) fn params_json(trial: &FrozenTrial) -> Value {
     Value::Object(
         trial
             .params
@@ -175,7 +175,7 @@ pub(super) fn params_json(trial: &FrozenTrial) -> Value {
 }
 
 /// A trial as a JSON object.
-pub(super) fn trial_json(trial: &FrozenTrial) -> Value {
+pub(crate) fn trial_json(trial: &FrozenTrial) -> Value {
     let values = trial.values.as_ref().map(|values| {
         values
             .iter()
@@ -228,7 +228,7 @@ pub(super) fn trial_json(trial: &FrozenTrial) -> Value {
 }
 
 /// `lr=0.01, optimizer=adam`, on one line.
-pub(super) fn params_text(trial: &FrozenTrial) -> String {
+pub(crate) fn params_text(trial: &FrozenTrial) -> String {
     let params: Vec<String> = trial
         .params
         .iter()
@@ -238,7 +238,7 @@ pub(super) fn params_text(trial: &FrozenTrial) -> String {
 }
 
 /// `0.25`, or `[0.25, 3.0]` for several objectives.
-pub(super) fn values_text(values: Option<&[f64]>) -> String {
+pub(crate) fn values_text(values: Option<&[f64]>) -> String {
     match values {
         None => "none".to_owned(),
         Some([value]) => number_text(*value),
@@ -250,7 +250,7 @@ pub(super) fn values_text(values: Option<&[f64]>) -> String {
 }
 
 /// The columns of Optuna's `trials_dataframe` without system attributes.
-pub(super) fn trial_table(
+pub(crate) fn trial_table(
     study: &Study,
     trials: &[impl AsRef<FrozenTrial>],
 ) -> Result<(Vec<String>, Vec<Vec<String>>)> {

@@ -16,14 +16,14 @@ const WAITING_LINES: usize = 1024;
 const LONGEST_LINE: usize = 1 << 20;
 
 /// A program of a trial, in a process group of its own. Dropped, it is killed with all of its group.
-pub(super) struct Process {
+pub(crate) struct Process {
     child: Child,
     lines: Receiver<String>,
     group_alive: bool,
 }
 
 /// What happened while waiting for a process.
-pub(super) enum Event {
+pub(crate) enum Event {
     /// A line of its standard output.
     Line(String),
     /// It has ended, and its output has been read.
@@ -34,7 +34,7 @@ pub(super) enum Event {
 
 impl Process {
     /// Starts a program. Its standard error is ours, or goes into `log` with its output.
-    pub(super) fn start(
+    pub(crate) fn start(
         command: &[String],
         environment: &[(String, String)],
         log: Option<File>,
@@ -67,7 +67,7 @@ impl Process {
     }
 
     /// Waits a moment for the next event.
-    pub(super) fn next(&mut self) -> io::Result<Event> {
+    pub(crate) fn next(&mut self) -> io::Result<Event> {
         match self.lines.recv_timeout(Duration::from_millis(20)) {
             Ok(line) => Ok(Event::Line(line)),
             // Its end of the pipe is closed, so it is mostly about to end.
@@ -100,7 +100,7 @@ impl Process {
     }
 
     /// Ends the program and everything in its group: politely first, then for good.
-    pub(super) fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.kill_group(Signal::Terminate);
         let asked = Instant::now();
         while asked.elapsed() < GRACE {

@@ -1,5 +1,5 @@
 //! `kiln-study run` on what real programs print, and on what goes wrong around them.
-#![cfg(all(feature = "cli", unix))]
+#![cfg(unix)]
 
 mod place;
 

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::{CliResult, Failure, StudyArgs};
-use crate::error::{Error, Result};
-use crate::importance::{PedAnovaEvaluator, for_objective};
-use crate::plot::{self as plots, Figure};
-use crate::study::Study;
+use kiln_plot::Figure;
+use kiln_tune::error::{Error, Result};
+use kiln_tune::importance::{PedAnovaEvaluator, for_objective};
+use kiln_tune::plot as plots;
+use kiln_tune::study::Study;
 
 /// Settings of `plot`.
 #[derive(Debug, Args)]
@@ -63,7 +64,7 @@ enum Kind {
 }
 
 impl Plot {
-    pub(super) fn execute(self, out: &mut dyn Write) -> CliResult {
+    pub(crate) fn execute(self, out: &mut dyn Write) -> CliResult {
         let study = self.study.load()?;
         let ending = self
             .out

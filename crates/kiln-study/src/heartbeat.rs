@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::Args;
 
 use super::parse_time;
-use crate::error::{Error, Result};
-use crate::storage::{self, RdbOptions, Storage, retry_stale_trial};
+use kiln_tune::error::{Error, Result};
+use kiln_tune::storage::{self, RdbOptions, Storage, retry_stale_trial};
 
 /// Flags of a command that works on trials.
 #[derive(Debug, Clone, Args)]

@@ -3,10 +3,10 @@ use std::io::Write;
 use clap::{Args, ValueEnum};
 
 use super::{CliResult, StorageArgs};
-use crate::storage::write_ahead_log;
+use kiln_tune::storage::write_ahead_log;
 
 /// Help that follows the settings.
-pub(super) const AFTER_HELP: &str = "\
+pub(crate) const AFTER_HELP: &str = "\
 Optuna makes its SQLite files with a rollback journal: whoever writes keeps everybody else from reading and writing, \
 and waits for the disk two or three times. With a write-ahead log (what Kiln gives its own files) readers never wait, \
 writers follow each other quickly, and a killed process loses nothing that was committed. After a power failure the \
@@ -37,7 +37,7 @@ enum Switch {
 }
 
 impl WriteAheadLog {
-    pub(super) fn execute(self, out: &mut dyn Write) -> CliResult {
+    pub(crate) fn execute(self, out: &mut dyn Write) -> CliResult {
         let on = self.switch.map(|switch| switch == Switch::On);
         let is_on = write_ahead_log(&self.storage.url()?, on)?;
         writeln!(out, "{}", if is_on { "on" } else { "off" })?;

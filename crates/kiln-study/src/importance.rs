@@ -7,11 +7,11 @@ use serde_json::Value;
 
 use super::output::{number, print_json, print_table, share_text};
 use super::{CliResult, Failure, StudyArgs};
-use crate::importance::{
+use kiln_tune::importance::{
     FanovaEvaluator, ImportanceEvaluator, MeanDecreaseImpurityEvaluator, PedAnovaEvaluator,
     for_objective,
 };
-use crate::study::StudyDirection;
+use kiln_tune::study::StudyDirection;
 
 /// Settings of `importance`.
 #[derive(Debug, Args)]
@@ -44,7 +44,7 @@ enum Evaluator {
 }
 
 impl Importance {
-    pub(super) fn execute(self, out: &mut dyn Write) -> CliResult {
+    pub(crate) fn execute(self, out: &mut dyn Write) -> CliResult {
         let study = self.study.load()?;
         let n = study.directions().len();
         if let Some(objective) = self.objective.filter(|objective| *objective >= n) {

@@ -5,19 +5,19 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{CliResult, Failure};
-use crate::study::file_name;
+use kiln_tune::study::file_name;
 
 /// Where the output of a study's trials goes: `DIR/trial-NUMBER.log`.
 ///
 /// No file is ever overwritten. A study that finds the file of another one in its place moves to `DIR/STUDY/` for good.
-pub(super) struct Logs {
+pub(crate) struct Logs {
     shared: PathBuf,
     own: PathBuf,
 }
 
 impl Logs {
     /// Makes the folder.
-    pub(super) fn new(directory: &Path, study: &str) -> CliResult<Self> {
+    pub(crate) fn new(directory: &Path, study: &str) -> CliResult<Self> {
         std::fs::create_dir_all(directory).map_err(|error| {
             Failure::message(format!("cannot make {}: {error}", directory.display()))
         })?;
@@ -31,7 +31,7 @@ impl Logs {
     ///
     /// # Errors
     /// Names the file that cannot be made.
-    pub(super) fn create(&self, trial: u64) -> Result<File, String> {
+    pub(crate) fn create(&self, trial: u64) -> Result<File, String> {
         let name = format!("trial-{trial}.log");
         if !self.own.is_dir()
             && let Some(file) = create_new(&self.shared.join(&name))?
