@@ -7,7 +7,8 @@ use clap::Args;
 
 use super::parse_time;
 use kiln_tune::error::{Error, Result};
-use kiln_tune::storage::{self, RdbOptions, Storage, retry_stale_trial};
+use kiln_tune::storage::{Storage, retry_stale_trial};
+use kiln_tune_rdb::RdbOptions;
 
 /// Flags of a command that works on trials.
 #[derive(Debug, Clone, Args)]
@@ -24,10 +25,10 @@ impl HeartbeatArgs {
     /// Opens a storage, with a heartbeat if one is asked for.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for a heartbeat in a journal, and as [`storage::open`].
+    /// [`Error::InvalidArgument`] for a heartbeat in a journal, and as [`kiln_tune_rdb::open`].
     pub fn open(&self, url: &str) -> Result<Arc<dyn Storage>> {
         let Some(interval) = self.heartbeat else {
-            return storage::open(url);
+            return kiln_tune_rdb::open(url);
         };
         if url.starts_with("journal:") {
             return Err(Error::invalid(

@@ -27,7 +27,7 @@ pub use run::parse_time;
 pub use search::SearchArgs;
 pub use warnings::show_warnings;
 
-pub use kiln_tune::storage::STORAGE_URLS;
+pub use kiln_tune_rdb::STORAGE_URLS;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -35,9 +35,9 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 
+use kiln_tune::Storage;
 use kiln_tune::error::{Error, Result};
 use kiln_tune::printable;
-use kiln_tune::storage::{self, Storage};
 use kiln_tune::study::{Study, StudyBuilder};
 
 /// A command of `kiln-study`.
@@ -214,7 +214,7 @@ impl StorageArgs {
 
     /// The storage, which must exist.
     fn open(&self) -> CliResult<Arc<dyn Storage>> {
-        Ok(storage::open_existing(&self.url()?)?)
+        Ok(kiln_tune_rdb::open_existing(&self.url()?)?)
     }
 }
 

@@ -11,7 +11,6 @@ use super::output::{
 use super::{CliResult, Failure, StorageArgs, StudyArgs, hint_of_names};
 use kiln_tune::error::Error;
 use kiln_tune::printable;
-use kiln_tune::storage;
 use kiln_tune::study::{StudyBuilder, StudyDirection, get_all_study_summaries};
 use kiln_tune::trial::TrialState;
 
@@ -44,7 +43,7 @@ impl Create {
             )));
         }
         let mut builder = StudyBuilder::new()
-            .shared_storage(storage::open(&self.study.storage.url()?)?)
+            .shared_storage(kiln_tune_rdb::open(&self.study.storage.url()?)?)
             .load_if_exists(self.skip_if_exists);
         if let Some(name) = &self.study.study {
             builder = builder.name(name);

@@ -3,7 +3,7 @@ use std::io::Write;
 use clap::{Args, ValueEnum};
 
 use super::{CliResult, StorageArgs};
-use kiln_tune::storage::write_ahead_log;
+use kiln_tune_rdb::write_ahead_log;
 
 /// Help that follows the settings.
 pub(crate) const AFTER_HELP: &str = "\

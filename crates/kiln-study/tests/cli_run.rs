@@ -490,13 +490,13 @@ fn enqueued_values_are_read_as_the_study_needs_them() {
 
 #[test]
 fn importances_of_one_objective_are_those_of_optuna() {
-    use kiln_tune::{FloatDistribution, Study, StudyDirection, TrialBuilder, storage};
+    use kiln_tune::{FloatDistribution, Study, StudyDirection, TrialBuilder};
     let place = Place::new();
     let url = format!("sqlite:///{}", place.path().join("study.db").display());
     let study = Study::builder()
         .name("s")
         .directions([StudyDirection::Minimize, StudyDirection::Maximize])
-        .shared_storage(storage::open(&url).unwrap())
+        .shared_storage(kiln_tune_rdb::open(&url).unwrap())
         .create()
         .unwrap();
     let range = FloatDistribution::new(-1.0, 1.0).unwrap();

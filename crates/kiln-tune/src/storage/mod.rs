@@ -1,11 +1,11 @@
-//! Where studies and trials are kept.
+//! Where studies and trials are kept: in memory, in a journal file, or in any other [`Storage`].
+//!
+//! The crate `kiln-tune-rdb` keeps them in SQLite, PostgreSQL and MySQL, and its `open` takes the URL of any storage.
 
 mod cache;
 mod heartbeat;
 mod journal;
 mod memory;
-mod rdb;
-mod url;
 
 use std::sync::Arc;
 
@@ -13,10 +13,6 @@ pub use cache::TrialCache;
 pub use heartbeat::{Heartbeat, StaleTrialCallback, retry_stale_trial};
 pub use journal::JournalStorage;
 pub use memory::InMemoryStorage;
-#[cfg(feature = "sqlite")]
-pub use rdb::write_ahead_log;
-pub use rdb::{RdbOptions, RdbStorage};
-pub use url::{STORAGE_URLS, open, open_existing};
 
 use crate::distribution::Distribution;
 use crate::error::{Error, Result};
