@@ -17,6 +17,15 @@ fn study(directory: &Path, arguments: &[&str], as_nobody: bool) -> Output {
     if as_nobody && is_root() {
         command.uid(65534).gid(65534);
     }
+    // A process that another test starts may still have inherited the copy as a file that is open for writing.
+    for _ in 0..200 {
+        match command.output() {
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            output => return output.unwrap(),
+        }
+    }
     command.output().unwrap()
 }
 

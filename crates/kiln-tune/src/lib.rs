@@ -19,6 +19,7 @@
 
 // One module per line: several people add to this list.
 pub mod analysis;
+pub mod context;
 pub mod distribution;
 pub mod error;
 pub mod importance;
@@ -38,9 +39,11 @@ pub mod table;
 pub mod transform;
 pub mod trial;
 
+mod direction;
 mod normal;
 mod printable;
 
+pub use context::Context;
 pub use distribution::{
     CategoricalChoice, CategoricalDistribution, Distribution, FloatDistribution, IntDistribution,
     ParamValue,

@@ -2,10 +2,10 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use super::Sampler;
+use crate::context::Context;
 use crate::distribution::{Distribution, Grid, IntDistribution};
 use crate::error::{Error, Result};
 use crate::rng::Rng;
-use crate::study::Study;
 use crate::sync::lock;
 use crate::trial::{FrozenTrial, Param, TrialState};
 
@@ -77,7 +77,7 @@ impl BruteForceSampler {
 impl Sampler for BruteForceSampler {
     fn sample_independent(
         &self,
-        study: &Study,
+        study: &Context,
         trial: &FrozenTrial,
         name: &str,
         distribution: &Distribution,
@@ -106,7 +106,7 @@ impl Sampler for BruteForceSampler {
 
     fn after_trial(
         &self,
-        study: &Study,
+        study: &Context,
         trial: &FrozenTrial,
         state: TrialState,
         _values: Option<&[f64]>,
