@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use kiln_tune::cli::STORAGE_URLS;
+use kiln_study::STORAGE_URLS;
 
 /// Train, evaluate and use neural networks on any GPU or CPU.
 #[derive(Parser)]
@@ -65,7 +65,7 @@ pub enum Command {
         subcommand,
         after_help = "Examples, after kiln tune --study mnist-fc --storage sqlite:///tune.db ...:\n  kiln study best --storage sqlite:///tune.db --study mnist-fc\n  kiln study plot --storage sqlite:///tune.db --study mnist-fc --out plots.html"
     )]
-    Study(kiln_tune::cli::Command),
+    Study(kiln_study::Command),
 }
 
 impl Command {
@@ -183,15 +183,15 @@ pub struct Tune {
     #[arg(long, short = 'n', value_name = "N")]
     pub trials: Option<u64>,
     /// No trial starts after this time: 600, 90s, 15m or 2h
-    #[arg(long, value_name = "TIME", value_parser = kiln_tune::cli::parse_time)]
+    #[arg(long, value_name = "TIME", value_parser = kiln_study::parse_time)]
     pub timeout: Option<std::time::Duration>,
     /// Trials that train at once; 0 is one per core
     #[arg(long, short, value_name = "N", default_value_t = 1)]
     pub jobs: usize,
     #[command(flatten)]
-    pub search: kiln_tune::cli::SearchArgs,
+    pub search: kiln_study::SearchArgs,
     #[command(flatten)]
-    pub heartbeat: kiln_tune::cli::HeartbeatArgs,
+    pub heartbeat: kiln_study::HeartbeatArgs,
     /// What is optimized, measured on the validation images after each epoch
     #[arg(long, value_enum, default_value_t)]
     pub metric: MetricChoice,

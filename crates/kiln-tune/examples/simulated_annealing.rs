@@ -6,7 +6,8 @@ use kiln_tune::rng::Rng;
 use kiln_tune::sampler::RelativeSample;
 use kiln_tune::search_space::IntersectionSearchSpace;
 use kiln_tune::{
-    Distribution, FrozenTrial, ParamSpace, RandomSampler, Result, Sampler, Study, TrialState,
+    Context, Distribution, FrozenTrial, ParamSpace, RandomSampler, Result, Sampler, Study,
+    TrialState,
 };
 
 /// Walks from the current point to a neighbour; a worse one is accepted with a probability that falls as it cools.
@@ -17,13 +18,17 @@ struct SimulatedAnnealing {
 }
 
 impl Sampler for SimulatedAnnealing {
-    fn infer_relative_search_space(&self, study: &Study, _: &FrozenTrial) -> Result<ParamSpace> {
-        self.space.calculate(study)
+    fn infer_relative_search_space(
+        &self,
+        context: &Context,
+        _: &FrozenTrial,
+    ) -> Result<ParamSpace> {
+        self.space.calculate(context)
     }
 
     fn sample_relative(
         &self,
-        _: &Study,
+        _: &Context,
         _: &FrozenTrial,
         space: &ParamSpace,
     ) -> Result<RelativeSample> {
@@ -44,7 +49,7 @@ impl Sampler for SimulatedAnnealing {
 
     fn sample_independent(
         &self,
-        _: &Study,
+        _: &Context,
         _: &FrozenTrial,
         _: &str,
         distribution: &Distribution,
@@ -54,7 +59,7 @@ impl Sampler for SimulatedAnnealing {
 
     fn after_trial(
         &self,
-        study: &Study,
+        context: &Context,
         trial: &FrozenTrial,
         _: TrialState,
         values: Option<&[f64]>,
@@ -63,8 +68,8 @@ impl Sampler for SimulatedAnnealing {
         let Some(&[value]) = values else {
             return Ok(());
         };
-        let rise = study.direction().loss(value)
-            - study.direction().loss(
+        let rise = context.direction().loss(value)
+            - context.direction().loss(
                 current
                     .as_ref()
                     .map_or(value, |c| c.values.as_ref().unwrap()[0]),

@@ -10,7 +10,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The target of log messages for people who program: the commands tell people at a terminal the same in their own way,
 /// such as by the line of a trial that failed.
-pub(crate) const SAID_BY_COMMANDS: &str = "kiln_tune::library";
+pub const SAID_BY_COMMANDS: &str = "kiln_tune::library";
 
 /// The error of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -152,6 +152,19 @@ impl Error {
     /// An [`Error::InvalidArgument`].
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::InvalidArgument(message.into())
+    }
+}
+
+#[cfg(feature = "plot")]
+impl From<kiln_plot::Error> for Error {
+    /// A wrong ending is an [`Error::InvalidArgument`], everything else an [`Error::Storage`].
+    fn from(error: kiln_plot::Error) -> Self {
+        let message = error.to_string();
+        match error {
+            kiln_plot::Error::Draw(source) => Self::storage(message, source),
+            kiln_plot::Error::Write { source, .. } => Self::storage(message, source),
+            _ => Self::InvalidArgument(message),
+        }
     }
 }
 

@@ -313,7 +313,8 @@ impl<T: Into<Json>> FromIterator<T> for Json {
 
 /// A finite float as Python's `repr` prints it: shortest digits, `.0` or an exponent always there, exponents below
 /// 1e-4 and from 1e16 on.
-pub(crate) fn python_float(value: f64) -> String {
+#[must_use]
+pub fn python_float(value: f64) -> String {
     if value.is_nan() {
         return "nan".to_owned();
     }

@@ -19,8 +19,7 @@
 
 // One module per line: several people add to this list.
 pub mod analysis;
-#[cfg(feature = "cli")]
-pub mod cli;
+pub mod context;
 pub mod distribution;
 pub mod error;
 pub mod importance;
@@ -35,14 +34,16 @@ pub mod sampler;
 pub mod search_space;
 pub mod storage;
 pub mod study;
+pub mod sync;
 pub mod table;
 pub mod transform;
 pub mod trial;
 
+mod direction;
 mod normal;
 mod printable;
-mod sync;
 
+pub use context::Context;
 pub use distribution::{
     CategoricalChoice, CategoricalDistribution, Distribution, FloatDistribution, IntDistribution,
     ParamValue,
@@ -51,7 +52,7 @@ pub use error::{BoxError, Error, Result, TrialPruned};
 pub use json::Json;
 #[cfg(feature = "derive")]
 pub use kiln_tune_derive::SearchSpace;
-pub use printable::printable;
+pub use printable::{is_unsafe, printable};
 pub use pruner::{
     HyperbandPruner, MedianPruner, NopPruner, PatientPruner, PercentilePruner, Pruner,
     SuccessiveHalvingPruner, ThresholdPruner, WilcoxonPruner,

@@ -34,8 +34,10 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// What a terminal may act upon: control characters (C0, DEL, C1), line and paragraph separators, and the marks that turn the direction of text.
-pub(crate) fn is_unsafe(c: char) -> bool {
+/// Whether a terminal may act upon a character: control characters (C0, DEL, C1), line and paragraph separators, and the
+/// marks that turn the direction of text.
+#[must_use]
+pub fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{61c}')
         || ('\u{2028}'..='\u{202e}').contains(&c)
@@ -64,6 +66,17 @@ mod tests {
             ("naïve 名前 😀", "naïve 名前 😀"),
         ] {
             assert_eq!(printable(text), expected);
+        }
+    }
+
+    #[cfg(feature = "plot")]
+    #[test]
+    fn a_terminal_and_a_figure_show_the_same_characters_escaped() {
+        // XML lacks these two.
+        let is_xml = |c: &char| !matches!(c, '\u{fffe}' | '\u{ffff}');
+        for c in ('\0'..=char::MAX).filter(is_xml) {
+            let text = c.to_string();
+            assert_eq!(printable(&text), kiln_plot::visible(&text), "{c:?}");
         }
     }
 }

@@ -2,12 +2,12 @@
 
 use std::sync::{Arc, Mutex};
 
+use crate::context::Context;
 use crate::distribution::IntDistribution;
 use crate::error::{Error, Result};
 use crate::storage::TrialCache;
-use crate::study::Study;
 use crate::sync::lock;
-use crate::trial::{FixedTrial, FrozenTrial, ParamSpace, Params, Suggest, Trial, TrialState, same};
+use crate::trial::{FixedTrial, FrozenTrial, ParamSpace, Params, Suggest, TrialState, same};
 
 /// The parameters which all finished trials have in common, with equal distributions, sorted by name.
 ///
@@ -19,7 +19,7 @@ use crate::trial::{FixedTrial, FrozenTrial, ParamSpace, Params, Suggest, Trial, 
 ///
 /// let study = Study::builder().create()?;
 /// study.optimize(|trial| trial.suggest_float("x", 0.0, 1.0), 3)?;
-/// let space = IntersectionSearchSpace::new(false).calculate(&study)?;
+/// let space = IntersectionSearchSpace::new(false).calculate(study.context())?;
 /// assert!(space.contains("x"));
 /// # Ok::<(), kiln_tune::Error>(())
 /// ```
@@ -43,7 +43,7 @@ impl IntersectionSearchSpace {
     ///
     /// # Errors
     /// When the storage fails.
-    pub fn calculate(&self, study: &Study) -> Result<ParamSpace> {
+    pub fn calculate(&self, study: &Context) -> Result<ParamSpace> {
         let mut state = lock(&self.state);
         if state.as_ref().is_some_and(|(cache, _)| !cache.is_of(study)) {
             *state = None;
@@ -198,16 +198,6 @@ impl SearchSpace for bool {
     }
 }
 
-impl Trial {
-    /// Suggests a whole search space.
-    ///
-    /// # Errors
-    /// As [`suggest`](Self::suggest).
-    pub fn suggest_space<T: SearchSpace>(&mut self) -> Result<T> {
-        T::suggest_from(self, "")
-    }
-}
-
 impl Params {
     /// The parameters as a typed search space.
     ///
@@ -218,16 +208,6 @@ impl Params {
             .iter()
             .map(|param| (param.name.to_string(), param.value()));
         T::suggest_from(&mut FixedTrial::new(values), "")
-    }
-}
-
-impl Study {
-    /// The parameters of the best trial as a typed search space.
-    ///
-    /// # Errors
-    /// As [`best_trial`](Self::best_trial) and [`Params::to_space`].
-    pub fn best_params_as<T: SearchSpace>(&self) -> Result<T> {
-        self.best_trial()?.params.to_space()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use kiln_tune::storage::{JournalStorage, open};
+use kiln_tune::storage::JournalStorage;
 use kiln_tune::{Storage, Study, Trial, TrialState};
 
 const GOLDEN: &str = include_str!("golden/storages/journal-example.log");
@@ -103,7 +103,7 @@ fn lines_are_written_as_optuna_writes_them() {
     let path = directory.path().join("journal.log");
     let study = Study::builder()
         .name("demo")
-        .shared_storage(open(&format!("journal:{}", path.display())).unwrap())
+        .storage(JournalStorage::open(&path).unwrap())
         .create()
         .unwrap();
     study.enqueue_trial([("f", 0.1)]).unwrap();

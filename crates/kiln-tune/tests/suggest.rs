@@ -141,7 +141,7 @@ fn a_single_valued_parameter_never_reaches_the_sampler() {
     impl Sampler for Refuses {
         fn sample_independent(
             &self,
-            _: &Study,
+            _: &kiln_tune::Context,
             _: &FrozenTrial,
             name: &str,
             _: &kiln_tune::Distribution,

@@ -24,9 +24,32 @@ pub mod device;
 pub use kiln_clip as clip;
 pub use kiln_data as data;
 pub use kiln_norm as norm;
+pub use kiln_plot as plot;
 pub use kiln_train as train;
-pub use kiln_tune as tune;
 pub use kiln_zoo as zoo;
+
+/// Study and trial: all of `kiln-tune`, with the storages of `kiln-tune-rdb`.
+///
+/// ```
+/// # #[cfg(feature = "sqlite")] {
+/// use kiln::tune::{Study, storage};
+///
+/// let storage = storage::open("sqlite:///:memory:")?;
+/// let study = Study::builder().name("first").shared_storage(storage).create()?;
+/// study.optimize(|trial| trial.suggest_float("x", -1.0, 1.0), 5)?;
+/// assert_eq!(study.trials()?.len(), 5);
+/// # }
+/// # Ok::<(), kiln::tune::Error>(())
+/// ```
+pub mod tune {
+    pub use kiln_tune::*;
+
+    /// Where studies and trials are kept: memory, a journal file, SQLite, PostgreSQL, MySQL.
+    pub mod storage {
+        pub use kiln_tune::storage::*;
+        pub use kiln_tune_rdb::*;
+    }
+}
 
 /// What most programs need.
 pub mod prelude {

@@ -11,7 +11,7 @@
 //! the step, so on raw features the flat one hardly moves.
 
 use kiln_data::scale::{Matrix, Scaler};
-use kiln_tune::plot::{Curve, curves};
+use kiln_plot::{Curve, curves};
 
 const STEPS: usize = 200;
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;

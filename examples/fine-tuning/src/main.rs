@@ -16,9 +16,9 @@ use burn::data::dataloader::DataLoader;
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::activation::log_softmax;
+use kiln::plot::{Curve, curves};
 use kiln::prelude::*;
 use kiln::train::{OptimizerRecipe, optimizer};
-use kiln::tune::plot::{Curve, curves};
 use kiln::zoo::weights::{self, Load, StateDict};
 use kiln::zoo::{Classifier, Settings, create};
 

@@ -15,9 +15,9 @@ use burn::nn::loss::CrossEntropyLossConfig;
 use burn::optim::GradientsParams;
 use burn::tensor::Device;
 use kiln::data::info::Summary;
+use kiln::plot::{Curve, curves};
 use kiln::prelude::*;
 use kiln::train::{OptimizerRecipe, optimizer};
-use kiln::tune::plot::{Curve, curves};
 use kiln::zoo::{Cnn, CnnConfig};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -25,7 +25,7 @@ use burn::optim::{GradientsParams, SgdConfig, momentum::MomentumConfig};
 use burn::tensor::Device;
 use kiln::data::{DeviceDataset, DeviceLoader, Digits, Split};
 use kiln::norm::Norm;
-use kiln::tune::plot::{Curve, curves};
+use kiln::plot::{Curve, curves};
 
 /// The allocator of the `kiln` program.
 #[global_allocator]

@@ -15,7 +15,7 @@
 
 use burn::tensor::{Device, Distribution, Tensor};
 use kiln::norm::{BatchNormConfig, GroupNormConfig, InstanceNormConfig, LayerNormConfig};
-use kiln::tune::plot::{Curve, curves};
+use kiln::plot::{Curve, curves};
 
 const EPS: f64 = 1e-5;
 const SHAPE: [usize; 4] = [8, 6, 5, 5];

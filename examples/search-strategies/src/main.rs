@@ -16,9 +16,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use kiln::plot::{Curve, curves};
 use kiln::prelude::*;
 use kiln::train::{Prepared, RecipeSpace, Tuner};
-use kiln::tune::plot::{Curve, curves};
 use kiln::tune::{GridSampler, NopPruner, ParamValue, RandomSampler, Sampler, Study, TpeSampler};
 
 const RECIPE: &str = "

@@ -18,9 +18,9 @@ use burn::nn::loss::CrossEntropyLossConfig;
 use burn::nn::pool::MaxPool2dConfig;
 use burn::optim::GradientsParams;
 use burn::tensor::Device;
+use kiln::plot::{Curve, curves};
 use kiln::prelude::*;
 use kiln::train::{OptimizerRecipe, optimizer};
-use kiln::tune::plot::{Curve, curves};
 use kiln::zoo::{Activation, Branch, DenseSkip, LongSkip, Residual};
 
 const WIDTH: usize = 8;

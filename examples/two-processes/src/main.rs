@@ -16,9 +16,10 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kiln_tune::plot::{Curve, curves};
-use kiln_tune::storage::{RdbOptions, retry_stale_trial};
+use kiln_plot::{Curve, curves};
+use kiln_tune::storage::retry_stale_trial;
 use kiln_tune::{Budget, FrozenTrial, Json, Study, Trial, TrialState, max_trials_callback};
+use kiln_tune_rdb::RdbOptions;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 

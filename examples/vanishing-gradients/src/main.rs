@@ -22,7 +22,7 @@ use burn::nn::loss::CrossEntropyLossConfig;
 use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{Device, Tensor};
 use kiln::clip::{GradHealth, NormType, Verdict, clip_grad_norm};
-use kiln::tune::plot::curves;
+use kiln::plot::curves;
 
 use net::{Mlp, Rnn, Style};
 use run::Run;

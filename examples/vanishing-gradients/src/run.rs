@@ -1,7 +1,7 @@
 //! What a training run showed.
 
 use kiln::clip::{Diagnosis, GradHealth, Verdict};
-use kiln::tune::plot::Curve;
+use kiln::plot::Curve;
 
 pub struct Run {
     pub verdict: Verdict,

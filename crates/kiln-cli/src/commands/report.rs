@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use kiln::tune::cli::{show_warnings, storage_url};
 use kiln::tune::study::file_name;
 use kiln::tune::{Study, storage};
+use kiln_study::{show_warnings, storage_url};
 use serde::Serialize;
 
 use super::Result;

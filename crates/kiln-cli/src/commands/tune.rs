@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use kiln::train::tune::{RUN_ATTR, study_report};
 use kiln::train::{Objective, OnDiverged, RecipeSpace, TuneEnd, Tuner, shell_word};
-use kiln::tune::cli::{show_warnings, storage_url};
 use kiln::tune::importance::get_param_importances;
 use kiln::tune::{
     FrozenTrial, ParamValue, Study, StudyBuilder, StudyDirection, TrialState, printable,
 };
+use kiln_study::{show_warnings, storage_url};
 use serde::Serialize;
 
 use super::report::study_file;

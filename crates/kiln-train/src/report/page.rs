@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use kiln_tune::plot::{Curve, Page, curves};
+use kiln_plot::{Curve, Page, curves};
 use kiln_tune::printable;
 use serde_json::Value;
 

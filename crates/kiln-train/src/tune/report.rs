@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use kiln_tune::plot::{self, Page};
+use kiln_plot::Page;
+use kiln_tune::plot;
 use kiln_tune::{FrozenTrial, Result, Study, StudyDirection, TrialState};
 
 use super::RUN_ATTR;
@@ -78,7 +79,7 @@ pub fn study_report(study: &Study, path: impl AsRef<Path>) -> Result<()> {
         false => "Trials",
     });
     let header = ["trial", "value", "state", "seconds", "parameters", "run"];
-    page.table(&header, &table).save(path)
+    Ok(page.table(&header, &table).save(path)?)
 }
 
 fn row(name: &str, value: String) -> Vec<String> {

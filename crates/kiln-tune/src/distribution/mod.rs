@@ -36,7 +36,7 @@ pub enum Distribution {
 
 /// Why the text of a stored distribution is none.
 #[derive(Debug)]
-pub(crate) enum Unusable {
+pub enum Unusable {
     /// It is not JSON, which no program writes.
     Damaged(Error),
     /// It is of a kind that this release does not know.
@@ -204,7 +204,10 @@ impl Distribution {
     }
 
     /// As [`from_json_text`](Self::from_json_text), for text of a storage, with the reason that decides what becomes of it.
-    pub(crate) fn from_stored(text: &str) -> Result<Self, Unusable> {
+    ///
+    /// # Errors
+    /// [`Unusable::Damaged`] for what no program writes, [`Unusable::Unknown`] for what a newer one may have written.
+    pub fn from_stored(text: &str) -> Result<Self, Unusable> {
         let json = Json::parse_cut(text, MAX_DEPTH).map_err(Unusable::Damaged)?;
         if json.depth() > MAX_DEPTH {
             return Err(Unusable::Unknown(Error::InvalidDistribution(format!(
@@ -216,7 +219,10 @@ impl Distribution {
 
     /// Checks an internal value of a storage. A number may lie outside of its range, as an enqueued one does; an index has
     /// no meaning without its choice, and NaN none at all.
-    pub(crate) fn check_stored(&self, internal: f64) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`Error::ValueNotInDistribution`] for such a value.
+    pub fn check_stored(&self, internal: f64) -> Result<()> {
         if internal.is_nan() || (self.is_categorical() && !self.contains(internal)) {
             return Err(Error::ValueNotInDistribution {
                 value: python_float(internal),

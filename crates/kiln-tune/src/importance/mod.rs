@@ -88,10 +88,12 @@ pub fn get_param_importances_with(
     Ok(importances)
 }
 
-/// Normalized importances for the only objective, or for one of several. One of several is a target as in Optuna, whose
-/// low values PED-ANOVA looks at even when the objective is maximized.
-#[cfg(any(feature = "cli", feature = "plot"))]
-pub(crate) fn for_objective(
+/// Normalized importances for the only objective, or for one of several, by its position from 0. One of several is a
+/// target as in Optuna, whose low values PED-ANOVA looks at even when the objective is maximized.
+///
+/// # Errors
+/// As [`get_param_importances_with`].
+pub fn for_objective(
     study: &Study,
     evaluator: &dyn ImportanceEvaluator,
     params: Option<&[String]>,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::is_pareto_front;
-use crate::study::StudyDirection;
+use crate::direction::StudyDirection;
 use crate::trial::FrozenTrial;
 
 /// The trials which no other one dominates, in their order; duplicates of a front point all stay.

@@ -1,4 +1,4 @@
-//! Plots of studies, each a function that returns a [`Figure`] to be saved as interactive HTML, SVG or PNG.
+//! Plots of studies, each a function that returns a [`Figure`] of `kiln-plot` to be saved as interactive HTML, SVG or PNG.
 //!
 //! They show what Optuna's plots of the same names show. Only complete trials count unless said otherwise, non-finite
 //! values are left out, and trials that violate a constraint are grey. `objective` is the position of one of several
@@ -7,25 +7,18 @@
 //! A figure stays small enough for a browser whatever the study: of more trials, parameters or steps than it can show it
 //! draws some, evenly spread, and says so below its title. Control characters in names and texts are shown escaped.
 
-mod figure;
-mod html;
-mod layout;
 mod overview;
-mod page;
 mod params;
-mod render;
 
-use std::path::Path;
 use std::sync::Arc;
 
-use layout::{shorten, visible};
+use kiln_plot::{shorten, visible};
 
-pub use figure::Figure;
+pub use kiln_plot::Figure;
 pub use overview::{
     edf, hypervolume_history, intermediate_values, optimization_history, param_importances,
     pareto_front, timeline,
 };
-pub use page::{Curve, Page, curves};
 pub use params::{contour, parallel_coordinate, rank, slice};
 
 use crate::error::{Error, Result};
@@ -33,28 +26,6 @@ use crate::importance;
 use crate::json::python_float;
 use crate::study::Study;
 use crate::trial::{FrozenTrial, TrialState};
-
-/// Writes figures one below the other as one HTML page that needs nothing else.
-///
-/// ```
-/// use kiln_tune::{Study, plot};
-///
-/// let study = Study::builder().name("first").create()?;
-/// study.optimize(|trial| trial.suggest_float("x", -1.0, 1.0), 10)?;
-/// let figures = [plot::optimization_history(&[&study], 0)?, plot::timeline(&study)?];
-/// let path = std::env::temp_dir().join(format!("kiln-tune-report-{}.html", std::process::id()));
-/// plot::save_report("Study first", &figures, &path)?;
-/// # std::fs::remove_file(&path).unwrap();
-/// # Ok::<(), kiln_tune::Error>(())
-/// ```
-///
-/// # Errors
-/// [`Error::InvalidArgument`] when the name does not end with `.html`, [`Error::Storage`] when it cannot be written.
-pub fn save_report(title: &str, figures: &[Figure], path: impl AsRef<Path>) -> Result<()> {
-    let path = path.as_ref();
-    page::check_ending(path)?;
-    page::report(title, figures).save(path)
-}
 
 /// Every plot of a study. One that cannot be drawn has a figure that says why; without anything to draw there is none.
 /// Plots of parameters show `params`, or, when none are given, the first five by name that complete trials with a finite
@@ -119,7 +90,10 @@ pub fn all(study: &Study, objective: usize, params: &[&str]) -> Result<Vec<Figur
 
 /// The first five parameters by name of the trials that plots of parameters show; plots of pairs grow with the square
 /// of their number.
-pub(crate) fn first_params(study: &Study, objective: usize) -> Result<Vec<String>> {
+///
+/// # Errors
+/// When the storage fails.
+pub fn first_params(study: &Study, objective: usize) -> Result<Vec<String>> {
     let mut names = std::collections::BTreeSet::new();
     for (trial, _) in finite_trials(study, objective)? {
         for param in &trial.params {

@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::figure::{
+use kiln_plot::{
     Axis, Color, Figure, MAX_MARKS, MAX_PANELS, Marks, Panel, Point, Rectangle, Scale, Side, Trace,
-    Word, spread,
+    Word, number, shorten, spread, visible,
 };
-use super::layout::{number, shorten, visible};
+
 use super::{
     EDF, HISTORY, IMPORTANCES, INTERMEDIATE, PARETO, TIMELINE, describe, finite_trials, no_trials,
     objective_name,
@@ -377,8 +377,8 @@ pub fn param_importances(importances: &[(String, f64)]) -> Result<Figure> {
         traces,
         color_bar: None,
     };
-    let mut figure = Figure::single(IMPORTANCES, panel);
-    figure.panel_size.1 = (34.0 * sorted.len() as f64 + 30.0).clamp(160.0, 900.0);
+    let height = (34.0 * sorted.len() as f64 + 30.0).clamp(160.0, 900.0);
+    let figure = Figure::single(IMPORTANCES, panel).panel_height(height);
     Ok(figure.noting(sorted.len(), importances.len(), "parameters"))
 }
 
@@ -576,13 +576,7 @@ pub fn pareto_front(study: &Study) -> Result<Figure> {
     let n_panels = panels.len();
     let figure = match <[Panel; 1]>::try_from(panels) {
         Ok([panel]) => Figure::single(PARETO, panel),
-        Err(panels) => Figure {
-            title: PARETO.to_owned(),
-            columns: panels.len().min(3),
-            panels,
-            panel_size: (300.0, 280.0),
-            note: String::new(),
-        },
+        Err(panels) => Figure::grid(PARETO, panels, n_panels.min(3), (300.0, 280.0)),
     };
     Ok(figure.noting(trials.len(), n_trials, "trials").noting(
         n_panels,

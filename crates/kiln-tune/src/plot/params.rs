@@ -3,11 +3,11 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::figure::{
+use kiln_plot::{
     Axis, Color, ColorBar, Figure, MAX_MARKS, MAX_PANELS, Marks, Panel, Point, Rectangle, Scale,
-    Side, Trace, Word, fraction, mix, spread,
+    Side, Trace, Word, fraction, mix, number, shorten, spread, ticks, visible,
 };
-use super::layout::{number, shorten, visible};
+
 use super::{CONTOUR, PARALLEL, RANK, SLICE, describe, finite_trials, no_trials, objective_name};
 use crate::distribution::Distribution;
 use crate::error::{Error, Result};
@@ -61,13 +61,8 @@ pub fn slice(study: &Study, objective: usize, params: &[&str]) -> Result<Figure>
         }
     });
     let panels: Vec<Panel> = panels.collect();
-    let figure = Figure {
-        title: SLICE.to_owned(),
-        columns: panels.len().min(3),
-        panels,
-        panel_size: (270.0, 280.0),
-        note: String::new(),
-    };
+    let n_in_row = panels.len().min(3);
+    let figure = Figure::grid(SLICE, panels, n_in_row, (270.0, 280.0));
     Ok(figure.noting(trials.len(), n_trials, "trials").noting(
         columns.len(),
         n_columns,
@@ -313,7 +308,7 @@ pub fn parallel_coordinate(study: &Study, objective: usize, params: &[&str]) -> 
             in_legend: false,
             marks,
         });
-        let mut words: Vec<Word> = super::layout::ticks(axis, 7.0)
+        let mut words: Vec<Word> = ticks(axis, 7.0)
             .into_iter()
             .map(|(value, text)| Word {
                 x,
@@ -355,8 +350,8 @@ pub fn parallel_coordinate(study: &Study, objective: usize, params: &[&str]) -> 
                 .to_vec(),
         }),
     };
-    let mut figure = Figure::single(PARALLEL, panel);
-    figure.panel_size.0 = (130.0 * (columns.len() + 1) as f64).clamp(640.0, 1600.0);
+    let width = (130.0 * (columns.len() + 1) as f64).clamp(640.0, 1600.0);
+    let figure = Figure::single(PARALLEL, panel).panel_width(width);
     Ok(figure
         .noting(n_drawn, n_trials, "trials")
         .noting(columns.len(), n_columns, "parameters"))
@@ -404,13 +399,7 @@ fn pairs(
     }
     let figure = match <[Panel; 1]>::try_from(panels) {
         Ok([panel]) => Figure::single(title, panel),
-        Err(panels) => Figure {
-            title: title.to_owned(),
-            columns: 3,
-            panels,
-            panel_size: (270.0, 240.0),
-            note: String::new(),
-        },
+        Err(panels) => Figure::grid(title, panels, 3, (270.0, 240.0)),
     };
     Ok(figure.noting(trials.len(), n_trials, "trials").noting(
         columns.len(),

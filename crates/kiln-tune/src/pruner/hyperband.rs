@@ -1,8 +1,8 @@
 use std::sync::{Arc, Mutex};
 
 use super::{Pruner, SuccessiveHalvingPruner};
+use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::study::Study;
 use crate::sync::lock;
 use crate::trial::{FrozenTrial, TrialState};
 
@@ -89,13 +89,13 @@ impl HyperbandPruner {
 
     /// The bracket of a trial, 0 until `max_resource` is known.
     #[must_use]
-    pub fn bracket_id(&self, study: &Study, number: u64) -> usize {
+    pub fn bracket_id(&self, study: &Context, number: u64) -> usize {
         lock(&self.brackets)
             .as_ref()
             .map_or(0, |brackets| brackets.of(study.name(), number))
     }
 
-    fn brackets(&self, study: &Study) -> Result<Option<Arc<Brackets>>> {
+    fn brackets(&self, study: &Context) -> Result<Option<Arc<Brackets>>> {
         let mut brackets = lock(&self.brackets);
         if brackets.is_none() {
             let max_resource = match self.max_resource {
@@ -156,7 +156,7 @@ impl Brackets {
 }
 
 impl Pruner for HyperbandPruner {
-    fn prune(&self, study: &Study, trial: &FrozenTrial) -> Result<bool> {
+    fn prune(&self, study: &Context, trial: &FrozenTrial) -> Result<bool> {
         let Some(brackets) = self.brackets(study)? else {
             return Ok(false);
         };

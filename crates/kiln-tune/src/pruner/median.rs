@@ -1,6 +1,6 @@
 use super::{PercentilePruner, Pruner};
+use crate::context::Context;
 use crate::error::Result;
-use crate::study::Study;
 use crate::trial::FrozenTrial;
 
 /// Prunes a trial whose best report so far is worse than the median of the complete trials' reports at the same step.
@@ -56,7 +56,7 @@ impl MedianPruner {
 }
 
 impl Pruner for MedianPruner {
-    fn prune(&self, study: &Study, trial: &FrozenTrial) -> Result<bool> {
+    fn prune(&self, study: &Context, trial: &FrozenTrial) -> Result<bool> {
         self.0.prune(study, trial)
     }
 

@@ -32,20 +32,20 @@ pub use successive_halving::SuccessiveHalvingPruner;
 pub use threshold::ThresholdPruner;
 pub use wilcoxon::{Alternative, WilcoxonPruner, wilcoxon_p_value};
 
+use crate::context::Context;
 use crate::error::Result;
-use crate::study::Study;
 use crate::trial::FrozenTrial;
 
 /// Decides from the intermediate values of a running trial whether it should stop.
 ///
 /// ```
-/// use kiln_tune::{FrozenTrial, Pruner, Study};
+/// use kiln_tune::{Context, FrozenTrial, Pruner, Study};
 ///
 /// /// Stops trials whose last report is negative.
 /// struct Positive;
 ///
 /// impl Pruner for Positive {
-///     fn prune(&self, _: &Study, trial: &FrozenTrial) -> kiln_tune::Result<bool> {
+///     fn prune(&self, _: &Context, trial: &FrozenTrial) -> kiln_tune::Result<bool> {
 ///         Ok(trial.intermediate_values.last_key_value().is_some_and(|(_, value)| *value < 0.0))
 ///     }
 /// }
@@ -62,7 +62,7 @@ pub trait Pruner: Send + Sync {
     ///
     /// # Errors
     /// When the storage fails.
-    fn prune(&self, study: &Study, trial: &FrozenTrial) -> Result<bool>;
+    fn prune(&self, context: &Context, trial: &FrozenTrial) -> Result<bool>;
 
     /// Checks the settings; called once, when a study is created or loaded with this pruner.
     ///
@@ -75,8 +75,8 @@ pub trait Pruner: Send + Sync {
 }
 
 impl<P: Pruner + ?Sized> Pruner for Arc<P> {
-    fn prune(&self, study: &Study, trial: &FrozenTrial) -> Result<bool> {
-        (**self).prune(study, trial)
+    fn prune(&self, context: &Context, trial: &FrozenTrial) -> Result<bool> {
+        (**self).prune(context, trial)
     }
 
     fn check(&self) -> Result<()> {
@@ -85,8 +85,8 @@ impl<P: Pruner + ?Sized> Pruner for Arc<P> {
 }
 
 impl<P: Pruner + ?Sized> Pruner for Box<P> {
-    fn prune(&self, study: &Study, trial: &FrozenTrial) -> Result<bool> {
-        (**self).prune(study, trial)
+    fn prune(&self, context: &Context, trial: &FrozenTrial) -> Result<bool> {
+        (**self).prune(context, trial)
     }
 
     fn check(&self) -> Result<()> {

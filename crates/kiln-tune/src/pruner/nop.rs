@@ -1,6 +1,6 @@
 use super::Pruner;
+use crate::context::Context;
 use crate::error::Result;
-use crate::study::Study;
 use crate::trial::FrozenTrial;
 
 /// Never prunes.
@@ -8,7 +8,7 @@ use crate::trial::FrozenTrial;
 pub struct NopPruner;
 
 impl Pruner for NopPruner {
-    fn prune(&self, _study: &Study, _trial: &FrozenTrial) -> Result<bool> {
+    fn prune(&self, _study: &Context, _trial: &FrozenTrial) -> Result<bool> {
         Ok(false)
     }
 }

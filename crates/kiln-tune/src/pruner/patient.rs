@@ -1,7 +1,8 @@
 use super::Pruner;
 use super::interval::best;
+use crate::context::Context;
+use crate::direction::StudyDirection;
 use crate::error::{Error, Result};
-use crate::study::{Study, StudyDirection};
 use crate::trial::FrozenTrial;
 
 /// Waits `patience` steps without an improvement by more than `min_delta` before it lets another pruner decide, or
@@ -50,7 +51,7 @@ impl PatientPruner {
 }
 
 impl Pruner for PatientPruner {
-    fn prune(&self, study: &Study, trial: &FrozenTrial) -> Result<bool> {
+    fn prune(&self, study: &Context, trial: &FrozenTrial) -> Result<bool> {
         let n = trial.intermediate_values.len();
         if n <= self.patience.saturating_add(1) {
             return Ok(false);

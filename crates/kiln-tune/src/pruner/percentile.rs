@@ -1,7 +1,8 @@
 use super::Pruner;
 use super::interval::{Interval, best};
+use crate::context::Context;
+use crate::direction::StudyDirection;
 use crate::error::{Error, Result};
-use crate::study::{Study, StudyDirection};
 use crate::trial::{FrozenTrial, TrialState};
 
 /// Keeps the trials whose best report so far is within the best `percentile` of the complete trials' reports at the
@@ -73,7 +74,7 @@ impl PercentilePruner {
         self
     }
 
-    fn percentile_at(&self, study: &Study, step: i64, maximize: bool) -> Result<Option<f64>> {
+    fn percentile_at(&self, study: &Context, step: i64, maximize: bool) -> Result<Option<f64>> {
         let at_step = study.with_trials(|trials| {
             let complete = trials
                 .iter()
@@ -105,7 +106,7 @@ impl PercentilePruner {
 }
 
 impl Pruner for PercentilePruner {
-    fn prune(&self, study: &Study, trial: &FrozenTrial) -> Result<bool> {
+    fn prune(&self, study: &Context, trial: &FrozenTrial) -> Result<bool> {
         let Some((step, _)) = self.interval.step_to_judge(&trial.intermediate_values) else {
             return Ok(false);
         };

@@ -1,9 +1,10 @@
 use std::sync::Mutex;
 
 use super::Pruner;
+use crate::context::Context;
+use crate::direction::StudyDirection;
 use crate::error::{Error, Result};
 use crate::json::Json;
-use crate::study::{Study, StudyDirection};
 use crate::sync::lock;
 use crate::trial::{FrozenTrial, TrialState};
 
@@ -80,7 +81,7 @@ impl SuccessiveHalvingPruner {
     /// Decides among the trials which `competes` accepts, so that Hyperband can keep its brackets apart.
     pub(super) fn prune_among(
         &self,
-        study: &Study,
+        study: &Context,
         trial: &FrozenTrial,
         competes: impl Fn(&FrozenTrial) -> bool,
     ) -> Result<bool> {
@@ -136,7 +137,7 @@ impl SuccessiveHalvingPruner {
 
     fn estimate(
         &self,
-        study: &Study,
+        study: &Context,
         competes: impl Fn(&FrozenTrial) -> bool,
     ) -> Result<Option<u64>> {
         let mut estimated = lock(&self.estimated);
@@ -163,7 +164,7 @@ impl SuccessiveHalvingPruner {
     /// The values at rung `first` and the later ones of all trials that reached them.
     fn competing_values(
         &self,
-        study: &Study,
+        study: &Context,
         first: u32,
         competes: impl Fn(&FrozenTrial) -> bool,
     ) -> Result<Vec<Vec<f64>>> {
@@ -205,7 +206,7 @@ impl SuccessiveHalvingPruner {
 }
 
 impl Pruner for SuccessiveHalvingPruner {
-    fn prune(&self, study: &Study, trial: &FrozenTrial) -> Result<bool> {
+    fn prune(&self, study: &Context, trial: &FrozenTrial) -> Result<bool> {
         self.prune_among(study, trial, |_| true)
     }
 

@@ -1,7 +1,7 @@
 use super::Pruner;
 use super::interval::Interval;
+use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::study::Study;
 use crate::trial::FrozenTrial;
 
 /// Prunes a trial whose latest report is below `lower`, above `upper`, or NaN.
@@ -65,7 +65,7 @@ impl ThresholdPruner {
 }
 
 impl Pruner for ThresholdPruner {
-    fn prune(&self, _study: &Study, trial: &FrozenTrial) -> Result<bool> {
+    fn prune(&self, _study: &Context, trial: &FrozenTrial) -> Result<bool> {
         let Some((_, value)) = self.interval.step_to_judge(&trial.intermediate_values) else {
             return Ok(false);
         };

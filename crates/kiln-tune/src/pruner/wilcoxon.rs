@@ -1,6 +1,7 @@
 use super::Pruner;
+use crate::context::Context;
+use crate::direction::StudyDirection;
 use crate::error::{Error, Result};
-use crate::study::{Study, StudyDirection};
 use crate::trial::FrozenTrial;
 
 /// Prunes a trial which the Wilcoxon signed-rank test finds worse than the best trial, comparing the reports step by
@@ -52,7 +53,7 @@ impl WilcoxonPruner {
 }
 
 impl Pruner for WilcoxonPruner {
-    fn prune(&self, study: &Study, trial: &FrozenTrial) -> Result<bool> {
+    fn prune(&self, study: &Context, trial: &FrozenTrial) -> Result<bool> {
         let own = &trial.intermediate_values;
         if own.is_empty() || own.values().any(|value| !value.is_finite()) {
             return Ok(false);

@@ -2,15 +2,14 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use super::Sampler;
+use crate::context::Context;
 use crate::distribution::{Distribution, Grid, IntDistribution};
 use crate::error::{Error, Result};
 use crate::rng::Rng;
-use crate::study::Study;
 use crate::sync::lock;
 use crate::trial::{FrozenTrial, Param, TrialState};
 
 /// More values than this are not listed one by one: every trial of a grid keeps the whole list, as in Optuna.
-#[cfg(feature = "cli")]
 const MAX_LISTED: u64 = 10_000;
 
 /// Tries every combination of values of a define-by-run search space once, then stops the study.
@@ -78,7 +77,7 @@ impl BruteForceSampler {
 impl Sampler for BruteForceSampler {
     fn sample_independent(
         &self,
-        study: &Study,
+        study: &Context,
         trial: &FrozenTrial,
         name: &str,
         distribution: &Distribution,
@@ -107,7 +106,7 @@ impl Sampler for BruteForceSampler {
 
     fn after_trial(
         &self,
-        study: &Study,
+        study: &Context,
         trial: &FrozenTrial,
         state: TrialState,
         _values: Option<&[f64]>,
@@ -395,12 +394,19 @@ fn same_values(a: &Distribution, b: &Distribution) -> bool {
     }
 }
 
-/// The internal values of a parameter, in order.
+/// The internal values of a parameter, in order, such as those of a grid.
+///
+/// ```
+/// use kiln_tune::{Distribution, FloatDistribution, sampler::finite_values};
+///
+/// let dropout: Distribution = FloatDistribution::with_step(0.0, 0.5, 0.25)?.into();
+/// assert_eq!(finite_values("dropout", &dropout)?, [0.0, 0.25, 0.5]);
+/// # Ok::<(), kiln_tune::Error>(())
+/// ```
 ///
 /// # Errors
-/// When there are infinitely many, or more than a list of them should have.
-#[cfg(feature = "cli")]
-pub(crate) fn finite_values(name: &str, distribution: &Distribution) -> Result<Vec<f64>> {
+/// [`Error::InvalidArgument`] when there are infinitely many, or more than 10,000.
+pub fn finite_values(name: &str, distribution: &Distribution) -> Result<Vec<f64>> {
     let values = Values::of(name, distribution)?;
     if values.len() > MAX_LISTED {
         return Err(Error::invalid(format!(

@@ -19,12 +19,12 @@ pub use warm_start::promising_distribution;
 use self::progress::Progress;
 use self::state::{Restarts, State};
 use super::{RandomSampler, RelativeSample, Sampler};
+use crate::context::Context;
 use crate::distribution::Distribution as ParamDistribution;
 use crate::error::{Error, Result};
 use crate::json::Json;
 use crate::rng::Rng;
 use crate::search_space::IntersectionSearchSpace;
-use crate::study::Study;
 use crate::sync::lock;
 use crate::transform::{BoxOptions, BoxTransform};
 use crate::trial::{FrozenTrial, ParamSpace, TrialState};
@@ -278,7 +278,7 @@ impl CmaEsSampler {
     /// The strategy before its first generation.
     fn initial(
         &self,
-        study: &Study,
+        study: &Context,
         space: &ParamSpace,
         transform: &BoxTransform,
     ) -> Result<State> {
@@ -329,7 +329,7 @@ impl CmaEsSampler {
 
     fn source_solution(
         &self,
-        study: &Study,
+        study: &Context,
         space: &ParamSpace,
         transform: &BoxTransform,
         trial: &FrozenTrial,
@@ -382,7 +382,7 @@ fn point(space: &ParamSpace, transform: &BoxTransform, trial: &FrozenTrial) -> O
 impl Sampler for CmaEsSampler {
     fn infer_relative_search_space(
         &self,
-        study: &Study,
+        study: &Context,
         _trial: &FrozenTrial,
     ) -> Result<ParamSpace> {
         let mut space = self.intersection.calculate(study)?;
@@ -392,7 +392,7 @@ impl Sampler for CmaEsSampler {
 
     fn sample_relative(
         &self,
-        study: &Study,
+        study: &Context,
         trial: &FrozenTrial,
         space: &ParamSpace,
     ) -> Result<RelativeSample> {
@@ -469,7 +469,7 @@ impl Sampler for CmaEsSampler {
 
     fn sample_independent(
         &self,
-        study: &Study,
+        study: &Context,
         trial: &FrozenTrial,
         name: &str,
         distribution: &ParamDistribution,
@@ -493,13 +493,13 @@ impl Sampler for CmaEsSampler {
             .sample_independent(study, trial, name, distribution)
     }
 
-    fn before_trial(&self, study: &Study, trial: &FrozenTrial) -> Result<()> {
+    fn before_trial(&self, study: &Context, trial: &FrozenTrial) -> Result<()> {
         self.independent.before_trial(study, trial)
     }
 
     fn after_trial(
         &self,
-        study: &Study,
+        study: &Context,
         trial: &FrozenTrial,
         state: TrialState,
         values: Option<&[f64]>,

@@ -9,13 +9,14 @@ use std::sync::{Arc, Mutex};
 use self::crossover::Crossover;
 use self::mutation::Mutation;
 use super::{RandomSampler, RelativeSample};
+use crate::context::Context;
+use crate::direction::StudyDirection;
 use crate::distribution::Distribution;
 use crate::error::{Error, Result};
 use crate::json::Json;
 use crate::multi_objective::dominates;
 use crate::rng::Rng;
 use crate::search_space::IntersectionSearchSpace;
-use crate::study::{Study, StudyDirection};
 use crate::sync::lock;
 use crate::transform::{BoxOptions, BoxTransform};
 use crate::trial::{FrozenTrial, ParamSpace, TrialState};
@@ -94,7 +95,7 @@ impl Genetic {
     /// Samples the relative parameters of a trial; what is left out is drawn at random.
     pub fn sample_relative(
         &self,
-        study: &Study,
+        study: &Context,
         trial: &FrozenTrial,
         space: &ParamSpace,
         select: &Select<'_>,
@@ -116,7 +117,7 @@ impl Genetic {
     }
 
     /// The generation of a trial, noted on it: the newest one until it has enough complete trials.
-    fn generation(&self, study: &Study, trial: &FrozenTrial, complete: &Trials) -> Result<i64> {
+    fn generation(&self, study: &Context, trial: &FrozenTrial, complete: &Trials) -> Result<i64> {
         if let Some(generation) = self.generation_of(trial) {
             return Ok(generation);
         }
@@ -141,7 +142,7 @@ impl Genetic {
     /// Chosen once per generation; the study attribute keeps the ids for all workers.
     fn parents(
         &self,
-        study: &Study,
+        study: &Context,
         generation: i64,
         complete: &Trials,
         select: &Select<'_>,
@@ -186,7 +187,7 @@ impl Genetic {
         Ok(parents)
     }
 
-    fn child(&self, study: &Study, space: &ParamSpace, parents: &Trials) -> RelativeSample {
+    fn child(&self, study: &Context, space: &ParamSpace, parents: &Trials) -> RelativeSample {
         let mut rng = lock(&self.rng);
         let crossed =
             rng.uniform() < self.crossover_prob && parents.len() >= self.crossover.n_parents();
@@ -223,7 +224,7 @@ impl Genetic {
 
     fn cross(
         &self,
-        study: &Study,
+        study: &Context,
         space: &ParamSpace,
         parents: &Trials,
         rng: &mut Rng,
@@ -379,7 +380,7 @@ macro_rules! genetic_sampler {
         impl Sampler for $name {
             fn infer_relative_search_space(
                 &self,
-                study: &Study,
+                study: &Context,
                 _trial: &FrozenTrial,
             ) -> Result<ParamSpace> {
                 let mut space = self.genetic.intersection.calculate(study)?;
@@ -389,7 +390,7 @@ macro_rules! genetic_sampler {
 
             fn sample_relative(
                 &self,
-                study: &Study,
+                study: &Context,
                 trial: &FrozenTrial,
                 space: &ParamSpace,
             ) -> Result<RelativeSample> {
@@ -401,7 +402,7 @@ macro_rules! genetic_sampler {
 
             fn sample_independent(
                 &self,
-                _study: &Study,
+                _study: &Context,
                 _trial: &FrozenTrial,
                 _name: &str,
                 distribution: &Distribution,

@@ -20,6 +20,8 @@ pub use space::{Axis, GpSpace};
 use self::optimize::N_LOCAL_SEARCHES;
 use super::qmc::Sobol;
 use super::{RandomSampler, RelativeSample, Sampler};
+use crate::context::Context;
+use crate::direction::StudyDirection;
 use crate::distribution::{Distribution, ParamValue};
 use crate::error::{Error, Result};
 use crate::json::Json;
@@ -27,7 +29,6 @@ use crate::multi_objective::is_pareto_front;
 use crate::normal;
 use crate::rng::Rng;
 use crate::search_space::IntersectionSearchSpace;
-use crate::study::{Study, StudyDirection};
 use crate::sync::lock;
 use crate::transform::unit_of;
 use crate::trial::{FrozenTrial, ParamSpace, TrialState};
@@ -142,7 +143,7 @@ impl GpSampler {
 
     fn sample(
         &self,
-        study: &Study,
+        study: &Context,
         space: &ParamSpace,
         complete: &[Arc<FrozenTrial>],
         running: &[Vec<f64>],
@@ -432,7 +433,7 @@ fn running_values(trial: &FrozenTrial, space: &ParamSpace) -> Option<Vec<f64>> {
 impl Sampler for GpSampler {
     fn infer_relative_search_space(
         &self,
-        study: &Study,
+        study: &Context,
         _trial: &FrozenTrial,
     ) -> Result<ParamSpace> {
         let mut space = self.intersection.calculate(study)?;
@@ -442,7 +443,7 @@ impl Sampler for GpSampler {
 
     fn sample_relative(
         &self,
-        study: &Study,
+        study: &Context,
         trial: &FrozenTrial,
         space: &ParamSpace,
     ) -> Result<RelativeSample> {
@@ -485,7 +486,7 @@ impl Sampler for GpSampler {
 
     fn sample_independent(
         &self,
-        study: &Study,
+        study: &Context,
         trial: &FrozenTrial,
         name: &str,
         distribution: &Distribution,
@@ -505,13 +506,13 @@ impl Sampler for GpSampler {
             .sample_independent(study, trial, name, distribution)
     }
 
-    fn before_trial(&self, study: &Study, trial: &FrozenTrial) -> Result<()> {
+    fn before_trial(&self, study: &Context, trial: &FrozenTrial) -> Result<()> {
         self.independent.before_trial(study, trial)
     }
 
     fn after_trial(
         &self,
-        study: &Study,
+        study: &Context,
         trial: &FrozenTrial,
         state: TrialState,
         values: Option<&[f64]>,

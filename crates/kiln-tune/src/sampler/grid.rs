@@ -2,11 +2,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, OnceLock};
 
 use super::Sampler;
+use crate::context::Context;
 use crate::distribution::{Distribution, ParamValue};
 use crate::error::{Error, Result};
 use crate::json::Json;
 use crate::rng::Rng;
-use crate::study::Study;
 use crate::sync::lock;
 use crate::trial::{FIXED_PARAMS_KEY, FrozenTrial, TrialState};
 
@@ -130,7 +130,7 @@ impl GridSampler {
     ///
     /// # Errors
     /// When the storage fails.
-    pub fn is_exhausted(&self, study: &Study) -> Result<bool> {
+    pub fn is_exhausted(&self, study: &Context) -> Result<bool> {
         Ok(self.unvisited(study)?.len() == 0)
     }
 
@@ -198,7 +198,7 @@ impl GridSampler {
     }
 
     /// The points that are neither tried nor running; when there are none, those that are not tried.
-    fn unvisited(&self, study: &Study) -> Result<Unvisited> {
+    fn unvisited(&self, study: &Context) -> Result<Unvisited> {
         let own = self.space_json();
         let n = self.n_points();
         study.with_trials(|trials| {
@@ -293,7 +293,7 @@ fn mix(x: u64) -> u64 {
 }
 
 impl Sampler for GridSampler {
-    fn before_trial(&self, study: &Study, trial: &FrozenTrial) -> Result<()> {
+    fn before_trial(&self, study: &Context, trial: &FrozenTrial) -> Result<()> {
         if trial.system_attrs.contains_key(GRID_ID_KEY)
             || trial.system_attrs.contains_key(FIXED_PARAMS_KEY)
         {
@@ -326,7 +326,7 @@ impl Sampler for GridSampler {
 
     fn sample_independent(
         &self,
-        study: &Study,
+        study: &Context,
         trial: &FrozenTrial,
         name: &str,
         distribution: &Distribution,
@@ -360,7 +360,7 @@ impl Sampler for GridSampler {
 
     fn after_trial(
         &self,
-        study: &Study,
+        study: &Context,
         trial: &FrozenTrial,
         _: TrialState,
         _: Option<&[f64]>,

@@ -14,10 +14,7 @@ mod tpe;
 
 use std::sync::Arc;
 
-pub use brute_force::BruteForceSampler;
-#[cfg(feature = "cli")]
-#[cfg(feature = "cli")]
-pub(crate) use brute_force::finite_values;
+pub use brute_force::{BruteForceSampler, finite_values};
 pub use cmaes::{CmaEsSampler, RestartStrategy};
 pub use gp::GpSampler;
 pub use grid::GridSampler;
@@ -28,9 +25,9 @@ pub use qmc::{QmcSampler, QmcType};
 pub use random::RandomSampler;
 pub use tpe::{TpeAcquisition, TpeSampler};
 
+use crate::context::Context;
 use crate::distribution::Distribution;
 use crate::error::Result;
-use crate::study::Study;
 use crate::trial::{FrozenTrial, ParamSpace, TrialState};
 
 /// The internal values which a sampler chose together, by name.
@@ -51,10 +48,10 @@ pub trait Sampler: Send + Sync {
     /// When the storage fails.
     fn infer_relative_search_space(
         &self,
-        study: &Study,
+        context: &Context,
         trial: &FrozenTrial,
     ) -> Result<ParamSpace> {
-        let _ = (study, trial);
+        let _ = (context, trial);
         Ok(ParamSpace::new())
     }
 
@@ -64,11 +61,11 @@ pub trait Sampler: Send + Sync {
     /// When the storage fails or the space cannot be sampled.
     fn sample_relative(
         &self,
-        study: &Study,
+        context: &Context,
         trial: &FrozenTrial,
         space: &ParamSpace,
     ) -> Result<RelativeSample> {
-        let _ = (study, trial, space);
+        let _ = (context, trial, space);
         Ok(RelativeSample::new())
     }
 
@@ -78,7 +75,7 @@ pub trait Sampler: Send + Sync {
     /// When the storage fails or the parameter cannot be sampled.
     fn sample_independent(
         &self,
-        study: &Study,
+        context: &Context,
         trial: &FrozenTrial,
         name: &str,
         distribution: &Distribution,
@@ -88,8 +85,8 @@ pub trait Sampler: Send + Sync {
     ///
     /// # Errors
     /// When the storage fails.
-    fn before_trial(&self, study: &Study, trial: &FrozenTrial) -> Result<()> {
-        let _ = (study, trial);
+    fn before_trial(&self, context: &Context, trial: &FrozenTrial) -> Result<()> {
+        let _ = (context, trial);
         Ok(())
     }
 
@@ -99,12 +96,12 @@ pub trait Sampler: Send + Sync {
     /// When the storage fails.
     fn after_trial(
         &self,
-        study: &Study,
+        context: &Context,
         trial: &FrozenTrial,
         state: TrialState,
         values: Option<&[f64]>,
     ) -> Result<()> {
-        let _ = (study, trial, state, values);
+        let _ = (context, trial, state, values);
         Ok(())
     }
 
@@ -125,43 +122,43 @@ pub trait Sampler: Send + Sync {
 impl<S: Sampler + ?Sized> Sampler for Arc<S> {
     fn infer_relative_search_space(
         &self,
-        study: &Study,
+        context: &Context,
         trial: &FrozenTrial,
     ) -> Result<ParamSpace> {
-        (**self).infer_relative_search_space(study, trial)
+        (**self).infer_relative_search_space(context, trial)
     }
 
     fn sample_relative(
         &self,
-        study: &Study,
+        context: &Context,
         trial: &FrozenTrial,
         space: &ParamSpace,
     ) -> Result<RelativeSample> {
-        (**self).sample_relative(study, trial, space)
+        (**self).sample_relative(context, trial, space)
     }
 
     fn sample_independent(
         &self,
-        study: &Study,
+        context: &Context,
         trial: &FrozenTrial,
         name: &str,
         distribution: &Distribution,
     ) -> Result<f64> {
-        (**self).sample_independent(study, trial, name, distribution)
+        (**self).sample_independent(context, trial, name, distribution)
     }
 
-    fn before_trial(&self, study: &Study, trial: &FrozenTrial) -> Result<()> {
-        (**self).before_trial(study, trial)
+    fn before_trial(&self, context: &Context, trial: &FrozenTrial) -> Result<()> {
+        (**self).before_trial(context, trial)
     }
 
     fn after_trial(
         &self,
-        study: &Study,
+        context: &Context,
         trial: &FrozenTrial,
         state: TrialState,
         values: Option<&[f64]>,
     ) -> Result<()> {
-        (**self).after_trial(study, trial, state, values)
+        (**self).after_trial(context, trial, state, values)
     }
 
     fn check(&self) -> Result<()> {

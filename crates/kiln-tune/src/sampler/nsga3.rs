@@ -6,11 +6,11 @@ use super::ga::crossover::Crossover;
 use super::ga::mutation::Mutation;
 use super::ga::{Genetic, Population, genetic_sampler, genetic_settings};
 use super::{RelativeSample, Sampler};
+use crate::context::Context;
 use crate::distribution::Distribution;
 use crate::error::{Error, Result};
 use crate::multi_objective::{compare, nsga3, rows_by_rank};
 use crate::rng::Rng;
-use crate::study::Study;
 use crate::sync::lock;
 use crate::trial::{FrozenTrial, ParamSpace};
 

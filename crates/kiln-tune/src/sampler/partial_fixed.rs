@@ -2,9 +2,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{RelativeSample, Sampler};
+use crate::context::Context;
 use crate::distribution::{Distribution, ParamValue};
 use crate::error::Result;
-use crate::study::Study;
 use crate::trial::{FrozenTrial, ParamSpace, TrialState};
 
 /// Fixes some parameters and leaves the others to another sampler.
@@ -45,7 +45,7 @@ impl PartialFixedSampler {
 impl Sampler for PartialFixedSampler {
     fn infer_relative_search_space(
         &self,
-        study: &Study,
+        study: &Context,
         trial: &FrozenTrial,
     ) -> Result<ParamSpace> {
         let mut space = self.base.infer_relative_search_space(study, trial)?;
@@ -55,7 +55,7 @@ impl Sampler for PartialFixedSampler {
 
     fn sample_relative(
         &self,
-        study: &Study,
+        study: &Context,
         trial: &FrozenTrial,
         space: &ParamSpace,
     ) -> Result<RelativeSample> {
@@ -64,7 +64,7 @@ impl Sampler for PartialFixedSampler {
 
     fn sample_independent(
         &self,
-        study: &Study,
+        study: &Context,
         trial: &FrozenTrial,
         name: &str,
         distribution: &Distribution,
@@ -83,13 +83,13 @@ impl Sampler for PartialFixedSampler {
         Ok(internal)
     }
 
-    fn before_trial(&self, study: &Study, trial: &FrozenTrial) -> Result<()> {
+    fn before_trial(&self, study: &Context, trial: &FrozenTrial) -> Result<()> {
         self.base.before_trial(study, trial)
     }
 
     fn after_trial(
         &self,
-        study: &Study,
+        study: &Context,
         trial: &FrozenTrial,
         state: TrialState,
         values: Option<&[f64]>,

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex};
 use sha2::{Digest, Sha256};
 
 use super::{RandomSampler, RelativeSample, Sampler};
+use crate::context::Context;
 use crate::distribution::{Distribution, FloatDistribution};
 use crate::error::{Error, Result};
 use crate::json::Json;
 use crate::rng::Rng;
-use crate::study::Study;
 use crate::sync::lock;
 use crate::transform::{BoxOptions, BoxTransform};
 use crate::trial::{FrozenTrial, ParamSpace, TrialState};
@@ -147,7 +147,7 @@ impl QmcSampler {
         format!("qmc:{hex}")
     }
 
-    fn point(&self, study: &Study, space: &ParamSpace) -> Result<Vec<f64>> {
+    fn point(&self, study: &Context, space: &ParamSpace) -> Result<Vec<f64>> {
         let mut sequence = lock(&self.sequence);
         let key = self.key(space);
         let last = study.system_attrs()?.get(&key).and_then(Json::as_i64);
@@ -187,7 +187,7 @@ fn invalid(error: SequenceError) -> Error {
 impl Sampler for QmcSampler {
     fn infer_relative_search_space(
         &self,
-        study: &Study,
+        study: &Context,
         _trial: &FrozenTrial,
     ) -> Result<ParamSpace> {
         let space_of = |trial: &FrozenTrial| -> ParamSpace {
@@ -216,7 +216,7 @@ impl Sampler for QmcSampler {
 
     fn sample_relative(
         &self,
-        study: &Study,
+        study: &Context,
         _trial: &FrozenTrial,
         space: &ParamSpace,
     ) -> Result<RelativeSample> {
@@ -258,7 +258,7 @@ impl Sampler for QmcSampler {
 
     fn sample_independent(
         &self,
-        study: &Study,
+        study: &Context,
         trial: &FrozenTrial,
         name: &str,
         distribution: &Distribution,
@@ -279,13 +279,13 @@ impl Sampler for QmcSampler {
             .sample_independent(study, trial, name, distribution)
     }
 
-    fn before_trial(&self, study: &Study, trial: &FrozenTrial) -> Result<()> {
+    fn before_trial(&self, study: &Context, trial: &FrozenTrial) -> Result<()> {
         self.independent.before_trial(study, trial)
     }
 
     fn after_trial(
         &self,
-        study: &Study,
+        study: &Context,
         trial: &FrozenTrial,
         state: TrialState,
         values: Option<&[f64]>,

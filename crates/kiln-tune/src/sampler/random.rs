@@ -1,10 +1,10 @@
 use std::sync::Mutex;
 
 use super::Sampler;
+use crate::context::Context;
 use crate::distribution::Distribution;
 use crate::error::Result;
 use crate::rng::Rng;
-use crate::study::Study;
 use crate::sync::lock;
 use crate::transform::BoxTransform;
 use crate::trial::FrozenTrial;
@@ -47,7 +47,7 @@ impl RandomSampler {
 impl Sampler for RandomSampler {
     fn sample_independent(
         &self,
-        _study: &Study,
+        _study: &Context,
         _trial: &FrozenTrial,
         _name: &str,
         distribution: &Distribution,

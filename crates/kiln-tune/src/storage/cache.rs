@@ -2,8 +2,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use super::{Storage, StudyId};
+use crate::context::Context;
 use crate::error::Result;
-use crate::study::Study;
 use crate::trial::{FrozenTrial, TrialId};
 
 /// The trials of one study, kept up with its storage by reading only what can have changed: trials that were not
@@ -48,7 +48,7 @@ impl TrialCache {
 
     /// An empty cache of a study, which knows its storage too; see [`is_of`](Self::is_of).
     #[must_use]
-    pub fn of(study: &Study) -> Self {
+    pub fn of(study: &Context) -> Self {
         Self {
             storage: Some(study.weak_storage()),
             ..Self::new(study.id())
@@ -58,7 +58,7 @@ impl TrialCache {
     /// Whether this was made [`of`](Self::of) the same study in the same storage. A sampler which may be used for
     /// several studies asks this before it goes on with its cache.
     #[must_use]
-    pub fn is_of(&self, study: &Study) -> bool {
+    pub fn is_of(&self, study: &Context) -> bool {
         let is_same = |storage: &Weak<dyn Storage>| {
             std::ptr::addr_eq(storage.as_ptr(), study.weak_storage().as_ptr())
         };

@@ -1,13 +1,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::context::Context;
 use crate::error::Result;
 use crate::json::Json;
-use crate::study::Study;
 use crate::trial::{FrozenTrial, TrialId, TrialState};
 
 /// What is called for each stale trial that this worker marked as failed.
-pub type StaleTrialCallback = Arc<dyn Fn(&Study, &FrozenTrial) -> Result<()> + Send + Sync>;
+pub type StaleTrialCallback = Arc<dyn Fn(&Context, &FrozenTrial) -> Result<()> + Send + Sync>;
 
 /// Signs of life of running trials, so that those of a killed worker are found.
 pub trait Heartbeat: Send + Sync {

@@ -2,10 +2,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 use super::{Storage, StudyId};
+use crate::direction::StudyDirection;
 use crate::distribution::Distribution;
 use crate::error::{Error, Result};
 use crate::json::Json;
-use crate::study::{FrozenStudy, StudyDirection, unused_study_name};
+use crate::storage::{FrozenStudy, unused_study_name};
 use crate::sync::lock;
 use crate::trial::{Attrs, FrozenTrial, Params, TrialId, TrialState, now, same};
 

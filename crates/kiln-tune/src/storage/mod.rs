@@ -1,11 +1,11 @@
-//! Where studies and trials are kept.
+//! Where studies and trials are kept: in memory, in a journal file, or in any other [`Storage`].
+//!
+//! The crate `kiln-tune-rdb` keeps them in SQLite, PostgreSQL and MySQL, and its `open` takes the URL of any storage.
 
 mod cache;
 mod heartbeat;
 mod journal;
 mod memory;
-mod rdb;
-mod url;
 
 use std::sync::Arc;
 
@@ -13,19 +13,30 @@ pub use cache::TrialCache;
 pub use heartbeat::{Heartbeat, StaleTrialCallback, retry_stale_trial};
 pub use journal::JournalStorage;
 pub use memory::InMemoryStorage;
-#[cfg(feature = "sqlite")]
-pub use rdb::write_ahead_log;
-pub use rdb::{RdbOptions, RdbStorage};
-pub use url::{open, open_existing};
 
+use crate::direction::StudyDirection;
 use crate::distribution::Distribution;
 use crate::error::{Error, Result};
 use crate::json::Json;
-use crate::study::{FrozenStudy, StudyDirection};
 use crate::trial::{Attrs, FrozenTrial, TrialId, TrialState};
 
 /// Identifies a study within its storage.
 pub type StudyId = i64;
+
+/// A study as a storage knows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FrozenStudy {
+    /// The id within the storage.
+    pub id: StudyId,
+    /// The name.
+    pub name: String,
+    /// One direction per objective; none when a damaged storage holds none that can be read.
+    pub directions: Vec<StudyDirection>,
+    /// What the user noted.
+    pub user_attrs: Attrs,
+    /// What the library noted.
+    pub system_attrs: Attrs,
+}
 
 /// Keeps studies and trials; what is written is seen by every worker that shares the storage.
 ///
@@ -256,4 +267,26 @@ pub(crate) fn best_of(
         }
     }
     best.map(|(trial, _)| trial)
+}
+
+/// `no-name-` and a random UUID, the name of a study that was given none.
+#[must_use]
+pub fn unused_study_name() -> String {
+    format!("no-name-{}", random_uuid())
+}
+
+/// A random UUID (version 4) in its usual text form.
+#[must_use]
+pub fn random_uuid() -> String {
+    let mut rng = crate::rng::Rng::new(None);
+    let [a, b, c, d] = [(); 4].map(|()| rng.next_u32());
+    let b = (b & 0xffff_0fff) | 0x4000;
+    let c = (c & 0x3fff_ffff) | 0x8000_0000;
+    format!(
+        "{a:08x}-{:04x}-{:04x}-{:04x}-{:04x}{d:08x}",
+        b >> 16,
+        b & 0xffff,
+        c >> 16,
+        c & 0xffff
+    )
 }

@@ -68,7 +68,8 @@ impl Study {
         };
         let trial = Trial::new(self.clone(), (*record).clone());
         drop(record);
-        self.sampler().before_trial(self, trial.record())?;
+        self.sampler()
+            .before_trial(self.context(), trial.record())?;
         Ok(trial)
     }
 
@@ -110,8 +111,11 @@ impl Study {
         Ok(())
     }
 
-    /// What the latest trial that has a parameter suggested it from.
-    pub(crate) fn known_distribution(&self, name: &str) -> Result<Option<Arc<Distribution>>> {
+    /// What the latest trial that has a parameter suggested it from; `None` when no trial has it.
+    ///
+    /// # Errors
+    /// When the storage fails.
+    pub fn known_distribution(&self, name: &str) -> Result<Option<Arc<Distribution>>> {
         self.with_trials(|trials| {
             let params = trials.iter().rev().map(|trial| trial.params.get(name));
             params
@@ -246,7 +250,7 @@ impl Study {
         // The state is written even when the sampler fails.
         let after = self
             .sampler()
-            .after_trial(self, record, state, values.as_deref());
+            .after_trial(self.context(), record, state, values.as_deref());
         self.storage()
             .set_trial_state_values(record.id, state, values.as_deref())?;
         after?;
@@ -361,17 +365,7 @@ impl Study {
     /// As [`FrozenTrial::validate`], [`Error::InvalidTell`] when a complete trial has a wrong number of values, and
     /// errors of the storage.
     pub fn add_trial(&self, trial: &FrozenTrial) -> Result<()> {
-        trial.validate()?;
-        if let Some(values) = &trial.values
-            && values.len() != self.directions().len()
-        {
-            return Err(Error::InvalidTell(format!(
-                "the number of values ({}) is not the number of objectives ({})",
-                values.len(),
-                self.directions().len()
-            )));
-        }
-        self.create_trial_record(trial).map(|_| ())
+        self.context().add_trial(trial)
     }
 
     /// Adds several trials.

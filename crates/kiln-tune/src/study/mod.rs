@@ -2,7 +2,6 @@
 
 mod ask_tell;
 mod builder;
-mod direction;
 mod manage;
 mod optimize;
 mod outcome;
@@ -10,12 +9,10 @@ mod outcome;
 mod progress;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex};
 
 pub use ask_tell::{TellOptions, TrialRef};
 pub use builder::StudyBuilder;
-pub use direction::StudyDirection;
 pub use manage::{
     StudySummary, copy_study, delete_study, get_all_study_names, get_all_study_summaries,
     load_study,
@@ -23,12 +20,17 @@ pub use manage::{
 pub use optimize::{Budget, max_trials_callback};
 pub use outcome::Outcome;
 
+pub use crate::direction::StudyDirection;
+pub use crate::storage::{FrozenStudy, random_uuid, unused_study_name};
+
+use crate::context::Context;
 use crate::distribution::Distribution;
 use crate::error::{Error, Result};
 use crate::json::Json;
 use crate::pruner::Pruner;
 use crate::sampler::Sampler;
-use crate::storage::{Storage, StudyId, TrialCache, best_of};
+use crate::search_space::SearchSpace;
+use crate::storage::{Storage, StudyId};
 use crate::sync::lock;
 use crate::trial::{Attrs, FrozenTrial, Params, TrialId, TrialState};
 
@@ -58,40 +60,18 @@ pub struct Study {
 }
 
 struct Inner {
-    id: StudyId,
-    name: String,
-    directions: Vec<StudyDirection>,
-    storage: Arc<dyn Storage>,
+    context: Context,
     sampler: Arc<dyn Sampler>,
     pruner: Arc<dyn Pruner>,
-    cache: Mutex<TrialCache>,
     /// Names and distributions as last suggested, so that trials share them.
     interned: Mutex<HashMap<Arc<str>, Arc<Distribution>>>,
-    stop: AtomicBool,
-    /// How many calls of `optimize` are in progress.
-    optimizing: AtomicUsize,
-}
-
-/// A study as a storage knows it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct FrozenStudy {
-    /// The id within the storage.
-    pub id: StudyId,
-    /// The name.
-    pub name: String,
-    /// One direction per objective; none when a damaged storage holds none that can be read.
-    pub directions: Vec<StudyDirection>,
-    /// What the user noted.
-    pub user_attrs: Attrs,
-    /// What the library noted.
-    pub system_attrs: Attrs,
 }
 
 impl std::fmt::Debug for Study {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Study")
-            .field("id", &self.inner.id)
-            .field("name", &self.inner.name)
+            .field("id", &self.id())
+            .field("name", &self.name())
             .finish_non_exhaustive()
     }
 }
@@ -109,76 +89,63 @@ impl Study {
         sampler: Arc<dyn Sampler>,
         pruner: Arc<dyn Pruner>,
     ) -> Result<Self> {
-        let name = storage.get_study_name_from_id(id)?;
-        let directions = storage.get_study_directions(id)?;
-        if directions.is_empty() {
-            return Err(Error::Storage {
-                message: format!("study {name:?} has no direction; the storage is damaged"),
-                source: None,
-            });
-        }
         let inner = Inner {
-            id,
-            name,
-            directions,
-            storage,
+            context: Context::open(id, storage)?,
             sampler,
             pruner,
-            cache: Mutex::new(TrialCache::new(id)),
             interned: Mutex::new(HashMap::new()),
-            stop: AtomicBool::new(false),
-            optimizing: AtomicUsize::new(0),
         };
         Ok(Self {
             inner: Arc::new(inner),
         })
     }
 
+    /// What samplers and pruners see of the study: all but themselves.
+    #[must_use]
+    pub fn context(&self) -> &Context {
+        &self.inner.context
+    }
+
     /// The id within the storage.
     #[must_use]
     pub fn id(&self) -> StudyId {
-        self.inner.id
+        self.context().id()
     }
 
     /// The name.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.inner.name
+        self.context().name()
     }
 
     /// The direction of the only objective, or of the first one.
     #[must_use]
     pub fn direction(&self) -> StudyDirection {
-        self.inner.directions[0]
+        self.context().direction()
     }
 
     /// The directions of all objectives.
     #[must_use]
     pub fn directions(&self) -> &[StudyDirection] {
-        &self.inner.directions
+        self.context().directions()
     }
 
     /// Whether there are several objectives.
     #[must_use]
     pub fn is_multi_objective(&self) -> bool {
-        self.inner.directions.len() > 1
+        self.context().is_multi_objective()
     }
 
     /// The storage.
     #[must_use]
     pub fn storage(&self) -> &dyn Storage {
-        &*self.inner.storage
-    }
-
-    /// The storage, for what outlives the study and must not take a later storage at the same address for it.
-    pub(crate) fn weak_storage(&self) -> Weak<dyn Storage> {
-        Arc::downgrade(&self.inner.storage)
+        self.context().storage()
     }
 
     /// The storage, to be shared with another study.
     #[must_use]
     pub fn shared_storage(&self) -> Arc<dyn Storage> {
-        self.inner.storage.clone()
+        self.context().shared_storage().clone()
     }
 
     /// The sampler.
@@ -198,7 +165,7 @@ impl Study {
     /// # Errors
     /// When the storage fails.
     pub fn trials(&self) -> Result<Vec<Arc<FrozenTrial>>> {
-        self.with_trials(<[_]>::to_vec)
+        self.context().trials()
     }
 
     /// The trials in these states, ordered by number.
@@ -206,21 +173,13 @@ impl Study {
     /// # Errors
     /// When the storage fails.
     pub fn trials_in(&self, states: &[TrialState]) -> Result<Vec<Arc<FrozenTrial>>> {
-        self.with_trials(|trials| {
-            trials
-                .iter()
-                .filter(|trial| states.contains(&trial.state))
-                .cloned()
-                .collect()
-        })
+        self.context().trials_in(states)
     }
 
     /// Shows all trials to `look` without copying even the pointers. `look` must not call back into this study, whose
     /// lock it holds.
     pub(crate) fn with_trials<T>(&self, look: impl FnOnce(&[Arc<FrozenTrial>]) -> T) -> Result<T> {
-        let mut cache = lock(&self.inner.cache);
-        cache.sync(self.storage())?;
-        Ok(look(cache.trials()))
+        self.context().with_trials(look)
     }
 
     /// The best trial of a study with one objective. A trial that violates a constraint is not taken.
@@ -228,20 +187,7 @@ impl Study {
     /// # Errors
     /// [`Error::NoTrials`] when no complete trial is feasible, [`Error::MultiObjective`].
     pub fn best_trial(&self) -> Result<Arc<FrozenTrial>> {
-        self.require_single("best_trial", "use best_trials")?;
-        let best = self.storage().get_best_trial(self.id())?;
-        if best.is_feasible() {
-            return Ok(best);
-        }
-        let mut complete = self.trials_in(&[TrialState::Complete])?;
-        complete.retain(|trial| trial.is_feasible());
-        best_of(&complete, self.direction())
-            .cloned()
-            .ok_or_else(|| {
-                Error::NoTrials(
-                    "no complete trial is feasible: all of them violate a constraint".to_owned(),
-                )
-            })
+        self.context().best_trial()
     }
 
     /// The value of the best trial.
@@ -261,6 +207,14 @@ impl Study {
     /// As [`best_trial`](Self::best_trial).
     pub fn best_params(&self) -> Result<Params> {
         Ok(self.best_trial()?.params.clone())
+    }
+
+    /// The parameters of the best trial as a typed search space.
+    ///
+    /// # Errors
+    /// As [`best_trial`](Self::best_trial) and [`Params::to_space`].
+    pub fn best_params_as<T: SearchSpace>(&self) -> Result<T> {
+        self.best_trial()?.params.to_space()
     }
 
     /// The Pareto front: complete trials which no other one dominates, ordered by number. When any trial has
@@ -293,7 +247,7 @@ impl Study {
     /// # Errors
     /// When the storage fails.
     pub fn system_attrs(&self) -> Result<Attrs> {
-        self.storage().get_study_system_attrs(self.id())
+        self.context().system_attrs()
     }
 
     /// Notes a user attribute.
@@ -343,14 +297,7 @@ impl Study {
         operation: &'static str,
         instead: &'static str,
     ) -> Result<()> {
-        match self.directions().len() {
-            1 => Ok(()),
-            n_objectives => Err(Error::MultiObjective {
-                operation,
-                n_objectives,
-                instead,
-            }),
-        }
+        self.context().require_single(operation, instead)
     }
 
     /// Shared copies of a name and a distribution.
@@ -375,10 +322,7 @@ impl Study {
     }
 
     pub(crate) fn create_trial_record(&self, template: &FrozenTrial) -> Result<TrialId> {
-        Ok(self
-            .storage()
-            .create_new_trial(self.id(), Some(template))?
-            .id)
+        self.context().create_trial_record(template)
     }
 }
 
@@ -414,26 +358,4 @@ pub fn file_name(study: &str) -> String {
         }
     }
     name
-}
-
-/// `no-name-` and a random UUID, the name of a study that was given none.
-#[must_use]
-pub fn unused_study_name() -> String {
-    format!("no-name-{}", random_uuid())
-}
-
-/// A random UUID (version 4) in its usual text form.
-#[must_use]
-pub fn random_uuid() -> String {
-    let mut rng = crate::rng::Rng::new(None);
-    let [a, b, c, d] = [(); 4].map(|()| rng.next_u32());
-    let b = (b & 0xffff_0fff) | 0x4000;
-    let c = (c & 0x3fff_ffff) | 0x8000_0000;
-    format!(
-        "{a:08x}-{:04x}-{:04x}-{:04x}-{:04x}{d:08x}",
-        b >> 16,
-        b & 0xffff,
-        c >> 16,
-        c & 0xffff
-    )
 }

@@ -232,21 +232,13 @@ impl Study {
     /// # Errors
     /// [`Error::InvalidArgument`] when the study is not being optimized.
     pub fn stop(&self) -> Result<()> {
-        if self.inner.optimizing.load(Ordering::SeqCst) == 0 {
+        if !self.context().is_optimizing() {
             return Err(Error::invalid(
                 "stop can be called only inside of an objective or a callback of optimize",
             ));
         }
-        self.inner.stop.store(true, Ordering::SeqCst);
+        self.context().stop();
         Ok(())
-    }
-
-    /// Stops `optimize` if it is running. Samplers call this when there is nothing left to try; with ask and tell it
-    /// is for the user to notice.
-    pub(crate) fn request_stop(&self) {
-        if self.inner.optimizing.load(Ordering::SeqCst) > 0 {
-            self.inner.stop.store(true, Ordering::SeqCst);
-        }
     }
 
     fn key(&self) -> usize {
@@ -280,7 +272,7 @@ impl Study {
         if let Some(callback) = heartbeat.on_stale() {
             for id in failed {
                 let trial = self.storage().get_trial(id)?;
-                callback(self, &trial)?;
+                callback(self.context(), &trial)?;
             }
         }
         Ok(())
@@ -326,14 +318,14 @@ impl<'a> Run<'a> {
                 self.study.sampler().reseed();
             }
             if let Err(error) = self.one_trial() {
-                self.study.inner.stop.store(true, Ordering::SeqCst);
+                self.study.context().stop();
                 lock(&self.error).get_or_insert(error);
             }
         }
     }
 
     fn may_start(&self) -> bool {
-        if self.study.inner.stop.load(Ordering::SeqCst)
+        if self.study.context().is_stopped()
             || self
                 .budget
                 .timeout
@@ -493,16 +485,14 @@ struct Optimizing<'a>(&'a Study);
 
 impl<'a> Optimizing<'a> {
     fn enter(study: &'a Study) -> Self {
-        if study.inner.optimizing.fetch_add(1, Ordering::SeqCst) == 0 {
-            study.inner.stop.store(false, Ordering::SeqCst);
-        }
+        study.context().begin_optimizing();
         Self(study)
     }
 }
 
 impl Drop for Optimizing<'_> {
     fn drop(&mut self) {
-        self.0.inner.optimizing.fetch_sub(1, Ordering::SeqCst);
+        self.0.context().end_optimizing();
     }
 }
 

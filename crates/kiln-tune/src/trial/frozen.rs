@@ -36,7 +36,7 @@ pub(crate) const CONSTRAINT_PREFIX: &str = "constraints:";
 pub(crate) const CONSTRAINTS_KEY: &str = "constraints";
 
 /// The system attribute with the parameters of an enqueued trial.
-pub(crate) const FIXED_PARAMS_KEY: &str = "fixed_params";
+pub const FIXED_PARAMS_KEY: &str = "fixed_params";
 
 /// The system attribute with the message of the error that failed the trial.
 pub(crate) const FAIL_REASON_KEY: &str = "fail_reason";

@@ -9,6 +9,7 @@ use crate::distribution::{Distribution, ParamValue};
 use crate::error::{Error, Result};
 use crate::json::Json;
 use crate::sampler::RelativeSample;
+use crate::search_space::SearchSpace;
 use crate::study::Study;
 
 /// A running trial: suggests parameters, takes reports, and says when to stop early.
@@ -166,6 +167,14 @@ impl Trial {
         Suggest::suggest(self, name, distribution)
     }
 
+    /// Suggests a whole search space.
+    ///
+    /// # Errors
+    /// As [`suggest`](Self::suggest).
+    pub fn suggest_space<T: SearchSpace>(&mut self) -> Result<T> {
+        T::suggest_from(self, "")
+    }
+
     /// Reports an intermediate value. A second report of a step is ignored, with a warning; NaN and infinities are
     /// allowed.
     ///
@@ -200,7 +209,9 @@ impl Trial {
     pub fn should_prune(&self) -> Result<bool> {
         self.study
             .require_single("should_prune", "run all trials to their end")?;
-        self.study.pruner().prune(&self.study, &self.record)
+        self.study
+            .pruner()
+            .prune(self.study.context(), &self.record)
     }
 
     /// Notes a user attribute.
@@ -264,17 +275,21 @@ impl Trial {
         if let Some(internal) = self.relative_value(name, distribution)? {
             return Ok(internal);
         }
-        self.study
-            .sampler()
-            .sample_independent(&self.study, &self.record, name, distribution)
+        self.study.sampler().sample_independent(
+            self.study.context(),
+            &self.record,
+            name,
+            distribution,
+        )
     }
 
     /// The jointly sampled value. Space and sample are made at the first suggestion which gets here.
     fn relative_value(&mut self, name: &str, distribution: &Distribution) -> Result<Option<f64>> {
         if self.relative.is_none() {
             let sampler = self.study.sampler();
-            let space = sampler.infer_relative_search_space(&self.study, &self.record)?;
-            let sample = sampler.sample_relative(&self.study, &self.record, &space)?;
+            let context = self.study.context();
+            let space = sampler.infer_relative_search_space(context, &self.record)?;
+            let sample = sampler.sample_relative(context, &self.record, &space)?;
             self.relative = Some((space, sample));
         }
         let Some((space, sample)) = &self.relative else {

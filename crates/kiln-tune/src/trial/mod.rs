@@ -10,8 +10,8 @@ mod suggest;
 
 pub use create::TrialBuilder;
 pub use fixed::FixedTrial;
-pub use frozen::FrozenTrial;
-pub(crate) use frozen::{CONSTRAINT_PREFIX, FAIL_REASON_KEY, FIXED_PARAMS_KEY};
+pub(crate) use frozen::{CONSTRAINT_PREFIX, FAIL_REASON_KEY};
+pub use frozen::{FIXED_PARAMS_KEY, FrozenTrial};
 pub use live::Trial;
 pub(crate) use params::same;
 pub use params::{Param, ParamSpace, Params};

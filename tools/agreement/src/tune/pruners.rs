@@ -115,7 +115,7 @@ fn replay_case(checks: &mut Checks, case: &Value) {
         let expected: Vec<_> = array(&case["budgets"]).iter().map(Value::as_u64).collect();
         checks.exact(format!("{name} budgets"), &budgets, &expected);
         for (n, expected) in (0_u64..).zip(array(&case["bracket_ids"])) {
-            let bracket = hyperband.bracket_id(&study, n) as u64;
+            let bracket = hyperband.bracket_id(study.context(), n) as u64;
             checks.exact(
                 format!("{name} bracket of {n}"),
                 &Some(bracket),

@@ -64,7 +64,7 @@ fn compare(checks: &mut Checks, case: &Value, study: &Study, ties: TieOrder, ord
         sampler = sampler.constant_liar(liar);
     }
     let acquisition = sampler
-        .acquisition(study, None, &space)
+        .acquisition(study.context(), None, &space)
         .expect("an acquisition");
     let integers =
         |value: &Value| -> Vec<u64> { array(value).iter().filter_map(Value::as_u64).collect() };

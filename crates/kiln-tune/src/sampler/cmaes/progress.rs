@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::state::State;
+use crate::context::Context;
 use crate::error::Result;
 use crate::json::Json;
-use crate::study::Study;
 use crate::trial::{FrozenTrial, TrialState};
 
 /// What has been read from trials that cannot change any more.
@@ -71,7 +71,7 @@ impl View {
 
 impl Progress {
     /// The strategy as of now.
-    pub fn view(&mut self, study: &Study, prefix: &str, consider_pruned: bool) -> Result<View> {
+    pub fn view(&mut self, study: &Context, prefix: &str, consider_pruned: bool) -> Result<View> {
         let id = study.id();
         if self
             .study

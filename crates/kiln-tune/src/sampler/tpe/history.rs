@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use super::observations::{Observations, Running};
 use super::split::Ranking;
 use super::{RELATIVE_PARAMS_KEY, Settings};
+use crate::context::Context;
 use crate::distribution::ParamValue;
 use crate::error::Result;
 use crate::json::Json;
 use crate::parzen::ParzenEstimator;
 use crate::search_space::{SearchSpaceGroup, narrow};
 use crate::storage::TrialCache;
-use crate::study::Study;
 use crate::trial::{FrozenTrial, ParamSpace, TrialState};
 
 /// Spaces whose observations are kept; a study with more conditional parameters than this rebuilds the oldest.
@@ -30,7 +30,7 @@ pub(super) struct History {
 }
 
 impl History {
-    pub fn new(study: &Study, group: bool) -> Self {
+    pub fn new(study: &Context, group: bool) -> Self {
         Self {
             cache: TrialCache::of(study),
             finished: Vec::new(),
@@ -42,12 +42,12 @@ impl History {
         }
     }
 
-    pub fn is_of(&self, study: &Study) -> bool {
+    pub fn is_of(&self, study: &Context) -> bool {
         self.cache.is_of(study)
     }
 
     /// Takes in what has happened since the last call.
-    pub fn update(&mut self, study: &Study) -> Result<()> {
+    pub fn update(&mut self, study: &Context) -> Result<()> {
         let changed = self.cache.sync(study.storage())?;
         let trials = self.cache.trials();
         for position in changed {
@@ -103,7 +103,7 @@ impl History {
     }
 
     /// Positions of the better trials, ascending.
-    pub fn split(&mut self, settings: &Settings, study: &Study) -> &[u32] {
+    pub fn split(&mut self, settings: &Settings, study: &Context) -> &[u32] {
         let n_below = settings.n_below(self.finished.len(), study);
         self.ranking
             .below(n_below, self.cache.trials(), study.directions())
@@ -128,7 +128,7 @@ impl History {
     pub fn task<'a>(
         &'a mut self,
         settings: &'a Settings,
-        study: &'a Study,
+        study: &'a Context,
         current: Option<u64>,
         space: &'a ParamSpace,
     ) -> Task<'a> {

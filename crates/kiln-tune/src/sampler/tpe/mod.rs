@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex};
 use history::History;
 
 use super::{RandomSampler, RelativeSample, Sampler};
+use crate::context::Context;
 use crate::distribution::Distribution;
 use crate::error::{Error, Result};
 use crate::json::Json;
 use crate::parzen::{ParzenEstimator, ParzenOptions, TieOrder, default_weights};
 use crate::rng::Rng;
-use crate::study::Study;
 use crate::sync::lock;
 use crate::trial::{FrozenTrial, ParamSpace};
 
@@ -247,7 +247,7 @@ impl TpeSampler {
     /// When the storage fails or `weights` gives something unusable.
     pub fn acquisition(
         &self,
-        study: &Study,
+        study: &Context,
         current: Option<u64>,
         space: &ParamSpace,
     ) -> Result<TpeAcquisition> {
@@ -268,11 +268,11 @@ impl TpeSampler {
 }
 
 impl Settings {
-    fn is_multivariate(&self, study: &Study) -> bool {
+    fn is_multivariate(&self, study: &Context) -> bool {
         self.group || self.multivariate.unwrap_or(!study.is_multi_objective())
     }
 
-    fn n_below(&self, n: usize, study: &Study) -> usize {
+    fn n_below(&self, n: usize, study: &Context) -> usize {
         if let Some(gamma) = &self.gamma {
             return gamma(n);
         }
@@ -300,7 +300,7 @@ impl Settings {
 
 impl Core {
     /// The history of a study, with everything up to now.
-    fn history_of(&mut self, study: &Study, settings: &Settings) -> Result<&mut History> {
+    fn history_of(&mut self, study: &Context, settings: &Settings) -> Result<&mut History> {
         if self
             .history
             .as_ref()
@@ -319,7 +319,7 @@ impl Core {
     fn sample(
         &mut self,
         settings: &Settings,
-        study: &Study,
+        study: &Context,
         trial: &FrozenTrial,
         space: &ParamSpace,
     ) -> Result<Vec<f64>> {
@@ -344,7 +344,7 @@ impl Core {
 impl Sampler for TpeSampler {
     fn infer_relative_search_space(
         &self,
-        study: &Study,
+        study: &Context,
         _trial: &FrozenTrial,
     ) -> Result<ParamSpace> {
         if !self.settings.is_multivariate(study) {
@@ -367,7 +367,7 @@ impl Sampler for TpeSampler {
 
     fn sample_relative(
         &self,
-        study: &Study,
+        study: &Context,
         trial: &FrozenTrial,
         space: &ParamSpace,
     ) -> Result<RelativeSample> {
@@ -399,7 +399,7 @@ impl Sampler for TpeSampler {
 
     fn sample_independent(
         &self,
-        study: &Study,
+        study: &Context,
         trial: &FrozenTrial,
         name: &str,
         distribution: &Distribution,
@@ -441,7 +441,7 @@ impl Sampler for TpeSampler {
 
 /// Writes the joint sample where other workers see parameters which are not suggested yet.
 fn share(
-    study: &Study,
+    study: &Context,
     trial: &FrozenTrial,
     space: &ParamSpace,
     sample: &RelativeSample,
@@ -468,7 +468,7 @@ fn share(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::study::Outcome;
+    use crate::study::{Outcome, Study};
     use crate::trial::Trial;
 
     fn suggest(trial: &mut Trial) -> Result<f64> {
@@ -510,9 +510,14 @@ mod tests {
             if step % 7 != 0 || step < 20 {
                 continue;
             }
-            let history = core.history_of(&study, &settings)?;
+            let history = core.history_of(study.context(), &settings)?;
             let space = history.intersection();
-            let mut task = history.task(&settings, &study, Some(running[0].0.number()), &space);
+            let mut task = history.task(
+                &settings,
+                study.context(),
+                Some(running[0].0.number()),
+                &space,
+            );
             let candidates = task.below()?.sample(&mut rng, 5);
             let kept = task.log_above(&candidates)?;
             let fresh = task.above()?.log_pdf(&candidates);

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::direction::StudyDirection;
 use crate::multi_objective::{losses_of_trial, select_best};
-use crate::study::StudyDirection;
 use crate::trial::{FrozenTrial, TrialState};
 
 /// Finished trials in the order in which they become "below". Every list stays sorted as trials are added; equal keys

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::error::{Error, Result};
-use crate::study::random_uuid;
+use crate::storage::random_uuid;
 
 /// A lock that does not change for this long belongs to a dead process and is broken, as Optuna does.
 const GRACE_PERIOD: Duration = Duration::from_secs(30);

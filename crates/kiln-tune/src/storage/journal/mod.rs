@@ -11,10 +11,11 @@ use file::JournalFile;
 use replay::{Effect, Replay, op};
 
 use super::{Storage, StudyId, best_of};
+use crate::direction::StudyDirection;
 use crate::distribution::Distribution;
 use crate::error::{Error, Result};
 use crate::json::Json;
-use crate::study::{FrozenStudy, StudyDirection, random_uuid, unused_study_name};
+use crate::storage::{FrozenStudy, random_uuid, unused_study_name};
 use crate::sync::lock;
 use crate::trial::{Attrs, FrozenTrial, Timestamp, TrialId, TrialState, now};
 

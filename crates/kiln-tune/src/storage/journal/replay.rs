@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Local, NaiveDateTime, TimeZone, Utc};
 
+use crate::direction::StudyDirection;
 use crate::distribution::{Distribution, Unusable};
 use crate::error::{Error, Result};
 use crate::json::{Json, MAX_DEPTH};
 use crate::storage::StudyId;
-use crate::study::StudyDirection;
 use crate::trial::{Attrs, FrozenTrial, Params, Timestamp, TrialId, TrialState};
 
 /// What an entry does.
