@@ -12,8 +12,8 @@ use burn::nn::{Linear, LinearConfig, Relu};
 use burn::tensor::{Device, Distribution, Tensor};
 use burn::train::{InferenceStep, RegressionOutput, TrainOutput, TrainStep};
 use kiln::data::scale::Scaler;
+use kiln::plot::{Curve, curves};
 use kiln::prelude::*;
-use kiln::tune::plot::{Curve, curves};
 
 type Table = TensorBatch<2, 2>;
 

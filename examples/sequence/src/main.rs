@@ -15,8 +15,8 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig, gru::Gru, gru::GruConfig, loss::CrossEntropyLossConfig};
 use burn::tensor::{Device, Int, Tensor};
 use burn::train::{ClassificationOutput, InferenceStep, TrainOutput, TrainStep};
+use kiln::plot::{Curve, curves};
 use kiln::prelude::*;
-use kiln::tune::plot::{Curve, curves};
 
 const SAMPLES: usize = 48;
 const KINDS: [&str; 3] = ["rising", "falling", "steady"];
