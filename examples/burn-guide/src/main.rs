@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! $ cargo run --release -p example-burn-guide -- 2000
-//! accuracy 93.3 %; runs/guide/report.html
+//! accuracy 79.3 %; runs/guide/report.html
 //! $ cargo run --release -p example-burn-guide -- 2000     # once more, or after a kill: goes on where it was
 //! ```
 

@@ -72,7 +72,7 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
 
 #[cfg(test)]
 mod tests {
-    use crate::files::{read_json, write_json};
+    use crate::run::files::{read_json, write_json};
     use crate::{Evaluation, EvaluationRecord};
 
     fn evaluation(classes: usize) -> Evaluation {
