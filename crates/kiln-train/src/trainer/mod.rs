@@ -378,7 +378,7 @@ impl<M: Trainable> Trainer<M> {
         self
     }
 
-    /// Seed of dropout, and of whatever else draws from the device in a step. Default: 0. The first weights are the model's
+    /// Seed of dropout, and of whatever else draws from the device in a step. Default: 42. The first weights are the model's
     /// own, and the order of the data is that of its batches.
     pub fn seed(mut self, seed: u64) -> Self {
         self.settings.seed = seed;
@@ -499,6 +499,7 @@ impl<M: Trainable> Trainer<M> {
             valid: &*self.valid,
             progress: self.options.progress,
             label: format!("{} on {}", info.model_name, info.data.name),
+            items: "items",
             checkpoints: self.options.checkpoints,
             interrupter: &self.options.interrupter,
             notice: &*self.options.notice,

@@ -186,6 +186,7 @@ impl RecipeTrainer {
     ) -> Result<Outcome, TrainError> {
         let run = RunDir::open_locked(path)?;
         let (mut recipe, info) = (run.recipe()?, run.info()?);
+        let model_settings = run.settings(&info)?;
         let mut wanted = recipe.clone();
         for setting in settings {
             wanted.apply(setting)?;
@@ -226,7 +227,7 @@ impl RecipeTrainer {
                 info.device, info.backend
             ));
         }
-        let model = self.create(&recipe, run.settings(&info)?, &info.data)?;
+        let model = self.create(&recipe, model_settings, &info.data)?;
         let batches = self.batches(&recipe, &data, run.scaler()?.as_ref(), &model)?;
         if wanted.epochs != recipe.epochs {
             let (steps, images) = (batches.train.num_batches(), batches.train.num_items());
@@ -372,6 +373,7 @@ impl RecipeTrainer {
             valid: &batches.valid,
             progress: self.options.progress,
             label: format!("{} on {}", info.model_name, info.data.name),
+            items: "images",
             checkpoints: self.options.checkpoints,
             interrupter: &self.options.interrupter,
             notice: &*self.options.notice,

@@ -32,6 +32,8 @@ pub(crate) struct Session<'a, M: Trainable> {
     pub(crate) progress: Progress,
     /// What the dashboard calls it.
     pub(crate) label: String,
+    /// What the progress lines call what is trained on.
+    pub(crate) items: &'static str,
     /// Whether the state is saved on the way.
     pub(crate) checkpoints: bool,
     pub(crate) interrupter: &'a Interrupter,
@@ -168,7 +170,8 @@ impl<M: Trainable> Session<'_, M> {
         }
         match self.progress {
             Progress::Plain => {
-                recorder.print(settings.epochs, steps, self.train.num_items(), state.step);
+                let items = (self.train.num_items(), self.items);
+                recorder.print(settings.epochs, steps, items, state.step);
             }
             #[cfg(feature = "dashboard")]
             Progress::Dashboard => recorder.show(Dashboard::open(

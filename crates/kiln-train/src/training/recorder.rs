@@ -147,8 +147,8 @@ impl Clock {
 struct Plain {
     epochs: usize,
     steps_per_epoch: usize,
-    /// Items of an epoch.
-    items: usize,
+    /// Items of an epoch, and what they are called.
+    items: (usize, &'static str),
     started: f64,
     first_step: usize,
     next: Instant,
@@ -202,7 +202,13 @@ impl Recorder {
     }
 
     /// Also writes progress lines to stderr, of a run of so many epochs of so many steps and items.
-    pub(crate) fn print(&self, epochs: usize, steps_per_epoch: usize, items: usize, step: usize) {
+    pub(crate) fn print(
+        &self,
+        epochs: usize,
+        steps_per_epoch: usize,
+        items: (usize, &'static str),
+        step: usize,
+    ) {
         let mut inner = self.lock();
         inner.plain = Some(Plain {
             epochs,
@@ -425,18 +431,19 @@ impl Inner {
         let steps = (entry.step - plain.first_step).max(1) as f64;
         let per_step = (now - plain.started) / steps;
         let left = (plain.epochs * plain.steps_per_epoch).saturating_sub(entry.step);
-        let items = plain.items as f64 / plain.steps_per_epoch as f64;
+        let items = plain.items.0 as f64 / plain.steps_per_epoch as f64;
         let seen = match totals.items {
             0 => "every step skipped".into(),
             _ => format!("loss {:.4}{}", scores.loss, shown(scores, "  ")),
         };
         tell!(
-            "epoch {}/{}  step {}/{}  {seen}  {} images/s  {} left",
+            "epoch {}/{}  step {}/{}  {seen}  {} {}/s  {} left",
             entry.epoch,
             plain.epochs,
             entry.step - (entry.epoch - 1) * plain.steps_per_epoch,
             plain.steps_per_epoch,
             speed(items / per_step),
+            plain.items.1,
             clock_text(per_step * left as f64),
         );
     }
