@@ -80,7 +80,7 @@ pub enum TrainError {
         path: PathBuf,
     },
     /// The folder for a new run exists.
-    #[error("{} exists already; choose another folder, or continue a run with --resume", .0.display())]
+    #[error("{} exists already; choose another folder, or resume the run in it", .0.display())]
     RunExists(PathBuf),
     /// Another process works on the run.
     #[error("{} is in use by another process; wait for it, or stop it", .0.display())]
@@ -161,7 +161,7 @@ pub enum TrainError {
     #[error(transparent)]
     Clip(#[from] kiln_clip::ClipError),
     /// The user ended the run at once, in the dashboard.
-    #[error("ended from the dashboard; continue from the last checkpoint with: kiln train --resume {}", shell_word(.0))]
+    #[error("ended from the dashboard; continue from the last checkpoint with: kiln train --resume {} (a model of your own: Trainer::resume)", shell_word(.0))]
     Killed(PathBuf),
     /// The device or burn-train reported an error.
     #[error("training stopped: {0}")]
@@ -238,7 +238,7 @@ pub enum TrainError {
     /// A part of the program panicked while it trained. What was saved before stays as it was.
     #[error(
         "training ended by a panic, which is a fault of the program or of a driver: {message}; continue from the last checkpoint \
-             with: kiln train --resume {}",
+             with: kiln train --resume {} (a model of your own: Trainer::resume)",
         shell_word(run)
     )]
     Panicked {

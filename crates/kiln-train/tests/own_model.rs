@@ -13,7 +13,8 @@ use burn::tensor::{Device, Int, Tensor};
 use burn::train::{ClassificationOutput, InferenceStep, Interrupter, TrainOutput, TrainStep};
 use kiln_train::{
     Batches, CheckpointRecipe, DatasetBatches, EarlyStoppingRecipe, IterBatches, ScheduleName,
-    ScheduleRecipe, Summary, TensorBatch, TensorBatches, TrainError, Trained, Trainer, evaluate,
+    ScheduleRecipe, StepSums, Summary, TensorBatch, TensorBatches, TrainError, Trained, Trainer,
+    evaluate,
 };
 
 use kiln_tune::{MedianPruner, Study, TpeSampler, Trial, TrialState};
@@ -339,6 +340,125 @@ fn what_goes_wrong_is_an_error_that_says_it() {
     );
     let error = trainer_error(|trainer| trainer.epochs(0));
     assert!(error.contains("epochs"), "{error}");
+}
+
+/// What a model measures of its steps, one of them no number.
+#[derive(Module, Debug)]
+struct Measured {
+    inner: Quadrants,
+}
+
+impl Measured {
+    fn measured(&self, batch: PointBatch) -> (Tensor<1>, StepSums) {
+        let [items] = batch.quadrants.dims();
+        let seen = self.inner.forward_step(batch);
+        let nothing = seen.loss.clone() * 0.0;
+        let sums = StepSums::new(seen.loss.clone(), items)
+            .mean("undefined", nothing.clone() / nothing.clone())
+            .derived(nothing + 2.0, |sums| vec![("doubled", 2.0 * sums[0])]);
+        (seen.loss, sums)
+    }
+}
+
+impl TrainStep for Measured {
+    type Input = PointBatch;
+    type Output = StepSums;
+
+    fn step(&self, batch: PointBatch) -> TrainOutput<StepSums> {
+        let (loss, sums) = self.measured(batch);
+        TrainOutput::new(self, loss.backward(), sums)
+    }
+}
+
+impl InferenceStep for Measured {
+    type Input = PointBatch;
+    type Output = StepSums;
+
+    fn step(&self, batch: PointBatch) -> StepSums {
+        self.measured(batch).1
+    }
+}
+
+#[test]
+fn a_metric_that_is_no_number_damages_neither_checkpoints_nor_the_summary() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let trainer = || {
+        let model = Measured {
+            inner: Quadrants::new(&device().autodiff()),
+        };
+        Trainer::new(model, batches(200, 1), batches(60, 2), device())
+            .epochs(1)
+            .log_every(2)
+            .checkpoint(CheckpointRecipe { every: 4, keep: 2 })
+            .run_dir(folder.path().join("run"))
+    };
+    let first = trainer();
+    first.interrupter().stop(None);
+    assert!(matches!(
+        first.run().unwrap(),
+        Trained::Stopped { step: 1, .. }
+    ));
+    let notices = Arc::new(Mutex::new(Vec::new()));
+    let said = notices.clone();
+    let resumed = trainer()
+        .resume(true)
+        .on_notice(move |line| said.lock().unwrap().push(line.to_owned()));
+    let (_, summary) = finished(resumed.run().unwrap());
+    let notices = notices.lock().unwrap().join("\n");
+    assert!(notices.contains("resuming after step 1 of 13"), "{notices}");
+    // Four batches to validate on.
+    assert_eq!(summary.score("valid_doubled"), Some(2.0 * 2.0 * 4.0));
+    assert_eq!(summary.score("valid_undefined"), None);
+    let (_, again) = finished(trainer().resume(true).run().unwrap());
+    assert_eq!(again, summary);
+}
+
+#[test]
+fn data_that_give_another_number_of_batches_than_they_say_are_refused() {
+    let _alone = alone();
+    for (said, message) in [
+        (12, "gave 13 batches, but num_batches says 12"),
+        (14, "gave 13 batches"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let data = batches(200, 1);
+        let short = IterBatches::new(200, said, move |epoch, device| {
+            let all: Vec<_> = data.epoch(epoch, 0, &device).map(Result::unwrap).collect();
+            all.into_iter()
+        });
+        // What is too much is left in the iterator; what is too little is noticed.
+        let model = Quadrants::new(&device().autodiff());
+        let trained = configured(model, short, &folder.path().join("run"))
+            .epochs(1)
+            .run();
+        match trained {
+            Ok(trained) => assert_eq!((said, finished(trained).1.steps), (12, 12)),
+            Err(error) => assert!(said == 14 && error.to_string().contains(message), "{error}"),
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_written_is_an_error_also_when_the_run_ends_with_it() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let taken = AtomicUsize::new(0);
+    let (data, checkpoints) = (batches(200, 1), run.join("checkpoints"));
+    let breaking = IterBatches::new(200, 13, move |epoch, device| {
+        if taken.fetch_add(1, Ordering::Relaxed) == 0 {
+            std::fs::remove_dir_all(&checkpoints).unwrap();
+            std::fs::write(&checkpoints, "in the way").unwrap();
+        }
+        let all: Vec<_> = data.epoch(epoch, 0, &device).map(Result::unwrap).collect();
+        all.into_iter()
+    });
+    let model = Quadrants::new(&device().autodiff());
+    let trainer = configured(model, breaking, &run).checkpoint(CheckpointRecipe::default());
+    trainer.interrupter().stop(None);
+    let error = trainer.run().unwrap_err().to_string();
+    assert!(error.contains("checkpoints"), "{error}");
 }
 
 fn trainer_error(change: impl Fn(Trainer<Quadrants>) -> Trainer<Quadrants>) -> String {

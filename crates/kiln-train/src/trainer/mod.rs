@@ -105,8 +105,8 @@ pub enum Trained<M> {
         /// What it came to.
         summary: Summary,
     },
-    /// It was stopped by request after a step; its state is saved, and the same trainer with [`resume`](Trainer::resume)
-    /// continues it.
+    /// It was stopped by request after a step. Its state is saved, unless [`checkpoints`](Trainer::checkpoints) are off, and the
+    /// same trainer with [`resume`](Trainer::resume) continues it.
     Stopped {
         /// The folder of the run.
         run: PathBuf,
@@ -398,8 +398,12 @@ impl<M: Trainable> Trainer<M> {
     /// A setting out of its range, a folder that cannot be written, a run in use or started otherwise, a loss that is not
     /// finite, a batch that cannot be had. What was saved before stays as it was.
     pub fn run(mut self) -> Result<Trained<M>, TrainError> {
-        let mut on_epoch = std::mem::replace(&mut self.options.on_epoch, Box::new(|_| true));
+        let mut on_epoch = self.take_on_epoch();
         self.run_watched(&mut *on_epoch)
+    }
+
+    pub(crate) fn take_on_epoch(&mut self) -> Box<dyn FnMut(&EpochReport) -> bool + Send> {
+        std::mem::replace(&mut self.options.on_epoch, Box::new(|_| true))
     }
 
     pub(crate) fn runs_folder(&self) -> PathBuf {
@@ -533,6 +537,7 @@ impl<M: Trainable> Trainer<M> {
             .into_iter()
             .chain([("loss".into(), valid.loss)]);
         summary.scores = named
+            .filter(|(_, value)| value.is_finite())
             .map(|(name, value)| (format!("valid_{name}"), value))
             .collect();
         finish(&run, &summary, &*self.options.notice)?;

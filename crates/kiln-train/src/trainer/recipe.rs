@@ -34,7 +34,7 @@ use crate::training::settings::TrainSettings;
 pub enum Outcome {
     /// It is finished and tested.
     Finished(Summary),
-    /// It was stopped by request after a step; its state is saved and `--resume` continues it.
+    /// It was stopped by request after a step. Its state is saved, unless checkpoints are off, and `--resume` continues it.
     Stopped {
         /// The folder of the run.
         run: PathBuf,

@@ -83,8 +83,12 @@ impl<M: Trainable> Session<'_, M> {
             recorder.check().map(|()| Ended::Stopped)
         });
         let grad_norm = recorder.last_grad_norm();
-        // Closes the dashboard.
-        drop(recorder);
+        // A dashboard that was told to end at once panics once more when it is closed.
+        if let Err(payload) = std::panic::catch_unwind(AssertUnwindSafe(|| recorder.close())) {
+            recorder.panicked(panics::of_payload(&*payload));
+        }
+        // What the threads beside the loop could not write in the end.
+        let fitted = fitted.and_then(|ended| recorder.check().map(|()| ended));
         // Also of a run that failed: then it is wanted most.
         let health = self.conclude()?;
         let ended = fitted?;

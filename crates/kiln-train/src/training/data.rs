@@ -21,7 +21,7 @@ pub trait Batches<B>: Send + Sync {
     /// Items of an epoch: images, rows, sequences.
     fn num_items(&self) -> usize;
 
-    /// Batches of an epoch; never 0.
+    /// Batches of an epoch, exactly as many as [`epoch`](Self::epoch) gives; never 0.
     fn num_batches(&self) -> usize;
 
     /// The batches of an epoch (from 1) on a device, without the first `from`. It must give the same ones whenever it is

@@ -163,6 +163,9 @@ impl<M: Trainable> Loop<'_, M> {
         let _panics = WhileTraining;
         for batch in taken.by_ref() {
             let batch = batch.map_err(|error| TrainError::Batch(error.to_string()))?;
+            if run.state.batch == batches {
+                return Err(wrong_number(batches + 1, batches));
+            }
             // Dropout depends on the step alone, not on what ran before it in this process.
             let step = run.state.step;
             self.device.seed(mix(settings.seed, step as u64));
@@ -205,9 +208,8 @@ impl<M: Trainable> Loop<'_, M> {
                 self.checkpoint(run, reader)?;
             }
         }
-        if let Some(sums) = pending {
-            let lr = self.schedule.at(run.state.step.saturating_sub(1));
-            reader.read(self.entry(Part::Train, run, lr), sums);
+        if run.state.batch < batches && !self.interrupter.should_stop() {
+            return Err(wrong_number(run.state.batch, batches));
         }
         Ok(())
     }
@@ -242,7 +244,13 @@ impl<M: Trainable> Loop<'_, M> {
                 break;
             }
         }
-        let complete = taken == self.valid.num_batches();
+        let (complete, stopped) = (
+            taken == self.valid.num_batches(),
+            self.interrupter.should_stop(),
+        );
+        if !complete && !stopped {
+            return Err(wrong_number(taken, self.valid.num_batches()));
+        }
         if complete && let Some(sums) = pending {
             reader.read(self.entry(Part::Valid, run, 0.0), sums);
         }
@@ -292,7 +300,7 @@ impl<M: Trainable> Loop<'_, M> {
                 best: run.best.clone().map(Module::into_record),
             };
             let (state, keep) = (run.state.clone(), self.settings.checkpoint.keep);
-            reader.then(move || checkpoint::write(&folder, keep, state.step, &state, records));
+            reader.write(move || checkpoint::write(&folder, keep, state.step, &state, records));
         }
         self.recorder.start_clock();
         Ok(())
@@ -304,6 +312,12 @@ impl<M: Trainable> Loop<'_, M> {
         self.recorder.stop_clock();
         self.recorder.check()
     }
+}
+
+fn wrong_number(given: usize, said: usize) -> TrainError {
+    TrainError::Batch(format!(
+        "the epoch gave {given} batches, but num_batches says {said}"
+    ))
 }
 
 /// The loss and the metrics of a model, outside training, on all items of some data.

@@ -1,4 +1,4 @@
-//! The thread that reads numbers from the device while the loop goes on.
+//! The threads beside the loop: one reads numbers from the device, the other writes checkpoints.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::mpsc::{self, SyncSender};
@@ -11,73 +11,80 @@ use super::recorder::{Entry, Recorder};
 use super::sums::StepSums;
 use crate::error::TrainError;
 
-/// How many pieces of work may wait; a loop that is further ahead waits too.
+/// How many entries may wait; a loop that is further ahead waits too.
 const WAITING: usize = 8;
 
 enum Work {
     Read(Entry, Box<StepSums>),
-    Then(Box<dyn FnOnce() -> Result<(), TrainError> + Send>),
     Flush(SyncSender<()>),
 }
 
-impl Work {
-    fn done(self, recorder: &Recorder) -> Result<(), TrainError> {
-        match self {
-            Self::Read(entry, sums) => record(recorder, &entry, &sums)
-                .map_err(|error| TrainError::Backend(error.to_string())),
-            Self::Then(work) => work(),
-            Self::Flush(done) => {
-                let _ = done.send(());
-                Ok(())
-            }
-        }
-    }
-}
+/// Something to be written.
+type Write = Box<dyn FnOnce() -> Result<(), TrainError> + Send>;
 
-/// Does its work in order, on a thread of its own, until it is dropped. What goes wrong arrives at the recorder.
-pub(crate) struct Reader(SyncSender<Work>);
+/// Reads entries in order on one thread and writes on another, until it is dropped. What goes wrong arrives at the recorder.
+pub(crate) struct Reader {
+    entries: SyncSender<Work>,
+    writes: SyncSender<Write>,
+}
 
 impl Reader {
     pub(crate) fn start<'scope>(
         scope: &'scope Scope<'scope, '_>,
         recorder: &'scope Recorder,
     ) -> Self {
-        let (sender, receiver) = mpsc::sync_channel::<Work>(WAITING);
-        scope.spawn(move || {
-            panics::joined();
-            for work in receiver {
-                let done = AssertUnwindSafe(|| work.done(recorder));
-                match std::panic::catch_unwind(done) {
-                    Ok(Ok(())) => (),
-                    Ok(Err(error)) => recorder.fail(error),
-                    Err(panic) => recorder.panicked(panics::of_payload(&*panic)),
+        Self {
+            entries: worker(scope, recorder, WAITING, |work| match work {
+                Work::Read(entry, sums) => record(recorder, &entry, &sums)
+                    .map_err(|error| TrainError::Backend(error.to_string())),
+                Work::Flush(done) => {
+                    let _ = done.send(());
+                    Ok(())
                 }
-            }
-        });
-        Self(sender)
+            }),
+            writes: worker(scope, recorder, 1, |write: Write| write()),
+        }
     }
 
     /// Reads the sums of some steps and hands them to the recorder.
     pub(crate) fn read(&self, entry: Entry, sums: StepSums) {
-        self.send(Work::Read(entry, Box::new(sums)));
+        // Both threads live as long as this.
+        let _ = self.entries.send(Work::Read(entry, Box::new(sums)));
     }
 
-    /// Does something after all that was given before.
-    pub(crate) fn then(&self, work: impl FnOnce() -> Result<(), TrainError> + Send + 'static) {
-        self.send(Work::Then(Box::new(work)));
-    }
-
-    /// Waits until all that was given is done.
+    /// Waits until all that was given to be read is read.
     pub(crate) fn flush(&self) {
         let (sender, receiver) = mpsc::sync_channel(1);
-        self.send(Work::Flush(sender));
+        let _ = self.entries.send(Work::Flush(sender));
         let _ = receiver.recv();
     }
 
-    fn send(&self, work: Work) {
-        // The thread lives as long as this.
-        let _ = self.0.send(work);
+    /// Writes something after all that was given to be written before.
+    pub(crate) fn write(&self, write: impl FnOnce() -> Result<(), TrainError> + Send + 'static) {
+        let _ = self.writes.send(Box::new(write));
     }
+}
+
+/// A thread that does what it is sent.
+fn worker<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    recorder: &'scope Recorder,
+    waiting: usize,
+    mut done: impl FnMut(T) -> Result<(), TrainError> + Send + 'scope,
+) -> SyncSender<T> {
+    let (sender, receiver) = mpsc::sync_channel::<T>(waiting);
+    scope.spawn(move || {
+        panics::joined();
+        for work in receiver {
+            let done = AssertUnwindSafe(|| done(work));
+            match std::panic::catch_unwind(done) {
+                Ok(Ok(())) => (),
+                Ok(Err(error)) => recorder.fail(error),
+                Err(panic) => recorder.panicked(panics::of_payload(&*panic)),
+            }
+        }
+    });
+    sender
 }
 
 fn record(recorder: &Recorder, entry: &Entry, sums: &StepSums) -> Result<(), TensorReadError> {

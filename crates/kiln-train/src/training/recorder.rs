@@ -225,6 +225,12 @@ impl Recorder {
         self.lock().dashboard = Some(dashboard);
     }
 
+    /// Closes the dashboard.
+    pub(crate) fn close(&self) {
+        let dashboard = self.lock().dashboard.take();
+        drop(dashboard);
+    }
+
     /// Also writes measurements of gradient health.
     pub(crate) fn keep_health(&self, log: Log) {
         self.lock().gradients.health = Some(log);

@@ -4,7 +4,7 @@ use std::ops::AddAssign;
 
 use burn::tensor::{Bool, ExecutionError, Int, Tensor, TensorReadError};
 use burn::train::{ClassificationOutput, ItemLazy, RegressionOutput};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::gradients::{GradNumbers, GradSums, StepGradients};
 
@@ -323,9 +323,17 @@ pub(crate) struct Totals {
     pub(crate) loss: f64,
     #[serde(rename = "images")]
     pub(crate) items: usize,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "named"
+    )]
     pub(crate) means: Vec<(String, f64)>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "listed"
+    )]
     pub(crate) derived: Vec<f64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) counts: Vec<i64>,
@@ -334,6 +342,19 @@ pub(crate) struct Totals {
     pub(crate) grad_norm: f64,
     #[serde(default)]
     pub(crate) grad_steps: usize,
+}
+
+/// A number that JSON does not have is null there.
+fn named<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(String, f64)>, D::Error> {
+    let read = Vec::<(String, Option<f64>)>::deserialize(from)?.into_iter();
+    Ok(read
+        .map(|(name, sum)| (name, sum.unwrap_or(f64::NAN)))
+        .collect())
+}
+
+fn listed<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f64>, D::Error> {
+    let read = Vec::<Option<f64>>::deserialize(from)?.into_iter();
+    Ok(read.map(|sum| sum.unwrap_or(f64::NAN)).collect())
 }
 
 impl Totals {

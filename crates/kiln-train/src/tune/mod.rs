@@ -121,7 +121,7 @@ pub enum TuneError {
     )]
     Metric(&'static str),
     /// The model's steps do not measure the metric.
-    #[error("the model measures no {metric:?}, but {known}; loss is always measured")]
+    #[error("the model measures no {metric:?}, but {known}")]
     NoMetric {
         /// The metric asked for.
         metric: String,
@@ -495,10 +495,11 @@ impl<M: Trainable> Trainer<M> {
     /// # Errors
     ///
     /// [`TrialPruned`], those of [`run`](Self::run), and a metric that the model does not have.
-    pub fn run_trial(self, trial: &mut Trial, metric: &str) -> Result<f64, BoxError> {
+    pub fn run_trial(mut self, trial: &mut Trial, metric: &str) -> Result<f64, BoxError> {
         let folder = run_folder(trial, &self.runs_folder());
         trial.set_user_attr(RUN_ATTR, folder.display().to_string())?;
-        let mut known = Vec::new();
+        let mut missing = None;
+        let mut on_epoch = self.take_on_epoch();
         let mut watch = Watch::new(trial);
         let trained = self
             .run_dir(folder)
@@ -506,17 +507,26 @@ impl<M: Trainable> Trainer<M> {
             .run_watched(&mut |epoch| {
                 let value = epoch.valid.get(metric);
                 if value.is_none() {
-                    known.extend(epoch.valid.metrics.iter().map(|(name, _)| name.clone()));
+                    let names = epoch.valid.metrics.iter().map(|(name, _)| name.as_str());
+                    missing = Some(
+                        ["loss"]
+                            .into_iter()
+                            .chain(names)
+                            .collect::<Vec<_>>()
+                            .join(", "),
+                    );
+                    return false;
                 }
-                value.is_some() && watch.told(epoch, value)
+                let told = on_epoch(epoch);
+                watch.told(epoch, value) && told
             });
         let last = watch.last()?;
-        match trained? {
-            _ if !known.is_empty() => Err(TuneError::NoMetric {
-                metric: metric.into(),
-                known: known.join(", "),
-            }
-            .into()),
+        let trained = trained?;
+        if let Some(known) = missing {
+            let metric = metric.into();
+            return Err(TuneError::NoMetric { metric, known }.into());
+        }
+        match trained {
             Trained::Finished { .. } => Ok(last.ok_or("the run ended without an epoch")?),
             Trained::Stopped { .. } => Err(TuneError::Stopped.into()),
         }
