@@ -36,6 +36,7 @@ pub mod search_space;
 pub mod storage;
 pub mod study;
 pub mod table;
+pub mod terminator;
 pub mod transform;
 pub mod trial;
 

@@ -17,6 +17,7 @@ mod run;
 mod search;
 mod space;
 mod studies;
+mod terminator;
 mod transcript;
 mod trials;
 mod warnings;

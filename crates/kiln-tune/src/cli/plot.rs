@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::terminator::TerminatorArgs;
 use super::{CliResult, Failure, StudyArgs};
 use crate::error::{Error, Result};
 use crate::importance::{PedAnovaEvaluator, for_objective};
@@ -28,6 +29,8 @@ pub struct Plot {
     /// Only these parameters [default: the first 5 by name of complete trials]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     params: Vec<String>,
+    #[command(flatten)]
+    terminator: TerminatorArgs,
 }
 
 /// A plot by its name.
@@ -60,6 +63,9 @@ enum Kind {
     /// Values of several objectives
     #[value(alias = "pareto-front")]
     Pareto,
+    /// What is left to gain after each trial, and the error of the values; takes a while
+    #[value(alias = "terminator-improvement")]
+    Terminator,
 }
 
 impl Plot {
@@ -109,6 +115,15 @@ impl Plot {
                 .into());
             }
             plots::save_report(&format!("Study {}", study.name()), &figures, &self.out)?;
+        } else if self.kind == Kind::Terminator {
+            let e = self.terminator.evaluators(Some(0))?;
+            let scored = e
+                .error
+                .evaluate(&study.trials()?, study.direction())
+                .is_ok();
+            let error = scored.then_some(&*e.error);
+            plots::terminator_improvement(&study, &*e.improvement, error, e.min_n_trials)?
+                .save(&self.out)?;
         } else {
             draw(self.kind, &study, self.objective, &params)?.save(&self.out)?;
         }
@@ -119,7 +134,7 @@ impl Plot {
 
 fn draw(kind: Kind, study: &Study, objective: usize, params: &[&str]) -> Result<Figure> {
     match kind {
-        Kind::All => Err(Error::invalid("all plots are not one figure")),
+        Kind::All | Kind::Terminator => Err(Error::invalid("this plot has settings of its own")),
         Kind::History => plots::optimization_history(&[study], objective),
         Kind::Intermediate => plots::intermediate_values(study),
         Kind::Slice => plots::slice(study, objective, params),

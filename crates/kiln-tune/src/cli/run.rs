@@ -14,12 +14,14 @@ use super::output::{params_text, values_text};
 use super::process::{Event, Process};
 use super::search::SearchArgs;
 use super::space::{ParamSpec, parse_param, space};
+use super::terminator::{StopArgs, callback, reason_to_end};
 use super::transcript::Transcript;
 use super::{CliResult, Failure, StudyArgs, trials};
 use crate::error::{BoxError, Error, TrialPruned};
 use crate::printable::printable;
 use crate::study::{Budget, Study, StudyBuilder, StudyDirection};
 use crate::sync::lock;
+use crate::terminator::report_cross_validation_scores;
 use crate::trial::{FIXED_PARAMS_KEY, FrozenTrial, ParamSpace, Trial, TrialState};
 
 pub(super) const AFTER_HELP: &str = "\
@@ -38,8 +40,8 @@ Its output:
   the trial.
   Lines like {\"step\": 3, \"value\": 0.5}, `step 3: 0.5` or `Epoch 3/10 loss 0.5` report intermediate values, and so do the
   lines below `Epoch 3/10` that have the metric or end a progress bar; when the pruner finds them too bad, the program
-  is ended with everything it started. A JSON line with a value may hold \"constraints\" and \"user_attrs\" objects, too;
-  those of the last one count. An exit code other than 0 fails the trial.";
+  is ended with everything it started. A JSON line with a value may hold \"constraints\" and \"user_attrs\" objects, too, and
+  a list \"cv_scores\" of cross-validation scores; those of the last one count. An exit code other than 0 fails the trial.";
 
 /// The most programs at once: each takes a thread, and a system has some thousands.
 const MAX_JOBS: usize = 1000;
@@ -72,6 +74,8 @@ pub struct Run {
     jobs: usize,
     #[command(flatten)]
     search: SearchArgs,
+    #[command(flatten)]
+    stop: StopArgs,
     /// Write the output of each trial to DIR/trial-NUMBER.log (in DIR/STUDY/ if another study has its logs in DIR)
     #[arg(long, value_name = "DIR")]
     log_dir: Option<PathBuf>,
@@ -92,9 +96,10 @@ impl Run {
     pub(super) fn execute(self, out: &mut dyn Write) -> CliResult {
         let space = space(&self.param).map_err(Failure::Usage)?;
         let template = Template::new(&self.command, &space).map_err(Failure::Usage)?;
-        if self.trials.is_none() && self.timeout.is_none() {
+        if self.trials.is_none() && self.timeout.is_none() && !self.stop.is_given() {
             return Err(Failure::Usage(
-                "nothing says when to stop; write --trials N or --timeout TIME".to_owned(),
+                "nothing says when to stop; write --trials N, --timeout TIME or --stop-when-no-better N"
+                    .to_owned(),
             ));
         }
         if self.jobs > MAX_JOBS {
@@ -121,6 +126,11 @@ impl Run {
                 study.name()
             ))
         })?;
+        let rules = self.stop.rules(&study, self.search.seed())?;
+        if let Some(says) = reason_to_end(&rules, &study)? {
+            let _ = writeln!(std::io::stderr(), "no trial is run: {}", printable(says));
+            return trials::print_best(&study, self.json, out);
+        }
         let logs = match &self.log_dir {
             Some(directory) => Some(Logs::new(directory, study.name())?),
             None => None,
@@ -169,6 +179,7 @@ impl Run {
             }
             Ok(())
         });
+        budget = budget.callback(callback(rules));
         let result = study.optimize(
             |trial: &mut Trial| {
                 let result = worker.evaluate(trial);
@@ -331,6 +342,9 @@ impl Worker<'_> {
         }
         for (key, value) in notes.constraints {
             trial.set_constraint(&key, value)?;
+        }
+        if let Some(scores) = notes.scores {
+            report_cross_validation_scores(trial, &scores)?;
         }
         ended?;
         Ok(transcript.values()?)

@@ -235,6 +235,9 @@ impl Notes {
             self.attrs.retain(|(known, _)| known != name);
             self.attrs.push((name.clone(), value.clone()));
         }
+        if later.scores.is_some() {
+            self.scores.clone_from(&later.scores);
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod overview;
 mod page;
 mod params;
 mod render;
+mod terminator;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub use overview::{
 };
 pub use page::{Curve, Page, curves};
 pub use params::{contour, parallel_coordinate, rank, slice};
+pub use terminator::terminator_improvement;
 
 use crate::error::{Error, Result};
 use crate::importance;
