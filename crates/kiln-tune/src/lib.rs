@@ -69,7 +69,7 @@ pub use study::{
 pub use table::TrialsTable;
 pub use trial::{
     Attrs, FixedTrial, FrozenTrial, Param, ParamSpace, Params, Suggest, Timestamp, Trial,
-    TrialBuilder, TrialId, TrialState,
+    TrialBuilder, TrialDuplicate, TrialId, TrialState,
 };
 
 /// The examples of the README, compiled.

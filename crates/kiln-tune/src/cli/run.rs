@@ -69,6 +69,9 @@ pub struct Run {
     /// A trial that takes longer is ended and fails
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     trial_timeout: Option<Duration>,
+    /// Run no parameters twice that a complete trial has: such a trial gets the old values and does not count for --trials
+    #[arg(long)]
+    skip_duplicates: bool,
     /// Programs that run at once; 0 is one per core
     #[arg(long, short, value_name = "N", default_value_t = 1)]
     jobs: usize,
@@ -160,6 +163,7 @@ impl Run {
             any_ended: AtomicBool::new(false),
             trial_timeout: self.trial_timeout,
             logs: logs.as_ref(),
+            skip_duplicates: self.skip_duplicates,
         };
         let mut budget = self
             .trials
@@ -188,6 +192,9 @@ impl Run {
                         complete.fetch_add(1, Ordering::SeqCst);
                     }
                     Err(error) if error.is::<TrialPruned>() => {}
+                    Err(error) if is_duplicate(&**error) => {
+                        complete.fetch_add(1, Ordering::SeqCst);
+                    }
                     Err(error) => *lock(&last_failure) = Some(error.to_string()),
                 }
                 result
@@ -285,6 +292,10 @@ fn is_ignored(signal: std::ffi::c_int) -> bool {
     ignored.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
+fn is_duplicate(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    matches!(error.downcast_ref(), Some(Error::Duplicate(_)))
+}
+
 /// An error that ends the whole run, because every other trial would have it, too.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -311,6 +322,7 @@ struct Worker<'a> {
     any_ended: AtomicBool,
     trial_timeout: Option<Duration>,
     logs: Option<&'a Logs>,
+    skip_duplicates: bool,
 }
 
 impl Worker<'_> {
@@ -327,6 +339,9 @@ impl Worker<'_> {
                     fatal_if_shared(error)
                 }
             })?;
+        }
+        if self.skip_duplicates {
+            trial.skip_duplicate()?;
         }
         let command = self.template.fill(trial.record());
         let log = self.logs.map(|logs| logs.create(trial.number()));
@@ -434,7 +449,16 @@ fn environment(trial: &Trial) -> Vec<(String, String)> {
 /// One line per finished trial on stderr.
 fn say(study: &Study, trial: &FrozenTrial) {
     let outcome = match trial.state {
-        TrialState::Complete => format!("value {}", values_text(trial.values.as_deref())),
+        TrialState::Complete => {
+            let as_before = trial
+                .duplicate_of()
+                .map(|of| format!(" as trial {of}, not run again,"));
+            format!(
+                "value {}{}",
+                values_text(trial.values.as_deref()),
+                as_before.unwrap_or_default()
+            )
+        }
         TrialState::Pruned => format!("pruned at step {}", trial.last_step().unwrap_or(0)),
         _ => format!("failed: {}", trial.fail_reason().unwrap_or("no value")),
     };

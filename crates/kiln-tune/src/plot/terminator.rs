@@ -75,12 +75,15 @@ pub fn terminator_improvement(
         .map(|(_, y)| *y)
         .collect();
     let lowest = improvements.iter().map(|(_, _, y)| *y);
+    let lowest = lowest.reduce(f64::min);
+    let y = Axis::over(TITLE, Scale::Linear, heights.into_iter().chain(lowest));
     let has_ended = !after.is_empty();
     let mut traces = Vec::new();
     if !before.is_empty() {
         let dotted = Marks::Line {
             hover: hovers("left to gain", &before),
-            points: before,
+            // The first ones may be many times higher than those that decide; they run along the upper edge.
+            points: before.iter().map(|p| (p.0, p.1.min(y.range.1))).collect(),
             width: 1.6,
             dotted: true,
         };
@@ -106,11 +109,7 @@ pub fn terminator_improvement(
             Scale::Linear,
             improvements.iter().map(|(_, x, _)| *x),
         ),
-        y: Axis::over(
-            TITLE,
-            Scale::Linear,
-            heights.into_iter().chain(lowest.reduce(f64::min)),
-        ),
+        y,
         traces,
         color_bar: None,
     };

@@ -3,6 +3,7 @@
 mod ask_tell;
 mod builder;
 mod direction;
+mod duplicates;
 mod manage;
 mod optimize;
 mod outcome;
@@ -16,6 +17,8 @@ use std::sync::{Arc, Mutex, Weak};
 pub use ask_tell::{TellOptions, TrialRef};
 pub use builder::StudyBuilder;
 pub use direction::StudyDirection;
+#[cfg(feature = "cli")]
+pub(crate) use duplicates::MAX_DUPLICATES;
 pub use manage::{
     StudySummary, copy_study, delete_study, get_all_study_names, get_all_study_summaries,
     load_study,

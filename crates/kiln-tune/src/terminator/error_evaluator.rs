@@ -8,7 +8,7 @@ use crate::sync::lock;
 use crate::trial::{FrozenTrial, Trial, TrialState};
 
 /// The system attribute of a trial with the scores of its folds, a list.
-pub(super) const CROSS_VALIDATION_SCORES_KEY: &str = "terminator:cv_scores";
+pub(crate) const CROSS_VALIDATION_SCORES_KEY: &str = "terminator:cv_scores";
 
 /// Notes the cross-validation scores of a trial, whose mean its value is, for [`CrossValidationErrorEvaluator`].
 ///

@@ -43,8 +43,7 @@ mod stagnation;
 use std::sync::Arc;
 
 pub use emmr::EmmrEvaluator;
-#[cfg(test)]
-use error_evaluator::CROSS_VALIDATION_SCORES_KEY;
+pub(crate) use error_evaluator::CROSS_VALIDATION_SCORES_KEY;
 #[cfg(feature = "cli")]
 pub(crate) use error_evaluator::cross_validation_scores;
 pub use error_evaluator::{

@@ -8,7 +8,8 @@ use crate::trial::TrialState;
 ///
 /// Complete and pruned trials count, in the order in which they ended, also those of other workers and of earlier runs. A
 /// trial is better when it is complete, violates no constraint and has a value that no earlier one reached; with several
-/// objectives, when it joins the Pareto front. Trials do not count before there is a first such trial.
+/// objectives, when it joins the Pareto front. Trials do not count before there is a first such trial, nor do duplicates
+/// that were not evaluated.
 ///
 /// ```
 /// use kiln_tune::terminator::{NoBetterTerminator, terminator_callback};
@@ -43,6 +44,7 @@ impl NoBetterTerminator {
 impl BaseTerminator for NoBetterTerminator {
     fn should_terminate(&self, study: &Study) -> Result<bool> {
         let mut ended = study.trials_in(&[TrialState::Complete, TrialState::Pruned])?;
+        ended.retain(|trial| trial.duplicate_of().is_none());
         ended.sort_by_key(|trial| (trial.datetime_complete, trial.number));
         let maximize: Vec<bool> = study
             .directions()

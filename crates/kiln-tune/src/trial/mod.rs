@@ -1,6 +1,7 @@
 //! One evaluation of the objective: its state, its parameters and what it reported.
 
 mod create;
+mod duplicate;
 mod fixed;
 mod frozen;
 mod live;
@@ -9,6 +10,7 @@ mod state;
 mod suggest;
 
 pub use create::TrialBuilder;
+pub use duplicate::TrialDuplicate;
 pub use fixed::FixedTrial;
 pub use frozen::FrozenTrial;
 pub(crate) use frozen::{CONSTRAINT_PREFIX, FAIL_REASON_KEY, FIXED_PARAMS_KEY};
