@@ -38,10 +38,11 @@ Its output:
   the last `loss: 0.25`, `loss=0.25`, `'loss': 0.25`, {\"loss\": 0.25} or column `loss` of a table; otherwise the last number
   printed. Counters (`25/25`), percentages, times and rates are no values, nor are other JSON objects; null and NaN fail
   the trial.
-  Lines like {\"step\": 3, \"value\": 0.5}, `step 3: 0.5` or `Epoch 3/10 loss 0.5` report intermediate values, and so do the
-  lines below `Epoch 3/10` that have the metric or end a progress bar; when the pruner finds them too bad, the program
-  is ended with everything it started. A JSON line with a value may hold \"constraints\" and \"user_attrs\" objects, too, and
-  a list \"cv_scores\" of cross-validation scores; those of the last one count. An exit code other than 0 fails the trial.";
+  Lines like {\"step\": 3, \"value\": 0.5}, {\"step\": 3, \"values\": [0.5, 12]}, `step 3: 0.5` or `Epoch 3/10 loss 0.5` report
+  intermediate values, and so do the lines below `Epoch 3/10` that have the metric or end a progress bar; of several
+  objectives once all have a value at the step. When the pruner finds them too bad, the program is ended with everything it
+  started. A JSON line with a value may hold \"constraints\" and \"user_attrs\" objects, too, and a list \"cv_scores\" of
+  cross-validation scores; those of the last one count. An exit code other than 0 fails the trial.";
 
 /// The most programs at once: each takes a thread, and a system has some thousands.
 const MAX_JOBS: usize = 1000;
@@ -164,7 +165,13 @@ impl Run {
             trial_timeout: self.trial_timeout,
             logs: logs.as_ref(),
             skip_duplicates: self.skip_duplicates,
+            judges: n_objectives == 1 || study.pruner().judges_several_objectives(),
         };
+        if !worker.judges {
+            log::warn!(
+                "this pruner judges one objective only, so that no trial is pruned; --pruner asha, hyperband, median and percentile judge several"
+            );
+        }
         let mut budget = self
             .trials
             .map_or_else(Budget::unlimited, Budget::trials)
@@ -323,6 +330,8 @@ struct Worker<'a> {
     trial_timeout: Option<Duration>,
     logs: Option<&'a Logs>,
     skip_duplicates: bool,
+    /// Whether the pruner can judge reports of this study.
+    judges: bool,
 }
 
 impl Worker<'_> {
@@ -392,8 +401,8 @@ impl Worker<'_> {
                 Event::Line(line) => {
                     let reports = transcript.read(&line).inspect_err(|_| process.stop())?;
                     for report in reports {
-                        trial.report(report.value, report.step)?;
-                        if trial.should_prune().map_err(fatal_if_shared)? {
+                        trial.report_multi(&report.values, report.step)?;
+                        if self.judges && trial.should_prune().map_err(fatal_if_shared)? {
                             process.stop();
                             self.any_ended.store(true, Ordering::SeqCst);
                             return Err(TrialPruned.into());
@@ -414,7 +423,7 @@ impl Worker<'_> {
         self.any_ended.store(true, Ordering::SeqCst);
         // Its last epoch needs no judgement any more, but other trials are compared with it.
         if let Some(report) = transcript.end() {
-            trial.report(report.value, report.step)?;
+            trial.report_multi(&report.values, report.step)?;
         }
         Ok(())
     }

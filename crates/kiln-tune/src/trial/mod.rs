@@ -6,6 +6,7 @@ mod fixed;
 mod frozen;
 mod live;
 mod params;
+mod reports;
 mod state;
 mod suggest;
 
@@ -17,6 +18,7 @@ pub(crate) use frozen::{CONSTRAINT_PREFIX, FAIL_REASON_KEY, FIXED_PARAMS_KEY};
 pub use live::Trial;
 pub(crate) use params::same;
 pub use params::{Param, ParamSpace, Params};
+pub(crate) use reports::numbers;
 pub use state::TrialState;
 pub use suggest::Suggest;
 pub(crate) use suggest::suggest_integer;
