@@ -10,8 +10,9 @@ use super::search::SearchArgs;
 use super::space::{ParamSpec, parse_param, parse_value, parse_value_of, space};
 use super::{CliResult, Failure, StudyArgs, parse_pair};
 use kiln_tune::distribution::{Distribution, ParamValue};
+use kiln_tune::error::Error;
 use kiln_tune::json::Json;
-use kiln_tune::study::{Outcome, Study, StudyBuilder, TellOptions};
+use kiln_tune::study::{MAX_DUPLICATES, Outcome, Study, StudyBuilder, TellOptions};
 use kiln_tune::trial::{ParamSpace, TrialState};
 
 /// Settings of `enqueue`.
@@ -130,6 +131,9 @@ pub struct Ask {
     search_space: Option<String>,
     #[command(flatten)]
     search: SearchArgs,
+    /// Give parameters that a complete trial has its values at once, and start another trial
+    #[arg(long)]
+    skip_duplicates: bool,
     /// Print the result as one JSON object, which it always is
     #[arg(long)]
     json: bool,
@@ -145,18 +149,33 @@ impl Ask {
             .study
             .load_with(self.search.apply(StudyBuilder::new(), &space)?)?;
         study.check_space(&space)?;
-        let mut trial = study.ask()?;
-        for (name, distribution) in space.iter() {
-            if let Err(error) = trial.suggest(name, (**distribution).clone()) {
-                // Nobody is told the number of this trial, so that it would run for ever.
-                study.tell(trial, Outcome::Fail)?;
-                return Err(error.into());
+        for _ in 0..MAX_DUPLICATES {
+            let mut trial = study.ask()?;
+            for (name, distribution) in space.iter() {
+                if let Err(error) = trial.suggest(name, (**distribution).clone()) {
+                    // Nobody is told the number of this trial, so that it would run for ever.
+                    study.tell(trial, Outcome::Fail)?;
+                    return Err(error.into());
+                }
             }
+            if self.skip_duplicates {
+                match trial.skip_duplicate() {
+                    Ok(()) => {}
+                    Err(Error::Duplicate(earlier)) => {
+                        study.tell(trial, earlier.values)?;
+                        continue;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            return Ok(print_json(
+                out,
+                &json!({ "number": trial.number(), "params": params_json(trial.record()) }),
+            )?);
         }
-        Ok(print_json(
-            out,
-            &json!({ "number": trial.number(), "params": params_json(trial.record()) }),
-        )?)
+        Err(Failure::message(format!(
+            "{MAX_DUPLICATES} trials in a row had the parameters of complete ones; the space has been searched, or leave --skip-duplicates out"
+        )))
     }
 }
 

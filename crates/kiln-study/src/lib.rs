@@ -17,6 +17,7 @@ mod run;
 mod search;
 mod space;
 mod studies;
+mod terminator;
 mod transcript;
 mod trials;
 mod warnings;
@@ -99,7 +100,7 @@ pub enum Command {
     Tell(ask_tell::Tell),
     /// Tune any program
     #[command(after_help = run::AFTER_HELP)]
-    Run(run::Run),
+    Run(Box<run::Run>),
     /// Switch an SQLite file between a rollback journal and a write-ahead log
     #[command(alias = "wal", after_help = write_ahead_log::AFTER_HELP)]
     WriteAheadLog(write_ahead_log::WriteAheadLog),

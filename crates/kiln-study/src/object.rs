@@ -2,6 +2,7 @@
 
 use super::lines::{Line, Said};
 use kiln_tune::json::Json;
+use kiln_tune::terminator::cross_validation_scores;
 
 /// An object that says something of the objective.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -16,6 +17,8 @@ pub(crate) struct Object {
 pub(crate) struct Notes {
     pub(crate) constraints: Vec<(String, f64)>,
     pub(crate) attrs: Vec<(String, Json)>,
+    /// Cross-validation scores, whose mean the value is.
+    pub(crate) scores: Option<Vec<f64>>,
 }
 
 type Entries = Vec<(String, Json)>;
@@ -59,8 +62,8 @@ pub(crate) fn refuse(line: &str) -> Result<Line, String> {
     })
 }
 
-/// Reads an object. The names of the metrics come first; its own keys are `value` or `values`, `step`, `constraints` and
-/// `user_attrs`.
+/// Reads an object. The names of the metrics come first; its own keys are `value` or `values`, `step`, `constraints`, `user_attrs` and
+/// `cv_scores`.
 ///
 /// # Errors
 /// Says which entry is not as it must be.
@@ -72,7 +75,8 @@ pub(crate) fn parse(entries: &Entries, metrics: &[String]) -> Result<Line, Strin
         .collect();
     let is_measured = found.iter().any(Option::is_some);
     let value = get("values").or_else(|| get("value"));
-    let has_notes = get("constraints").is_some() || get("user_attrs").is_some();
+    let of_notes = [get("constraints"), get("user_attrs"), get("cv_scores")];
+    let has_notes = of_notes.iter().any(Option::is_some);
     if !is_measured && value.is_none() && !has_notes {
         let keys = entries.iter().map(|(key, _)| key.clone());
         return Ok(Line {
@@ -81,7 +85,7 @@ pub(crate) fn parse(entries: &Entries, metrics: &[String]) -> Result<Line, Strin
             said: Said::Keys(keys.collect()),
         });
     }
-    let notes = notes(get("constraints"), get("user_attrs"))?;
+    let notes = notes(of_notes)?;
     if !is_measured {
         let step = get("step").filter(|_| value.is_some());
         return Ok(Line {
@@ -182,7 +186,13 @@ fn python_digits(text: &str) -> Option<String> {
     (!misplaced).then(|| text.replace('_', ""))
 }
 
-fn notes(constraints: Option<&Json>, attrs: Option<&Json>) -> Result<Notes, String> {
+fn notes([constraints, attrs, scores]: [Option<&Json>; 3]) -> Result<Notes, String> {
+    let scores = scores.filter(|scores| **scores != Json::Null).map(|json| {
+        cast_values(json).and_then(|scores| {
+            let checked = cross_validation_scores(&scores).map(|_| scores);
+            checked.map_err(|error| format!("the program printed \"cv_scores\" {json}: {error}"))
+        })
+    });
     let object = |key: &str, json: Option<&Json>| match json {
         None | Some(Json::Null) => Ok(Vec::new()),
         Some(Json::Object(entries)) => Ok(entries.clone()),
@@ -202,6 +212,7 @@ fn notes(constraints: Option<&Json>, attrs: Option<&Json>) -> Result<Notes, Stri
             .map(constraint)
             .collect::<Result<_, _>>()?,
         attrs: object("user_attrs", attrs)?,
+        scores: scores.transpose()?,
     })
 }
 

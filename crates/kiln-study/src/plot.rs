@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::terminator::TerminatorArgs;
 use super::{CliResult, Failure, StudyArgs};
 use kiln_plot::Figure;
 use kiln_tune::error::{Error, Result};
@@ -29,6 +30,8 @@ pub struct Plot {
     /// Only these parameters [default: the first 5 by name of complete trials]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     params: Vec<String>,
+    #[command(flatten)]
+    terminator: TerminatorArgs,
 }
 
 /// A plot by its name.
@@ -61,6 +64,9 @@ enum Kind {
     /// Values of several objectives
     #[value(alias = "pareto-front")]
     Pareto,
+    /// What is left to gain after each trial, and the error of the values; takes a while
+    #[value(alias = "terminator-improvement")]
+    Terminator,
 }
 
 impl Plot {
@@ -111,6 +117,16 @@ impl Plot {
             }
             let title = format!("Study {}", study.name());
             kiln_plot::save_report(&title, &figures, &self.out).map_err(Error::from)?;
+        } else if self.kind == Kind::Terminator {
+            let e = self.terminator.evaluators(Some(0))?;
+            let scored = e
+                .error
+                .evaluate(&study.trials()?, study.direction())
+                .is_ok();
+            let error = scored.then_some(&*e.error);
+            let figure =
+                plots::terminator_improvement(&study, &*e.improvement, error, e.min_n_trials)?;
+            figure.save(&self.out).map_err(Error::from)?;
         } else {
             let figure = draw(self.kind, &study, self.objective, &params)?;
             figure.save(&self.out).map_err(Error::from)?;
@@ -122,7 +138,7 @@ impl Plot {
 
 fn draw(kind: Kind, study: &Study, objective: usize, params: &[&str]) -> Result<Figure> {
     match kind {
-        Kind::All => Err(Error::invalid("all plots are not one figure")),
+        Kind::All | Kind::Terminator => Err(Error::invalid("this plot has settings of its own")),
         Kind::History => plots::optimization_history(&[study], objective),
         Kind::Intermediate => plots::intermediate_values(study),
         Kind::Slice => plots::slice(study, objective, params),

@@ -14,12 +14,14 @@ use super::output::{params_text, values_text};
 use super::process::{Event, Process};
 use super::search::SearchArgs;
 use super::space::{ParamSpec, parse_param, space};
+use super::terminator::{StopArgs, callback, reason_to_end};
 use super::transcript::Transcript;
 use super::{CliResult, Failure, StudyArgs, trials};
 use kiln_tune::error::{BoxError, Error, TrialPruned};
 use kiln_tune::printable;
 use kiln_tune::study::{Budget, Study, StudyBuilder, StudyDirection};
 use kiln_tune::sync::lock;
+use kiln_tune::terminator::report_cross_validation_scores;
 use kiln_tune::trial::{FIXED_PARAMS_KEY, FrozenTrial, ParamSpace, Trial, TrialState};
 
 pub(crate) const AFTER_HELP: &str = "\
@@ -36,10 +38,11 @@ Its output:
   the last `loss: 0.25`, `loss=0.25`, `'loss': 0.25`, {\"loss\": 0.25} or column `loss` of a table; otherwise the last number
   printed. Counters (`25/25`), percentages, times and rates are no values, nor are other JSON objects; null and NaN fail
   the trial.
-  Lines like {\"step\": 3, \"value\": 0.5}, `step 3: 0.5` or `Epoch 3/10 loss 0.5` report intermediate values, and so do the
-  lines below `Epoch 3/10` that have the metric or end a progress bar; when the pruner finds them too bad, the program
-  is ended with everything it started. A JSON line with a value may hold \"constraints\" and \"user_attrs\" objects, too;
-  those of the last one count. An exit code other than 0 fails the trial.";
+  Lines like {\"step\": 3, \"value\": 0.5}, {\"step\": 3, \"values\": [0.5, 12]}, `step 3: 0.5` or `Epoch 3/10 loss 0.5` report
+  intermediate values, and so do the lines below `Epoch 3/10` that have the metric or end a progress bar; of several
+  objectives once all have a value at the step. When the pruner finds them too bad, the program is ended with everything it
+  started. A JSON line with a value may hold \"constraints\" and \"user_attrs\" objects, too, and a list \"cv_scores\" of
+  cross-validation scores; those of the last one count. An exit code other than 0 fails the trial.";
 
 /// The most programs at once: each takes a thread, and a system has some thousands.
 const MAX_JOBS: usize = 1000;
@@ -67,11 +70,16 @@ pub struct Run {
     /// A trial that takes longer is ended and fails
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     trial_timeout: Option<Duration>,
+    /// Run no parameters twice that a complete trial has: such a trial gets the old values and does not count for --trials
+    #[arg(long)]
+    skip_duplicates: bool,
     /// Programs that run at once; 0 is one per core
     #[arg(long, short, value_name = "N", default_value_t = 1)]
     jobs: usize,
     #[command(flatten)]
     search: SearchArgs,
+    #[command(flatten)]
+    stop: StopArgs,
     /// Write the output of each trial to DIR/trial-NUMBER.log (in DIR/STUDY/ if another study has its logs in DIR)
     #[arg(long, value_name = "DIR")]
     log_dir: Option<PathBuf>,
@@ -92,9 +100,10 @@ impl Run {
     pub(crate) fn execute(self, out: &mut dyn Write) -> CliResult {
         let space = space(&self.param).map_err(Failure::Usage)?;
         let template = Template::new(&self.command, &space).map_err(Failure::Usage)?;
-        if self.trials.is_none() && self.timeout.is_none() {
+        if self.trials.is_none() && self.timeout.is_none() && !self.stop.is_given() {
             return Err(Failure::Usage(
-                "nothing says when to stop; write --trials N or --timeout TIME".to_owned(),
+                "nothing says when to stop; write --trials N, --timeout TIME or --stop-when-no-better N"
+                    .to_owned(),
             ));
         }
         if self.jobs > MAX_JOBS {
@@ -121,6 +130,11 @@ impl Run {
                 study.name()
             ))
         })?;
+        let rules = self.stop.rules(&study, self.search.seed())?;
+        if let Some(says) = reason_to_end(&rules, &study)? {
+            let _ = writeln!(std::io::stderr(), "no trial is run: {}", printable(says));
+            return trials::print_best(&study, self.json, out);
+        }
         let logs = match &self.log_dir {
             Some(directory) => Some(Logs::new(directory, study.name())?),
             None => None,
@@ -150,7 +164,14 @@ impl Run {
             any_ended: AtomicBool::new(false),
             trial_timeout: self.trial_timeout,
             logs: logs.as_ref(),
+            skip_duplicates: self.skip_duplicates,
+            judges: n_objectives == 1 || study.pruner().judges_several_objectives(),
         };
+        if !worker.judges {
+            log::warn!(
+                "this pruner judges one objective only, so that no trial is pruned; --pruner asha, hyperband, median and percentile judge several"
+            );
+        }
         let mut budget = self
             .trials
             .map_or_else(Budget::unlimited, Budget::trials)
@@ -169,6 +190,7 @@ impl Run {
             }
             Ok(())
         });
+        budget = budget.callback(callback(rules));
         let result = study.optimize(
             |trial: &mut Trial| {
                 let result = worker.evaluate(trial);
@@ -177,6 +199,9 @@ impl Run {
                         complete.fetch_add(1, Ordering::SeqCst);
                     }
                     Err(error) if error.is::<TrialPruned>() => {}
+                    Err(error) if is_duplicate(&**error) => {
+                        complete.fetch_add(1, Ordering::SeqCst);
+                    }
                     Err(error) => *lock(&last_failure) = Some(error.to_string()),
                 }
                 result
@@ -274,6 +299,10 @@ fn is_ignored(signal: std::ffi::c_int) -> bool {
     ignored.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
+fn is_duplicate(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    matches!(error.downcast_ref(), Some(Error::Duplicate(_)))
+}
+
 /// An error that ends the whole run, because every other trial would have it, too.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -300,6 +329,9 @@ struct Worker<'a> {
     any_ended: AtomicBool,
     trial_timeout: Option<Duration>,
     logs: Option<&'a Logs>,
+    skip_duplicates: bool,
+    /// Whether the pruner can judge reports of this study.
+    judges: bool,
 }
 
 impl Worker<'_> {
@@ -317,6 +349,9 @@ impl Worker<'_> {
                 }
             })?;
         }
+        if self.skip_duplicates {
+            trial.skip_duplicate()?;
+        }
         let command = self.template.fill(trial.record());
         let log = self.logs.map(|logs| logs.create(trial.number()));
         let log = log.transpose().map_err(Fatal)?;
@@ -331,6 +366,9 @@ impl Worker<'_> {
         }
         for (key, value) in notes.constraints {
             trial.set_constraint(&key, value)?;
+        }
+        if let Some(scores) = notes.scores {
+            report_cross_validation_scores(trial, &scores)?;
         }
         ended?;
         Ok(transcript.values()?)
@@ -363,8 +401,8 @@ impl Worker<'_> {
                 Event::Line(line) => {
                     let reports = transcript.read(&line).inspect_err(|_| process.stop())?;
                     for report in reports {
-                        trial.report(report.value, report.step)?;
-                        if trial.should_prune().map_err(fatal_if_shared)? {
+                        trial.report_multi(&report.values, report.step)?;
+                        if self.judges && trial.should_prune().map_err(fatal_if_shared)? {
                             process.stop();
                             self.any_ended.store(true, Ordering::SeqCst);
                             return Err(TrialPruned.into());
@@ -385,7 +423,7 @@ impl Worker<'_> {
         self.any_ended.store(true, Ordering::SeqCst);
         // Its last epoch needs no judgement any more, but other trials are compared with it.
         if let Some(report) = transcript.end() {
-            trial.report(report.value, report.step)?;
+            trial.report_multi(&report.values, report.step)?;
         }
         Ok(())
     }
@@ -420,7 +458,16 @@ fn environment(trial: &Trial) -> Vec<(String, String)> {
 /// One line per finished trial on stderr.
 fn say(study: &Study, trial: &FrozenTrial) {
     let outcome = match trial.state {
-        TrialState::Complete => format!("value {}", values_text(trial.values.as_deref())),
+        TrialState::Complete => {
+            let as_before = trial
+                .duplicate_of()
+                .map(|of| format!(" as trial {of}, not run again,"));
+            format!(
+                "value {}{}",
+                values_text(trial.values.as_deref()),
+                as_before.unwrap_or_default()
+            )
+        }
         TrialState::Pruned => format!("pruned at step {}", trial.last_step().unwrap_or(0)),
         _ => format!("failed: {}", trial.fail_reason().unwrap_or("no value")),
     };

@@ -146,6 +146,11 @@ impl SearchArgs {
         Ok(builder.sampler(sampler).pruner(self.pruner()?))
     }
 
+    /// The seed that is given.
+    pub(super) fn seed(&self) -> Option<u64> {
+        self.seed
+    }
+
     fn sampler(&self, space: &ParamSpace) -> CliResult<Arc<dyn Sampler>> {
         let mut s = Settings::new("--sampler-kwargs", self.sampler_kwargs.as_deref())?;
         let seed = match s.get("seed")? {
@@ -432,14 +437,14 @@ fn known(what: &str, name: &str, space: &ParamSpace) -> CliResult {
 }
 
 /// Settings by name, as a JSON object gives them; null leaves the default.
-struct Settings {
+pub(super) struct Settings {
     option: &'static str,
     given: serde_json::Map<String, Value>,
     known: Vec<&'static str>,
 }
 
 impl Settings {
-    fn new(option: &'static str, text: Option<&str>) -> CliResult<Self> {
+    pub(super) fn new(option: &'static str, text: Option<&str>) -> CliResult<Self> {
         let given = serde_json::from_str(text.unwrap_or("{}")).map_err(|error| {
             Failure::Usage(format!(
                 "{option} must be a JSON object of settings: {error}"
@@ -452,7 +457,7 @@ impl Settings {
         })
     }
 
-    fn get<T: DeserializeOwned>(&mut self, name: &'static str) -> CliResult<Option<T>> {
+    pub(super) fn get<T: DeserializeOwned>(&mut self, name: &'static str) -> CliResult<Option<T>> {
         self.known.push(name);
         let Some(value) = self.given.remove(name).filter(|value| !value.is_null()) else {
             return Ok(None);
@@ -468,7 +473,7 @@ impl Settings {
             .ok_or_else(|| Failure::Usage(format!("{option} must have {name:?}, {what}")))
     }
 
-    fn set<S, T: DeserializeOwned>(
+    pub(super) fn set<S, T: DeserializeOwned>(
         &mut self,
         target: S,
         name: &'static str,
@@ -480,7 +485,7 @@ impl Settings {
         })
     }
 
-    fn try_set<S, T: DeserializeOwned>(
+    pub(super) fn try_set<S, T: DeserializeOwned>(
         &mut self,
         target: S,
         name: &'static str,
@@ -512,7 +517,7 @@ impl Settings {
         ))
     }
 
-    fn finish(self, owner: &str) -> CliResult {
+    pub(super) fn finish(self, owner: &str) -> CliResult {
         match self.given.keys().next() {
             None => Ok(()),
             Some(name) if self.known.is_empty() => Err(Failure::Usage(format!(

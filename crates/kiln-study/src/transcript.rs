@@ -17,6 +17,8 @@ pub(crate) struct Transcript<'a> {
     /// A value of a step that is not at its end, so that a later one may replace it.
     pending: Option<Report>,
     reported: BTreeSet<i64>,
+    /// The metrics of one step that were found so far, when there are several objectives.
+    gathered: (Option<i64>, Vec<Option<f64>>),
     /// What the last `{"value": ...}` says.
     result: Option<Spoken>,
     /// The last report, or the last numbers.
@@ -36,11 +38,11 @@ struct Spoken {
     notes: Notes,
 }
 
-/// An intermediate value.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// Intermediate values, one per objective.
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Report {
     pub(crate) step: i64,
-    pub(crate) value: f64,
+    pub(crate) values: Vec<f64>,
 }
 
 impl<'a> Transcript<'a> {
@@ -52,6 +54,7 @@ impl<'a> Transcript<'a> {
             step: None,
             pending: None,
             reported: BTreeSet::new(),
+            gathered: (None, Vec::new()),
             result: None,
             latest: None,
             named: vec![None; metrics.len()],
@@ -60,7 +63,7 @@ impl<'a> Transcript<'a> {
         }
     }
 
-    /// Reads a line, and returns the reports that are due. Only a study with one objective has reports.
+    /// Reads a line, and returns the reports that are due.
     ///
     /// # Errors
     /// Says what is wrong with an object that has a value.
@@ -74,7 +77,7 @@ impl<'a> Transcript<'a> {
         if line.step.is_some() && !matches!(line.said, Said::Object(_)) {
             self.step = line.step;
         }
-        if let Some(report) = report.filter(|_| self.n_objectives == 1) {
+        if let Some(report) = report {
             if line.progress == Some(false) {
                 self.pending = Some(report);
             } else {
@@ -119,7 +122,7 @@ impl<'a> Transcript<'a> {
                 };
                 let report = line.step.map(|step| Report {
                     step,
-                    value: values[0],
+                    values: values.clone(),
                 });
                 if report.is_some() {
                     self.latest = Some(spoken);
@@ -139,31 +142,44 @@ impl<'a> Transcript<'a> {
                 for (known, found) in self.named.iter_mut().zip(found) {
                     *known = found.or(*known);
                 }
-                let value = found.first().copied().flatten();
                 self.latest = Some(Spoken {
                     values: self.named.iter().copied().flatten().collect(),
                     notes: notes.clone(),
                 });
-                Ok(line
-                    .step
-                    .or(self.step)
-                    .zip(value)
-                    .map(|(step, value)| Report { step, value }))
+                let step = line.step.or(self.step);
+                Ok(step.and_then(|step| self.gather(step, found)))
             }
             Said::Report(numbers) | Said::Numbers(numbers) => {
                 if numbers.is_empty() || numbers.len() < self.n_objectives {
                     return Ok(None);
                 }
-                let value = numbers[numbers.len() - 1];
+                let values = numbers[numbers.len() - self.n_objectives..].to_vec();
                 self.latest = Some(Spoken {
-                    values: numbers[numbers.len() - self.n_objectives..].to_vec(),
+                    values: values.clone(),
                     notes: Notes::default(),
                 });
                 // `25/25 - loss: 0.9` below `Epoch 1/10`; other lines below it may be about anything.
                 let below = self.step.filter(|_| line.progress.is_some());
-                Ok(line.step.or(below).map(|step| Report { step, value }))
+                Ok(line.step.or(below).map(|step| Report { step, values }))
             }
         }
+    }
+
+    /// Adds what a line says of a step; returns its report once all objectives have a value, which may take several lines.
+    fn gather(&mut self, step: i64, found: &[Option<f64>]) -> Option<Report> {
+        if self.gathered.0 != Some(step) {
+            self.gathered = (Some(step), vec![None; found.len()]);
+        }
+        for (known, found) in self.gathered.1.iter_mut().zip(found) {
+            *known = found.or(*known);
+        }
+        let values = self
+            .gathered
+            .1
+            .iter()
+            .copied()
+            .collect::<Option<Vec<f64>>>();
+        values.map(|values| Report { step, values })
     }
 
     /// The report that waits for the end of its step, which the end of the program is.
@@ -235,6 +251,9 @@ impl Notes {
             self.attrs.retain(|(known, _)| known != name);
             self.attrs.push((name.clone(), value.clone()));
         }
+        if later.scores.is_some() {
+            self.scores.clone_from(&later.scores);
+        }
     }
 }
 
@@ -260,7 +279,7 @@ mod tests {
             }
         }
         reports.extend(transcript.end());
-        let reports = reports.iter().map(|report| (report.step, report.value));
+        let reports = reports.iter().map(|report| (report.step, report.values[0]));
         (reports.collect(), transcript.values())
     }
 
@@ -358,13 +377,44 @@ mod tests {
     #[test]
     fn several_objectives_are_read_from_one_line_or_from_several() {
         let (reports, value) = read("Epoch 1 acc=0.5 loss=1,234.5\n", &["loss", "acc"], 2);
-        assert_eq!((reports, value), (vec![], Ok(vec![1234.5, 0.5])));
+        assert_eq!((reports, value), (vec![(1, 1234.5)], Ok(vec![1234.5, 0.5])));
         let (_, value) = read("acc=0.5\nloss: 0.9\nacc=0.6\n", &["loss", "acc"], 2);
         assert_eq!(value, Ok(vec![0.9, 0.6]));
         let log = "{\"step\": 1, \"value\": 9}\n{\"values\": [0.9, 0.6]}\n";
         assert_eq!(read(log, &[], 2), (vec![], Ok(vec![0.9, 0.6])));
         let (_, value) = read("loss: 0.9\n", &["loss", "acc"], 2);
         assert!(value.unwrap_err().contains("acc"));
+    }
+
+    #[test]
+    fn several_objectives_are_reported_once_all_have_a_value_at_the_step() {
+        let reports = |log: &str, metrics: &[&str]| {
+            let metrics: Vec<String> = metrics.iter().map(|name| (*name).to_owned()).collect();
+            let mut transcript = Transcript::new(&metrics, 2);
+            let mut reports = Vec::new();
+            for line in log.lines().flat_map(|line| line.split('\r')) {
+                reports.extend(transcript.read(line).unwrap());
+            }
+            reports.extend(transcript.end());
+            let reports = reports.into_iter();
+            reports.map(|r| (r.step, r.values)).collect::<Vec<_>>()
+        };
+        let both = ["loss", "acc"];
+        let expected = vec![(1, vec![0.9, 0.5]), (2, vec![0.6, 0.7])];
+        let one_line = "Epoch 1 loss 0.9 acc 0.5\nEpoch 2 loss 0.6 acc 0.7\n";
+        assert_eq!(reports(one_line, &both), expected);
+        let objects =
+            "{\"step\": 1, \"values\": [0.9, 0.5]}\n{\"step\": 2, \"values\": [0.6, 0.7]}\n";
+        assert_eq!(reports(objects, &[]), expected);
+        let lines = "Epoch 1/2\nloss: 0.9\nacc: 0.5\nacc: 0.9\nEpoch 2/2\nloss: 0.6\nacc: 0.7\n";
+        assert_eq!(reports(lines, &both), expected);
+        let bars = "Epoch 1/2\n1/9 - loss: 5 - acc: 0\r9/9 - loss: 0.9 - acc: 0.5\nEpoch 2/2\n9/9 - loss: 0.6 - acc: 0.7\n";
+        assert_eq!(reports(bars, &both), expected);
+        // What one epoch lacks is not taken from the one before.
+        let half = "Epoch 1 loss 0.9 acc 0.5\nEpoch 2 loss 0.6\nEpoch 3 acc 0.7\n";
+        assert_eq!(reports(half, &both), expected[..1]);
+        // One value of two is no report.
+        assert_eq!(reports("{\"step\": 1, \"value\": 9}\n", &[]), []);
     }
 
     #[test]

@@ -167,6 +167,35 @@ class Interop:
         n += self.compare(url, study.study_name) - n
         return f"{n} trials that Kiln and then Optuna wrote are read alike"
 
+    def kiln_notes(self, url):
+        """What Kiln notes and Optuna does not know, reports of several objectives and duplicates, disturbs none of Optuna."""
+        name, common = "pruned by Kiln", ["--storage", url, "--study", "pruned by Kiln"]
+        two = ["--direction", "minimize", "--direction", "maximize"]
+        script = ('for s in 1 2 3; do echo "{{\\"step\\": $s, \\"values\\": [{n}, $s]}}"; done;'
+                  'echo "{{\\"values\\": [{n}, {f}], \\"cv_scores\\": [1, 2, 3]}}"')
+        asha = ["--pruner", "asha", "--pruner-kwargs", '{"min_resource": 1, "reduction_factor": 2}', "--seed", "1"]
+        params = ["--param", "n=int:1..3", "--param", "f=choice:1,2"]
+        self.run_kiln("run", *common, *two, *params, *asha, "--trials", "30", "--skip-duplicates", "--quiet", "--", "sh", "-c", script)
+        self.compare(url, name)
+        study = optuna.load_study(study_name=name, storage=storage(url))
+        trials = study.get_trials(deepcopy=False)
+        pruned = [t for t in trials if t.state == TrialState.PRUNED]
+        repeated = [t for t in trials if "kiln:duplicate_of" in t.system_attrs]
+        assert pruned and repeated, (len(pruned), len(repeated))
+        for t in pruned:
+            last = max(int(key.removeprefix("kiln:report:")) for key in t.system_attrs if key.startswith("kiln:report:"))
+            assert t.values == t.system_attrs[f"kiln:report:{last}"] == [t.params["n"], last], t
+        for t in repeated:
+            assert t.params == trials[t.system_attrs["kiln:duplicate_of"]].params and t.system_attrs["terminator:cv_scores"] == [1, 2, 3]
+        assert all(t.state == TrialState.COMPLETE for t in study.best_trials)
+        samplers = [optuna.samplers.TPESampler(seed=1), optuna.samplers.TPESampler(seed=1, multivariate=True),
+                    optuna.samplers.NSGAIISampler(seed=1), optuna.samplers.RandomSampler(seed=1)]
+        for sampler in samplers:
+            study = optuna.load_study(study_name=name, storage=storage(url), sampler=sampler)
+            study.optimize(lambda t: (t.suggest_int("n", 1, 3), t.suggest_categorical("f", [1, 2])), n_trials=4)
+        n = self.compare(url, name)
+        return f"{len(pruned)} pruned trials of two objectives and {len(repeated)} duplicates; Optuna went on to {n} trials"
+
     def check_complete(self, url, at_least, exactly=True, orphans=0):
         """No number twice, none missing, no trial lost or half-written."""
         study = optuna.load_study(study_name=STUDY, storage=storage(url))
@@ -271,6 +300,9 @@ class Interop:
             study = next(s for s in summaries if s["study_name"] == "by 'Kiln' \"é\"")
             detail = json.loads(get(f"/api/studies/{study['study_id']}?after=0"))
             assert len(detail["trials"]) >= 20 and "best_trial" in detail or detail["best_trials"], detail.keys()
+            several = next(s for s in summaries if s["study_name"] == "pruned by Kiln")
+            shown = json.loads(get(f"/api/studies/{several['study_id']}?after=0"))
+            assert {t["state"] for t in shown["trials"]} >= {"Complete", "Pruned"} and shown["best_trials"], shown.keys()
             page = get(f"/dashboard/studies/{study['study_id']}")
             assert "<html" in page.lower() and "bundle" in page
         finally:
@@ -281,7 +313,8 @@ class Interop:
     def all(self):
         failed = 0
         for label, base in self.urls:
-            steps = [("Optuna writes", self.optuna_writes, "a"), ("Kiln writes", self.kiln_writes, "a"), ("both at once", self.both_at_once, "b")]
+            steps = [("Optuna writes", self.optuna_writes, "a"), ("Kiln writes", self.kiln_writes, "a"), ("Kiln's notes", self.kiln_notes, "a"),
+                     ("both at once", self.both_at_once, "b")]
             if label in ("SQLite", "PostgreSQL"):
                 steps += [("many processes", self.sixteen, "c"), ("kill -9", self.killed, "d")]
             else:

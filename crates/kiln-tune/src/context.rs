@@ -225,8 +225,9 @@ impl Context {
         self.optimizing.load(Ordering::SeqCst) > 0
     }
 
-    pub(crate) fn stop(&self) {
-        self.stop.store(true, Ordering::SeqCst);
+    /// Whether this call has stopped it, and no earlier one.
+    pub(crate) fn stop(&self) -> bool {
+        !self.stop.swap(true, Ordering::SeqCst)
     }
 
     pub(crate) fn is_stopped(&self) -> bool {

@@ -1,6 +1,6 @@
 //! What can go wrong, each error with what was given, what is allowed and what to do.
 
-use crate::trial::TrialState;
+use crate::trial::{TrialDuplicate, TrialState};
 
 /// The result of a fallible call of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -123,6 +123,9 @@ pub enum Error {
     /// The trial was pruned; an objective returns this to say so.
     #[error(transparent)]
     Pruned(#[from] TrialPruned),
+    /// A complete trial has the parameters of this one; an objective returns this to say so.
+    #[error(transparent)]
+    Duplicate(#[from] TrialDuplicate),
 }
 
 impl Error {

@@ -36,6 +36,7 @@ pub mod storage;
 pub mod study;
 pub mod sync;
 pub mod table;
+pub mod terminator;
 pub mod transform;
 pub mod trial;
 
@@ -69,7 +70,7 @@ pub use study::{
 pub use table::TrialsTable;
 pub use trial::{
     Attrs, FixedTrial, FrozenTrial, Param, ParamSpace, Params, Suggest, Timestamp, Trial,
-    TrialBuilder, TrialId, TrialState,
+    TrialBuilder, TrialDuplicate, TrialId, TrialState,
 };
 
 /// The examples of the README, compiled.

@@ -9,6 +9,7 @@
 
 mod overview;
 mod params;
+mod terminator;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ pub use overview::{
     pareto_front, timeline,
 };
 pub use params::{contour, parallel_coordinate, rank, slice};
+pub use terminator::terminator_improvement;
 
 use crate::error::{Error, Result};
 use crate::importance;

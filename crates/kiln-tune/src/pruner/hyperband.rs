@@ -169,6 +169,10 @@ impl Pruner for HyperbandPruner {
         }
     }
 
+    fn judges_several_objectives(&self) -> bool {
+        true
+    }
+
     fn check(&self) -> Result<()> {
         if self.bootstrap_count > 0 && self.max_resource.is_none() {
             return Err(Error::invalid(format!(

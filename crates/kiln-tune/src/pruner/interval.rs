@@ -32,9 +32,9 @@ impl Interval {
 
     /// The last step and its value when the pruner should look at it: after the warm-up, and at the first report
     /// within its interval.
-    pub fn step_to_judge(self, reports: &BTreeMap<i64, f64>) -> Option<(i64, f64)> {
+    pub fn step_to_judge<V: Clone>(self, reports: &BTreeMap<i64, V>) -> Option<(i64, V)> {
         let mut latest = reports.iter().rev();
-        let (step, value) = latest.next().map(|(step, value)| (*step, *value))?;
+        let (step, value) = latest.next().map(|(step, value)| (*step, value.clone()))?;
         let previous = latest.next().map_or(-1, |(step, _)| *step);
         let warmup = i64::from(self.n_warmup_steps);
         if step < warmup {

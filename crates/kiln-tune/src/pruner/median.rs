@@ -60,6 +60,10 @@ impl Pruner for MedianPruner {
         self.0.prune(study, trial)
     }
 
+    fn judges_several_objectives(&self) -> bool {
+        true
+    }
+
     fn check(&self) -> Result<()> {
         self.0.check()
     }

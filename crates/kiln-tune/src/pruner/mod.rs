@@ -10,6 +10,30 @@
 //! | [`ThresholdPruner`] | whose report is out of bounds |
 //! | [`PatientPruner`] | which has not improved for some steps |
 //! | [`WilcoxonPruner`] | which a signed-rank test finds worse than the best one |
+//!
+//! # Several objectives
+//!
+//! Trials that report all objectives ([`Trial::report_multi`](crate::Trial::report_multi)) are compared at one step. Their
+//! reports are sorted into non-domination ranks: rank 0 is what no other report dominates, rank 1 what only those of rank 0
+//! do, and so on. *The best k* are the lowest ranks that fit in whole. Of the next rank the rest is chosen one by one, each the
+//! report that adds most hypervolume to those of this rank chosen so far. For that, each objective is scaled to 0 for the best
+//! and 1 for the worst of all reports compared, and the reference point is 1.1 times the worst of the rank. A report that equals
+//! one of the best is one of them. One with NaN is the worst, and prunes its trial.
+//!
+//! | pruner | k, the number of trials that go on |
+//! |---|---|
+//! | [`SuccessiveHalvingPruner`] | of `n` that reached the rung, this one included: `n / reduction_factor` rounded down, at least 1 |
+//! | [`HyperbandPruner`] | the same, within a bracket |
+//! | [`PercentilePruner`] | of `n` that reported the step, complete trials and this one: `n * percentile / 100` rounded up, at least 1 |
+//! | [`MedianPruner`] | the same with 50 |
+//! | [`NopPruner`] | all |
+//!
+//! The percentile counts the report at the step alone; with one objective it is the trial's best one so far. The other pruners
+//! judge one objective only. A pruned trial has its last report as its values.
+//!
+//! Successive halving by non-domination is MO-ASHA (Schmucker et al., "Multi-objective Asynchronous Successive Halving",
+//! 2021), which breaks ties within a rank by its own net of distances; hypervolume is what NSGA-like selection of TPE uses
+//! for the same end. Optuna has no such pruning ([optuna#3450](https://github.com/optuna/optuna/issues/3450)).
 
 mod hyperband;
 mod interval;
@@ -17,6 +41,7 @@ mod median;
 mod nop;
 mod patient;
 mod percentile;
+mod several;
 mod successive_halving;
 mod threshold;
 mod wilcoxon;
@@ -64,6 +89,12 @@ pub trait Pruner: Send + Sync {
     /// When the storage fails.
     fn prune(&self, context: &Context, trial: &FrozenTrial) -> Result<bool>;
 
+    /// Whether [`prune`](Self::prune) can judge reports of several objectives
+    /// ([`reported_values`](FrozenTrial::reported_values)). Without it such a study is not asked.
+    fn judges_several_objectives(&self) -> bool {
+        false
+    }
+
     /// Checks the settings; called once, when a study is created or loaded with this pruner.
     ///
     /// # Errors
@@ -79,6 +110,10 @@ impl<P: Pruner + ?Sized> Pruner for Arc<P> {
         (**self).prune(context, trial)
     }
 
+    fn judges_several_objectives(&self) -> bool {
+        (**self).judges_several_objectives()
+    }
+
     fn check(&self) -> Result<()> {
         (**self).check()
     }
@@ -87,6 +122,10 @@ impl<P: Pruner + ?Sized> Pruner for Arc<P> {
 impl<P: Pruner + ?Sized> Pruner for Box<P> {
     fn prune(&self, context: &Context, trial: &FrozenTrial) -> Result<bool> {
         (**self).prune(context, trial)
+    }
+
+    fn judges_several_objectives(&self) -> bool {
+        (**self).judges_several_objectives()
     }
 
     fn check(&self) -> Result<()> {

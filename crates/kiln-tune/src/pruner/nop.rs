@@ -11,4 +11,8 @@ impl Pruner for NopPruner {
     fn prune(&self, _study: &Context, _trial: &FrozenTrial) -> Result<bool> {
         Ok(false)
     }
+
+    fn judges_several_objectives(&self) -> bool {
+        true
+    }
 }

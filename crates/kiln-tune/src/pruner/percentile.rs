@@ -1,5 +1,6 @@
 use super::Pruner;
 use super::interval::{Interval, best};
+use super::several::{is_among_best, is_comparable};
 use crate::context::Context;
 use crate::direction::StudyDirection;
 use crate::error::{Error, Result};
@@ -105,8 +106,53 @@ impl PercentilePruner {
     }
 }
 
+impl PercentilePruner {
+    /// Judges the report at the step by non-domination.
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss
+    )]
+    fn prune_several(&self, study: &Context, trial: &FrozenTrial) -> Result<bool> {
+        let Some((step, own)) = self.interval.step_to_judge(&trial.reported_values()) else {
+            return Ok(false);
+        };
+        let directions = study.directions();
+        let (n_complete, mut others) = study.with_trials(|trials| {
+            let complete = || {
+                let trials = trials.iter();
+                trials.filter(|trial| trial.state == TrialState::Complete)
+            };
+            let others: Vec<Vec<f64>> = complete()
+                .filter_map(|other| other.reported_at(step))
+                .collect();
+            (complete().count(), others)
+        })?;
+        if n_complete < self.n_startup_trials.max(1) {
+            return Ok(false);
+        }
+        if !is_comparable(&own, directions) {
+            return Ok(true);
+        }
+        if others.len() < self.n_min_trials {
+            return Ok(false);
+        }
+        others.retain(|other| is_comparable(other, directions));
+        let share = self.percentile / 100.0 * (others.len() + 1) as f64;
+        let n_best = (share.ceil() as usize).max(1);
+        Ok(!is_among_best(&own, &others, n_best, directions))
+    }
+}
+
 impl Pruner for PercentilePruner {
+    fn judges_several_objectives(&self) -> bool {
+        true
+    }
+
     fn prune(&self, study: &Context, trial: &FrozenTrial) -> Result<bool> {
+        if study.is_multi_objective() {
+            return self.prune_several(study, trial);
+        }
         let Some((step, _)) = self.interval.step_to_judge(&trial.intermediate_values) else {
             return Ok(false);
         };

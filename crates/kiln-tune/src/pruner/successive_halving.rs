@@ -1,12 +1,13 @@
 use std::sync::Mutex;
 
 use super::Pruner;
+use super::several::{is_among_best, is_comparable};
 use crate::context::Context;
 use crate::direction::StudyDirection;
 use crate::error::{Error, Result};
 use crate::json::Json;
 use crate::sync::lock;
-use crate::trial::{FrozenTrial, TrialState};
+use crate::trial::{FrozenTrial, TrialState, numbers};
 
 /// Asynchronous successive halving (ASHA): a trial goes on past a rung only when its value there is among the best
 /// `1 / reduction_factor` of all trials that reached the rung.
@@ -85,10 +86,15 @@ impl SuccessiveHalvingPruner {
         trial: &FrozenTrial,
         competes: impl Fn(&FrozenTrial) -> bool,
     ) -> Result<bool> {
-        let Some((step, value)) = trial.intermediate_values.last_key_value() else {
+        let Some((step, values)) = trial.last_report() else {
             return Ok(false);
         };
-        let (step, value) = (u128::from(step.unsigned_abs()), *value);
+        let step = u128::from(step.unsigned_abs());
+        // Of one objective the rung holds the number, as Optuna has it.
+        let stored_values = match values[..] {
+            [value] => Json::Float(value),
+            _ => values.iter().copied().collect(),
+        };
         let min_resource = match self.min_resource {
             Some(min_resource) => min_resource,
             None => match self.estimate(study, &competes)? {
@@ -104,30 +110,26 @@ impl SuccessiveHalvingPruner {
         let first = rung;
         drop(stored);
         // One snapshot for all rungs, made before anything is written. A trial climbs at most 64 rungs.
-        let mut snapshot: Option<Vec<Vec<f64>>> = None;
+        let mut snapshot: Option<Vec<Vec<Vec<f64>>>> = None;
         loop {
             if step < self.promotion_step(min_resource, rung) {
                 return Ok(false);
             }
-            if value.is_nan() {
+            if !is_comparable(&values, study.directions()) {
                 return Ok(true);
             }
             let snapshot = match &mut snapshot {
                 Some(snapshot) => snapshot,
                 none => none.insert(self.competing_values(study, first, &competes)?),
             };
-            study.storage().set_trial_system_attr(
-                trial.id,
-                &rung_key(rung),
-                &Json::Float(value),
-            )?;
-            let mut competing = snapshot
+            study
+                .storage()
+                .set_trial_system_attr(trial.id, &rung_key(rung), &stored_values)?;
+            let others = snapshot
                 .get((rung - first) as usize)
-                .cloned()
-                .unwrap_or_default();
-            competing.push(value);
-            if competing.len() <= self.bootstrap_count
-                || !self.is_promotable(value, competing, study.direction())
+                .map_or(&[][..], Vec::as_slice);
+            if others.len() < self.bootstrap_count
+                || !self.is_promotable(&values, others, study.directions())
             {
                 return Ok(true);
             }
@@ -167,9 +169,9 @@ impl SuccessiveHalvingPruner {
         study: &Context,
         first: u32,
         competes: impl Fn(&FrozenTrial) -> bool,
-    ) -> Result<Vec<Vec<f64>>> {
+    ) -> Result<Vec<Vec<Vec<f64>>>> {
         study.with_trials(|trials| {
-            let mut rungs: Vec<Vec<f64>> = Vec::new();
+            let mut rungs: Vec<Vec<Vec<f64>>> = Vec::new();
             for trial in trials
                 .iter()
                 .filter(|trial| !trial.system_attrs.is_empty() && competes(trial))
@@ -181,7 +183,8 @@ impl SuccessiveHalvingPruner {
                     };
                     let at = (rung - first) as usize;
                     rungs.resize(rungs.len().max(at + 1), Vec::new());
-                    rungs[at].extend(value.as_f64());
+                    let values = numbers(value);
+                    rungs[at].extend(values.filter(|v| is_comparable(v, study.directions())));
                 }
             }
             rungs
@@ -191,16 +194,21 @@ impl SuccessiveHalvingPruner {
     #[allow(clippy::cast_possible_truncation)]
     fn is_promotable(
         &self,
-        value: f64,
-        mut competing: Vec<f64>,
-        direction: StudyDirection,
+        own: &[f64],
+        others: &[Vec<f64>],
+        directions: &[StudyDirection],
     ) -> bool {
         // The first trials of a rung are too few for a share; then only the best one so far goes on.
-        let k = (competing.len() / self.reduction_factor as usize).saturating_sub(1);
+        let n_best = ((others.len() + 1) / self.reduction_factor as usize).max(1);
+        let ([own], [direction]) = (own, directions) else {
+            return is_among_best(own, others, n_best, directions);
+        };
+        let mut competing: Vec<f64> = others.iter().map(|other| other[0]).collect();
+        competing.push(*own);
         competing.sort_by(f64::total_cmp);
         match direction {
-            StudyDirection::Minimize => value <= competing[k],
-            StudyDirection::Maximize => value >= competing[competing.len() - 1 - k],
+            StudyDirection::Minimize => *own <= competing[n_best - 1],
+            StudyDirection::Maximize => *own >= competing[competing.len() - n_best],
         }
     }
 }
@@ -208,6 +216,10 @@ impl SuccessiveHalvingPruner {
 impl Pruner for SuccessiveHalvingPruner {
     fn prune(&self, study: &Context, trial: &FrozenTrial) -> Result<bool> {
         self.prune_among(study, trial, |_| true)
+    }
+
+    fn judges_several_objectives(&self) -> bool {
+        true
     }
 
     fn check(&self) -> Result<()> {

@@ -39,7 +39,7 @@ const CHUNK: usize = 2045;
 /// Quasi-random samples of acquisition functions without a closed form.
 const N_SAMPLES: u64 = 128;
 /// Gradient at which a fit of the kernel ends; a tighter fit costs time and gains nothing.
-const FIT_TOLERANCE: f64 = 1e-2;
+pub(crate) const FIT_TOLERANCE: f64 = 1e-2;
 /// Smallest standard deviation that values are divided by.
 const MIN_STD: f64 = 1e-10;
 

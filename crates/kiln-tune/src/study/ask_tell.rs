@@ -221,15 +221,9 @@ impl Study {
                 return refuse(format!("{state} must not have values; leave them out"));
             }
             (Some(TrialState::Pruned), None) => {
-                let last = record
-                    .intermediate_values
-                    .last_key_value()
-                    .map(|(_, value)| *value);
-                (
-                    TrialState::Pruned,
-                    last.filter(|value| !value.is_nan())
-                        .map(|value| vec![value]),
-                )
+                let last = record.last_report().map(|(_, values)| values);
+                let is_value = |values: &Vec<f64>| self.refusal(values).is_none();
+                (TrialState::Pruned, last.filter(is_value))
             }
             (Some(TrialState::Fail), None) => (TrialState::Fail, None),
             (None, None) => {

@@ -2,6 +2,7 @@
 
 mod ask_tell;
 mod builder;
+mod duplicates;
 mod manage;
 mod optimize;
 mod outcome;
@@ -13,6 +14,7 @@ use std::sync::{Arc, Mutex};
 
 pub use ask_tell::{TellOptions, TrialRef};
 pub use builder::StudyBuilder;
+pub use duplicates::MAX_DUPLICATES;
 pub use manage::{
     StudySummary, copy_study, delete_study, get_all_study_names, get_all_study_summaries,
     load_study,

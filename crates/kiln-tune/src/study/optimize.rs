@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Outcome, Study};
+use super::{Outcome, Study, duplicates};
 use crate::error::{BoxError, Error, Result, SAID_BY_COMMANDS, TrialPruned};
 use crate::json::Json;
 use crate::storage::Heartbeat;
@@ -24,6 +24,7 @@ type Catch = Box<dyn Fn(&(dyn std::error::Error + 'static)) -> bool + Send + Syn
 /// | `timeout` | none; a running trial is never interrupted |
 /// | `n_jobs` | 1; 0 means one thread per core. Samplers are reseeded when there are several, so that only one job gives the same trials for the same seed |
 /// | `catch` | nothing: an error of the objective fails its trial and ends the study with it |
+/// | `max_duplicates` | 100 trials in a row that [`Trial::skip_duplicate`] skipped end the study |
 #[derive(Default)]
 pub struct Budget {
     n_trials: Option<u64>,
@@ -31,6 +32,7 @@ pub struct Budget {
     n_jobs: Option<usize>,
     callbacks: Vec<Callback>,
     catch: Vec<Catch>,
+    max_duplicates: Option<u64>,
     #[cfg(feature = "progress")]
     progress: bool,
 }
@@ -94,6 +96,14 @@ impl Budget {
         accept: impl Fn(&(dyn std::error::Error + 'static)) -> bool + Send + Sync + 'static,
     ) -> Self {
         self.catch.push(Box::new(accept));
+        self
+    }
+
+    /// Ends the study after so many trials in a row that [`Trial::skip_duplicate`] skipped, at least 1. It ends before
+    /// that when all combinations of the parameters are complete, if that can be known.
+    #[must_use]
+    pub fn max_duplicates(mut self, n: u64) -> Self {
+        self.max_duplicates = Some(n);
         self
     }
 
@@ -176,6 +186,7 @@ impl Study {
     /// A trial completes with what the objective returns: a number, an array of numbers (one per objective), or an
     /// [`Outcome`]. [`TrialPruned`] as the error, or anywhere in its chain of causes, marks the trial as pruned. Any
     /// other error fails the trial, is kept as its reason, and is returned from here unless the budget catches it.
+    /// [`TrialDuplicate`](crate::TrialDuplicate), which comes from [`Trial::skip_duplicate`], completes it.
     /// NaN and a wrong number of values fail the trial, and so does a panic; the study goes on.
     ///
     /// ```
@@ -288,6 +299,8 @@ struct Run<'a> {
     budget: &'a Budget,
     reseed: bool,
     started: AtomicU64,
+    /// Duplicates since the last trial that was evaluated.
+    duplicates: AtomicU64,
     since: Instant,
     error: Mutex<Option<Error>>,
     #[cfg(feature = "progress")]
@@ -302,6 +315,7 @@ impl<'a> Run<'a> {
             budget,
             reseed: n_jobs > 1,
             started: AtomicU64::new(0),
+            duplicates: AtomicU64::new(0),
             since: Instant::now(),
             error: Mutex::new(None),
             #[cfg(feature = "progress")]
@@ -362,9 +376,17 @@ impl<'a> Run<'a> {
         let ended = with_heartbeat(study.storage().heartbeat(), trial.id(), || {
             catch_unwind(AssertUnwindSafe(|| (self.objective)(&mut trial)))
         });
+        let duplicate = match &ended {
+            Ok(Err(error)) => duplicates::duplicate(chain(&**error)),
+            _ => None,
+        };
+        let is_duplicate = duplicate.is_some();
         let mut uncaught = None;
         let outcome = match ended {
             Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) if is_duplicate => {
+                Outcome::Values(duplicate.map(|earlier| earlier.values).unwrap_or_default())
+            }
             Ok(Err(error)) if is_pruned(&*error) => Outcome::Pruned,
             Ok(Err(error)) => {
                 self.fail_reason(&trial, &describe(&*error));
@@ -405,6 +427,7 @@ impl<'a> Run<'a> {
         }
         let record = study.storage().get_trial(trial.id())?;
         self.log(&record);
+        self.count(&record, is_duplicate)?;
         #[cfg(feature = "progress")]
         if let Some(bar) = &self.bar {
             super::progress::update(bar, study);
@@ -413,6 +436,33 @@ impl<'a> Run<'a> {
             .callbacks
             .iter()
             .try_for_each(|callback| callback(study, &record))
+    }
+
+    /// Counts duplicates in a row, and ends the study that brings nothing else.
+    fn count(&self, record: &FrozenTrial, is_duplicate: bool) -> Result<()> {
+        if !is_duplicate {
+            self.duplicates.store(0, Ordering::SeqCst);
+            return Ok(());
+        }
+        if self.budget.n_trials.is_some() {
+            self.started.fetch_sub(1, Ordering::SeqCst);
+        }
+        let n = self.duplicates.fetch_add(1, Ordering::SeqCst) + 1;
+        let most = self
+            .budget
+            .max_duplicates
+            .unwrap_or(duplicates::MAX_DUPLICATES);
+        let reason = if duplicates::is_exhausted(self.study, record)? {
+            "all combinations of the parameters are complete".to_owned()
+        } else if n >= most {
+            format!("{n} trials in a row had the parameters of earlier ones")
+        } else {
+            return Ok(());
+        };
+        if self.study.context().stop() {
+            log::warn!("the study ends: {reason}");
+        }
+        Ok(())
     }
 
     /// Keeps the reason of a failure with the trial. It is only a note: losing it is no reason to lose the study.

@@ -56,9 +56,10 @@ impl FrozenTrial {
     /// The largest reported step.
     #[must_use]
     pub fn last_step(&self) -> Option<i64> {
-        self.intermediate_values
-            .last_key_value()
-            .map(|(step, _)| *step)
+        match self.intermediate_values.last_key_value() {
+            Some((step, _)) => Some(*step),
+            None => self.multi_reports().map(|(step, _)| step).max(),
+        }
     }
 
     /// Time from start to end.

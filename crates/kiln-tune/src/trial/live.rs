@@ -79,6 +79,10 @@ impl Trial {
         &self.record
     }
 
+    pub(super) fn record_mut(&mut self) -> &mut FrozenTrial {
+        &mut self.record
+    }
+
     /// The user attributes.
     #[must_use]
     pub fn user_attrs(&self) -> &super::Attrs {
@@ -182,12 +186,8 @@ impl Trial {
     /// [`Error::InvalidArgument`] when `step` is negative, [`Error::MultiObjective`].
     pub fn report(&mut self, value: f64, step: impl TryInto<i64>) -> Result<()> {
         self.study
-            .require_single("report", "tell all values at the end")?;
-        let step = step
-            .try_into()
-            .ok()
-            .filter(|step| *step >= 0)
-            .ok_or_else(|| Error::invalid("the step of a report must be between 0 and 2^63 - 1"))?;
+            .require_single("report", "report the values of all with report_multi")?;
+        let step = checked_step(step)?;
         if self.record.intermediate_values.contains_key(&step) {
             log::warn!(
                 "trial {}: the value reported for step {step} is ignored, as the step was reported before",
@@ -205,13 +205,23 @@ impl Trial {
     /// Whether the pruner advises to stop this trial now, by what was reported so far.
     ///
     /// # Errors
-    /// [`Error::MultiObjective`], and errors of the storage.
+    /// [`Error::MultiObjective`] when nothing was reported of several objectives, or the pruner judges one only; errors of
+    /// the storage.
     pub fn should_prune(&self) -> Result<bool> {
-        self.study
-            .require_single("should_prune", "run all trials to their end")?;
-        self.study
-            .pruner()
-            .prune(self.study.context(), &self.record)
+        let (study, pruner) = (&self.study, self.study.pruner());
+        if self.record.last_step().is_none() {
+            study.require_single(
+                "should_prune",
+                "report the values of all with report_multi first",
+            )?;
+        }
+        if !pruner.judges_several_objectives() {
+            study.require_single(
+                "this pruner",
+                "use SuccessiveHalvingPruner, HyperbandPruner, MedianPruner or PercentilePruner",
+            )?;
+        }
+        pruner.prune(study.context(), &self.record)
     }
 
     /// Notes a user attribute.
@@ -306,6 +316,14 @@ impl Trial {
         sampled_from.check_compatible(name, distribution)?;
         Ok(Some(*internal).filter(|internal| distribution.contains(*internal)))
     }
+}
+
+/// The step of a report.
+pub(super) fn checked_step(step: impl TryInto<i64>) -> Result<i64> {
+    step.try_into()
+        .ok()
+        .filter(|step| *step >= 0)
+        .ok_or_else(|| Error::invalid("the step of a report must be between 0 and 2^63 - 1"))
 }
 
 impl Suggest for Trial {

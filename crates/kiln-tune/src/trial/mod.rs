@@ -1,20 +1,24 @@
 //! One evaluation of the objective: its state, its parameters and what it reported.
 
 mod create;
+mod duplicate;
 mod fixed;
 mod frozen;
 mod live;
 mod params;
+mod reports;
 mod state;
 mod suggest;
 
 pub use create::TrialBuilder;
+pub use duplicate::TrialDuplicate;
 pub use fixed::FixedTrial;
 pub(crate) use frozen::{CONSTRAINT_PREFIX, FAIL_REASON_KEY};
 pub use frozen::{FIXED_PARAMS_KEY, FrozenTrial};
 pub use live::Trial;
 pub(crate) use params::same;
 pub use params::{Param, ParamSpace, Params};
+pub(crate) use reports::numbers;
 pub use state::TrialState;
 pub use suggest::Suggest;
 pub(crate) use suggest::suggest_integer;

@@ -258,6 +258,17 @@ impl Regressor {
         (mean, (self.params.kernel_scale - explained).max(0.0))
     }
 
+    /// Posterior covariance of the noiseless values at two points.
+    pub fn covariance(&self, a: &[f64], b: &[f64]) -> f64 {
+        let explained: f64 = self
+            .kernel_column(a)
+            .iter()
+            .zip(&self.weights(b))
+            .map(|(k, w)| k * w)
+            .sum();
+        self.kernel(a, b) - explained
+    }
+
     /// Posterior mean and variance at a point, with gradients. Categorical coordinates have none.
     pub fn posterior(&self, x: &[f64]) -> Posterior {
         let n = self.data.x.len();
