@@ -17,7 +17,7 @@ use crate::trial::TrialState;
 ///
 /// let study = Study::builder().create()?;
 /// let budget = Budget::trials(1000).callback(terminator_callback(NoBetterTerminator::new(5)?));
-/// study.optimize(|trial| trial.suggest_int("x", 0, 3), budget)?;
+/// study.optimize(|trial| trial.suggest_float_step("x", 0.0, 3.0, 1.0), budget)?;
 /// assert!(study.trials()?.len() < 1000);
 /// # Ok::<(), kiln_tune::Error>(())
 /// ```
