@@ -140,7 +140,7 @@ fn draw(kind: Kind, study: &Study, objective: usize, params: &[&str]) -> Result<
     match kind {
         Kind::All | Kind::Terminator => Err(Error::invalid("this plot has settings of its own")),
         Kind::History => plots::optimization_history(&[study], objective),
-        Kind::Intermediate => plots::intermediate_values(study),
+        Kind::Intermediate => plots::intermediate_values_of(study, objective),
         Kind::Slice => plots::slice(study, objective, params),
         Kind::Contour => plots::contour(study, objective, params),
         Kind::Parallel => plots::parallel_coordinate(study, objective, params),

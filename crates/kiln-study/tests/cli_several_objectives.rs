@@ -58,6 +58,9 @@ fn a_run_prunes_by_all_objectives_and_ends_the_program() {
     }
     let best = trials.iter().find(|t| t["params"]["n"] == 1).unwrap();
     assert_eq!(best["state"], "COMPLETE");
+    place.ok(&["plot", "intermediate", "--objective", "1", "--out", "i.svg"]);
+    let drawn = std::fs::read_to_string(place.path().join("i.svg")).unwrap();
+    assert!(drawn.contains("Intermediate Objective 1"));
 }
 
 #[test]

@@ -17,8 +17,8 @@ use kiln_plot::{shorten, visible};
 
 pub use kiln_plot::Figure;
 pub use overview::{
-    edf, hypervolume_history, intermediate_values, optimization_history, param_importances,
-    pareto_front, timeline,
+    edf, hypervolume_history, intermediate_values, intermediate_values_of, optimization_history,
+    param_importances, pareto_front, timeline,
 };
 pub use params::{contour, parallel_coordinate, rank, slice};
 pub use terminator::terminator_improvement;
@@ -58,7 +58,7 @@ pub fn all(study: &Study, objective: usize, params: &[&str]) -> Result<Vec<Figur
     };
     let mut plots = vec![
         (HISTORY, optimization_history(&[study], objective)),
-        (INTERMEDIATE, intermediate_values(study)),
+        (INTERMEDIATE, intermediate_values_of(study, objective)),
         (IMPORTANCES, importances()),
         (SLICE, slice(study, objective, &params)),
         (CONTOUR, contour(study, objective, &params)),

@@ -160,33 +160,45 @@ const MAX_LINES: usize = 2000;
 /// # Errors
 /// [`Error::NoTrials`] when no trial has reported a finite value.
 pub fn intermediate_values(study: &Study) -> Result<Figure> {
+    intermediate_values_of(study, 0)
+}
+
+/// The same of one of several objectives, as [`Trial::report_multi`](crate::Trial::report_multi) was given it.
+///
+/// # Errors
+/// [`Error::NoTrials`] when no trial has reported a finite value, [`Error::InvalidArgument`] for an objective that does not
+/// exist.
+pub fn intermediate_values_of(study: &Study, objective: usize) -> Result<Figure> {
+    let label = if study.is_multi_objective() {
+        format!("Intermediate {}", objective_name(study, objective)?)
+    } else {
+        objective_name(study, objective).map(|_| "Intermediate value".to_owned())?
+    };
     let trials = study.trials_in(&[
         TrialState::Complete,
         TrialState::Pruned,
         TrialState::Running,
     ])?;
-    let reported: Vec<_> = trials
+    let reported: Vec<(Arc<FrozenTrial>, Vec<(f64, f64)>)> = trials
         .into_iter()
-        .filter(|trial| {
-            trial
-                .intermediate_values
-                .values()
-                .any(|value| value.is_finite())
+        .filter_map(|trial| {
+            let reports = trial.reported_values().into_iter();
+            let points: Vec<(f64, f64)> = reports
+                .filter_map(|(step, values)| Some((step as f64, *values.get(objective)?)))
+                .filter(|(_, value)| value.is_finite())
+                .collect();
+            (!points.is_empty()).then_some((trial, points))
         })
         .collect();
     let n_reported = reported.len();
     let trials = spread(reported, MAX_LINES);
     let (mut n_drawn, mut n_steps) = (0, 0);
     let mut traces = Vec::new();
-    for trial in &trials {
-        let points: Vec<(f64, f64)> = trial
-            .intermediate_values
-            .iter()
-            .filter(|(_, value)| value.is_finite())
-            .map(|(step, value)| (*step as f64, *value))
-            .collect();
+    let limit = MAX_MARKS / trials.len().max(1);
+    let n_lines = trials.len();
+    for (trial, points) in trials {
         n_steps += points.len();
-        let points = spread(points, MAX_MARKS / trials.len());
+        let points = spread(points, limit);
         n_drawn += points.len();
         let state = if trial.state == TrialState::Complete {
             String::new()
@@ -243,16 +255,12 @@ pub fn intermediate_values(study: &Study) -> Result<Figure> {
     }
     let panel = Panel {
         x: Axis::over("Step", Scale::Linear, points.iter().map(|point| point.0)),
-        y: Axis::over(
-            "Intermediate value",
-            Scale::Linear,
-            points.iter().map(|point| point.1),
-        ),
+        y: Axis::over(label, Scale::Linear, points.iter().map(|point| point.1)),
         traces,
         color_bar: None,
     };
     Ok(Figure::single(INTERMEDIATE, panel)
-        .noting(trials.len(), n_reported, "trials")
+        .noting(n_lines, n_reported, "trials")
         .noting(n_drawn, n_steps, "reports of them"))
 }
 
