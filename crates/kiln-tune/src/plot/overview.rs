@@ -179,11 +179,12 @@ pub fn intermediate_values_of(study: &Study, objective: usize) -> Result<Figure>
         TrialState::Pruned,
         TrialState::Running,
     ])?;
-    let reported: Vec<(Arc<FrozenTrial>, Vec<(f64, f64)>)> = trials
+    type Points = Vec<(f64, f64)>;
+    let reported: Vec<(Arc<FrozenTrial>, Points)> = trials
         .into_iter()
         .filter_map(|trial| {
             let reports = trial.reported_values().into_iter();
-            let points: Vec<(f64, f64)> = reports
+            let points: Points = reports
                 .filter_map(|(step, values)| Some((step as f64, *values.get(objective)?)))
                 .filter(|(_, value)| value.is_finite())
                 .collect();
