@@ -1,6 +1,7 @@
 //! Journal files as Optuna writes them, cut and foreign ones, and dead lock holders.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use kiln_tune::storage::JournalStorage;
 use kiln_tune::{Storage, Study, Trial, TrialState};
@@ -187,6 +188,35 @@ fn damaged_and_foreign_files_are_refused_with_the_line_and_left_alone() {
     assert!(error.contains("is a directory"), "{error}");
     assert!(JournalStorage::open_existing(directory.path().join("absent.log")).is_err());
     assert!(!directory.path().join("absent.log").exists());
+}
+
+#[test]
+fn a_study_without_a_direction_is_named_with_its_line_and_the_others_work() {
+    let directory = tempfile::tempdir().unwrap();
+    let whole = golden_without_the_last_line();
+    let first = whole
+        .lines()
+        .next()
+        .unwrap()
+        .replace("\"demo\"", "\"other\"");
+    let (start, rest) = first.split_once("\"directions\":[").unwrap();
+    let none = format!(
+        "{start}\"directions\":[{}",
+        &rest[rest.find(']').unwrap()..]
+    );
+    let path = write(directory.path(), &format!("{whole}{none}\n"));
+    let storage: Arc<dyn Storage> = Arc::new(JournalStorage::open(&path).unwrap());
+    let load = |name: &str| {
+        let study = Study::builder().name(name).shared_storage(storage.clone());
+        study.load()
+    };
+    load("demo").unwrap().trials().unwrap();
+    let error = load("other").unwrap_err().to_string();
+    let line = format!("line {}", whole.lines().count() + 1);
+    assert!(
+        error.contains(&line) && error.contains("journal.log"),
+        "{error}"
+    );
 }
 
 #[test]

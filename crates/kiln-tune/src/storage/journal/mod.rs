@@ -288,7 +288,14 @@ impl Storage for JournalStorage {
     }
 
     fn get_study_directions(&self, study_id: StudyId) -> Result<Vec<StudyDirection>> {
-        self.read(|replay| Ok(replay.any_study(study_id)?.directions.clone()))
+        self.read(|replay| {
+            let study = replay.any_study(study_id)?;
+            if study.directions.is_empty() {
+                // Says in which line of which file.
+                replay.study(study_id)?;
+            }
+            Ok(study.directions.clone())
+        })
     }
 
     fn get_study_user_attrs(&self, study_id: StudyId) -> Result<Attrs> {
