@@ -162,7 +162,12 @@ impl Ask {
                 match trial.skip_duplicate() {
                     Ok(()) => {}
                     Err(Error::Duplicate(earlier)) => {
-                        study.tell(trial, earlier.values)?;
+                        let record = study.tell(trial, earlier.values)?;
+                        if study.is_exhausted(&record)? {
+                            return Err(Failure::message(
+                                "all combinations of the parameters are complete; leave --skip-duplicates out to try one again",
+                            ));
+                        }
                         continue;
                     }
                     Err(error) => return Err(error.into()),

@@ -119,13 +119,12 @@ impl Plot {
             kiln_plot::save_report(&title, &figures, &self.out).map_err(Error::from)?;
         } else if self.kind == Kind::Terminator {
             let e = self.terminator.evaluators(Some(0))?;
-            let scored = e
-                .error
-                .evaluate(&study.trials()?, study.direction())
-                .is_ok();
-            let error = scored.then_some(&*e.error);
-            let figure =
-                plots::terminator_improvement(&study, &*e.improvement, error, e.min_n_trials)?;
+            let figure = plots::terminator_improvement(
+                &study,
+                &*e.improvement,
+                Some(&*e.error),
+                e.min_n_trials,
+            )?;
             figure.save(&self.out).map_err(Error::from)?;
         } else {
             let figure = draw(self.kind, &study, self.objective, &params)?;

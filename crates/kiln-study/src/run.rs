@@ -96,6 +96,9 @@ pub struct Run {
     command: Vec<String>,
 }
 
+/// Failures in a row that end a run which neither a number of trials nor a time does.
+const MAX_FAILURES: usize = 100;
+
 impl Run {
     pub(crate) fn execute(self, out: &mut dyn Write) -> CliResult {
         let space = space(&self.param).map_err(Failure::Usage)?;
@@ -133,7 +136,7 @@ impl Run {
         let rules = self.stop.rules(&study, self.search.seed())?;
         if let Some(says) = reason_to_end(&rules, &study)? {
             let _ = writeln!(std::io::stderr(), "no trial is run: {}", printable(says));
-            return trials::print_best(&study, self.json, out);
+            return self.print_best(&study, out);
         }
         let logs = match &self.log_dir {
             Some(directory) => Some(Logs::new(directory, study.name())?),
@@ -181,9 +184,22 @@ impl Run {
             budget = budget.timeout(timeout);
         }
         let (quiet, stop) = (self.quiet, interrupted.clone());
+        let has_bound = self.trials.is_some() || self.timeout.is_some();
+        let failures = AtomicUsize::new(0);
         budget = budget.callback(move |study, trial| {
             if !quiet {
                 say(study, trial);
+            }
+            let in_a_row = if trial.state == TrialState::Fail {
+                failures.fetch_add(1, Ordering::SeqCst) + 1
+            } else {
+                failures.store(0, Ordering::SeqCst);
+                0
+            };
+            // No rule ends a study in which nothing succeeds.
+            if !has_bound && in_a_row >= MAX_FAILURES {
+                log::warn!("the run ends: {in_a_row} trials in a row failed");
+                study.stop()?;
             }
             if stop.load(Ordering::SeqCst) {
                 study.stop()?;
@@ -226,7 +242,11 @@ impl Run {
                 "no trial of this run is complete; the last one failed: {reason}"
             )));
         }
-        match trials::print_best(&study, self.json, out) {
+        self.print_best(&study, out)
+    }
+
+    fn print_best(&self, study: &Study, out: &mut dyn Write) -> CliResult {
+        match trials::print_best(study, self.json, out) {
             // The run has done its work; there is just nothing to be proud of.
             Err(Failure::Work(Error::NoTrials(reason))) => {
                 let _ = writeln!(std::io::stderr(), "{}", printable(&reason));

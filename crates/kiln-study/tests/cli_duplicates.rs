@@ -106,3 +106,22 @@ fn ask_tells_duplicates_and_starts_a_trial_that_is_new_or_says_that_there_is_non
         );
     }
 }
+
+#[test]
+fn asking_for_more_of_a_space_that_is_complete_stores_one_trial_at_most() {
+    let place = Place::new();
+    let space = ["--study", "s", "--param", "n=int:1..2"];
+    let run = [
+        &["run"],
+        &space[..],
+        &["--trials", "9", "--skip-duplicates"],
+    ]
+    .concat();
+    place.run(&[&run[..], &["--", "sh", "-c", "echo {n}"]].concat());
+    let stored = || place.json(&["trials", "--study", "s", "--json"]);
+    let before = stored().as_array().unwrap().len();
+    let ask = [&["ask"], &space[..], &["--skip-duplicates"]].concat();
+    let said = place.fails(1, &ask);
+    assert!(said.contains("all combinations"), "{said}");
+    assert_eq!(stored().as_array().unwrap().len(), before + 1);
+}

@@ -47,6 +47,14 @@ fn a_run_ends_when_nothing_better_comes() {
 }
 
 #[test]
+fn a_run_that_only_a_rule_could_end_ends_when_every_trial_fails() {
+    let place = Place::new();
+    let said = run(&place, 1, &["--stop-when-no-better", "3"], "exit 3");
+    assert!(said.contains("no trial of this run is complete"), "{said}");
+    assert_eq!(n_trials(&place), 100);
+}
+
+#[test]
 fn a_terminator_ends_a_run_by_printed_scores_or_by_an_error_that_is_given() {
     let place = Place::new();
     let scores = r#"echo '{{"value": '{x}', "cv_scores": [0, 1, 2, 3]}}'"#;

@@ -301,6 +301,11 @@ impl Target {
             Self::Postgres(_) => ("PostgreSQL", "postgres", cfg!(feature = "postgres")),
             Self::Mysql(_) => ("MySQL", "mysql", cfg!(feature = "mysql")),
         };
+        if !compiled_in && matches!(target, Self::Sqlite(_)) {
+            return Err(Error::invalid(
+                "this program was built without SQLite; build it with the feature `sqlite` of kiln-tune-rdb or kiln",
+            ));
+        }
         if !compiled_in {
             return Err(Error::invalid(format!(
                 "this program was built without {name}; build it with the feature `{feature}`, as in `cargo install --path \

@@ -54,7 +54,8 @@ impl TlsUrl {
         if parsed.encrypted && cfg!(not(feature = "tls")) {
             return Err(SqlError::new(
                 Failure::Other,
-                "an encrypted connection needs the feature `tls` of kiln-tune",
+                "an encrypted connection needs the feature `tls` of kiln-tune-rdb, as in `cargo install --path crates/kiln-study \
+                 --features postgres,tls`",
             ));
         }
         Ok(parsed)

@@ -60,6 +60,27 @@ fn duplicates_do_not_count_for_the_number_of_trials() {
 }
 
 #[test]
+fn several_jobs_evaluate_as_many_trials_as_were_asked_for() {
+    for seed in 0..20 {
+        let study = Study::builder()
+            .sampler(RandomSampler::new(seed))
+            .create()
+            .unwrap();
+        let objective = |trial: &mut Trial| {
+            let n = trial.suggest_int("n", 1, 14)?;
+            trial.skip_duplicate()?;
+            Ok::<_, Error>(n as f64)
+        };
+        study
+            .optimize(objective, Budget::trials(10).n_jobs(4))
+            .unwrap();
+        let trials = study.trials().unwrap();
+        let evaluated = trials.iter().filter(|t| t.duplicate_of().is_none());
+        assert_eq!(evaluated.count(), 10, "seed {seed}");
+    }
+}
+
+#[test]
 fn jobs_share_what_was_evaluated_and_end_together() {
     let study = study();
     let evaluated = evaluated(&study, Budget::unlimited().n_jobs(4));

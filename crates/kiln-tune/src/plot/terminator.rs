@@ -53,7 +53,12 @@ pub fn terminator_improvement(
         let x = trials[n - 1].number as f64;
         improvements.push((n, x, improvement.evaluate(trials, study.direction())?));
         if let Some(error) = error {
-            errors.push((n, x, error.evaluate(trials, study.direction())?));
+            // It is drawn from where it is known: scores of the best trial may come later.
+            match error.evaluate(trials, study.direction()) {
+                Ok(y) => errors.push((n, x, y)),
+                Err(Error::InvalidArgument(_)) => {}
+                Err(error) => return Err(error),
+            }
         }
     }
     improvements.retain(|(_, _, y)| y.abs() < UNKNOWN);

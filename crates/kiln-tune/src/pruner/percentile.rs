@@ -138,7 +138,8 @@ impl PercentilePruner {
             return Ok(false);
         }
         others.retain(|other| is_comparable(other, directions));
-        let share = self.percentile / 100.0 * (others.len() + 1) as f64;
+        // In this order whole percentiles stay exact.
+        let share = self.percentile * (others.len() + 1) as f64 / 100.0;
         let n_best = (share.ceil() as usize).max(1);
         Ok(!is_among_best(&own, &others, n_best, directions))
     }

@@ -63,8 +63,12 @@ pub fn retry_stale_trial(
         copy.values = None;
         copy.datetime_start = None;
         copy.datetime_complete = None;
+        copy.system_attrs.remove(crate::trial::DUPLICATE_OF_KEY);
         if !inherit_intermediate_values {
             copy.intermediate_values.clear();
+            // Those of several objectives.
+            let is_report = |key: &str| key.starts_with(crate::trial::REPORT_PREFIX);
+            copy.system_attrs.retain(|key, _| !is_report(key));
         }
         study.add_trial(&copy)
     })

@@ -20,41 +20,55 @@ pub(super) fn duplicate<'a>(
     })
 }
 
-/// Whether all combinations of the parameters of a trial are complete. A space with conditional parameters is never
-/// known to be, nor is one with a continuous parameter.
-pub(super) fn is_exhausted(study: &Study, trial: &FrozenTrial) -> Result<bool> {
-    let space = trial
-        .params
-        .iter()
-        .filter(|param| !param.distribution.is_single())
-        .map(|param| (param.name.clone(), param.distribution.clone()))
-        .collect();
-    let axes = GpSpace::new(&space).axes;
-    if axes.iter().any(|axis| axis.is_continuous()) {
-        return Ok(false);
-    }
-    let n_combinations = axes
-        .iter()
-        .try_fold(1_u64, |n, axis| n.checked_mul(axis.n_values()));
-    let Some(n_combinations) = n_combinations else {
-        return Ok(false);
-    };
-    study.with_trials(|trials| {
-        let mut tried = HashSet::new();
-        for other in trials {
-            if other.state != TrialState::Complete {
-                continue;
-            }
-            if other.params.len() != trial.params.len() {
-                return false;
-            }
-            match of_the_same_space(&trial.params, &other.params) {
-                Some(values) => tried.insert(values),
-                None => return false,
-            };
+impl Study {
+    /// Whether all combinations of the parameters of a trial are complete. A space with conditional parameters is never
+    /// known to be, nor is one with a continuous parameter.
+    ///
+    /// ```
+    /// use kiln_tune::{Study, Trial};
+    ///
+    /// let study = Study::builder().create()?;
+    /// study.optimize(|trial: &mut Trial| Ok::<_, kiln_tune::Error>(trial.suggest_int("n", 7, 7)? as f64), 1)?;
+    /// assert!(study.is_exhausted(&study.trials()?[0])?);
+    /// # Ok::<(), kiln_tune::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub fn is_exhausted(&self, trial: &FrozenTrial) -> Result<bool> {
+        let space = trial
+            .params
+            .iter()
+            .filter(|param| !param.distribution.is_single())
+            .map(|param| (param.name.clone(), param.distribution.clone()))
+            .collect();
+        let axes = GpSpace::new(&space).axes;
+        if axes.iter().any(|axis| axis.is_continuous()) {
+            return Ok(false);
         }
-        tried.len() as u64 >= n_combinations
-    })
+        let n_combinations = axes
+            .iter()
+            .try_fold(1_u64, |n, axis| n.checked_mul(axis.n_values()));
+        let Some(n_combinations) = n_combinations else {
+            return Ok(false);
+        };
+        self.with_trials(|trials| {
+            let mut tried = HashSet::new();
+            for other in trials {
+                if other.state != TrialState::Complete {
+                    continue;
+                }
+                if other.params.len() != trial.params.len() {
+                    return false;
+                }
+                match of_the_same_space(&trial.params, &other.params) {
+                    Some(values) => tried.insert(values),
+                    None => return false,
+                };
+            }
+            tried.len() as u64 >= n_combinations
+        })
+    }
 }
 
 /// The values of a trial in the order of another one, if both have the same parameters with the same distributions.

@@ -349,7 +349,13 @@ impl<'a> Run<'a> {
         }
         match self.budget.n_trials {
             None => true,
-            Some(n) => self.started.fetch_add(1, Ordering::SeqCst) < n,
+            // A refusal must not count: a duplicate gives its place back.
+            Some(n) => self
+                .started
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |started| {
+                    (started < n).then_some(started + 1)
+                })
+                .is_ok(),
         }
     }
 
@@ -452,7 +458,7 @@ impl<'a> Run<'a> {
             .budget
             .max_duplicates
             .unwrap_or(duplicates::MAX_DUPLICATES);
-        let reason = if duplicates::is_exhausted(self.study, record)? {
+        let reason = if self.study.is_exhausted(record)? {
             "all combinations of the parameters are complete".to_owned()
         } else if n >= most {
             format!("{n} trials in a row had the parameters of earlier ones")

@@ -11,6 +11,7 @@ mod state;
 mod suggest;
 
 pub use create::TrialBuilder;
+pub(crate) use duplicate::DUPLICATE_OF_KEY;
 pub use duplicate::TrialDuplicate;
 pub use fixed::FixedTrial;
 pub(crate) use frozen::{CONSTRAINT_PREFIX, FAIL_REASON_KEY};
@@ -18,7 +19,7 @@ pub use frozen::{FIXED_PARAMS_KEY, FrozenTrial};
 pub use live::Trial;
 pub(crate) use params::same;
 pub use params::{Param, ParamSpace, Params};
-pub(crate) use reports::numbers;
+pub(crate) use reports::{REPORT_PREFIX, numbers};
 pub use state::TrialState;
 pub use suggest::Suggest;
 pub(crate) use suggest::suggest_integer;

@@ -7,7 +7,7 @@ use crate::json::Json;
 
 /// The system attribute of a report of several objectives is this with the step behind it; it holds a list, one value per
 /// objective, with null for NaN.
-const REPORT_PREFIX: &str = "kiln:report:";
+pub(crate) const REPORT_PREFIX: &str = "kiln:report:";
 
 impl Trial {
     /// Reports intermediate values of all objectives, in their order. A second report of a step is ignored, with a warning;
