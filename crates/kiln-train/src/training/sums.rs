@@ -410,3 +410,47 @@ impl AddAssign<&Totals> for Totals {
         self.grad_steps += other.grad_steps;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// sklearn.metrics.r2_score([[1, 10], [2, 20], [4, 10], [9, 30]], [[1.5, 12], [2, 16], [3, 11], [8, 29]])
+    /// and mean_absolute_error of the same.
+    #[test]
+    fn the_scores_of_a_regression_equal_scikit_learns_whatever_the_batches() {
+        for device in kiln_testing::devices() {
+            let rows = [
+                ([1.0, 10.0], [1.5, 12.0]),
+                ([2.0, 20.0], [2.0, 16.0]),
+                ([4.0, 10.0], [3.0, 11.0]),
+                ([9.0, 30.0], [8.0, 29.0f32]),
+            ];
+            let output = |rows: &[([f32; 2], [f32; 2])]| {
+                let tensor = |of: fn(&([f32; 2], [f32; 2])) -> [f32; 2]| {
+                    let values: Vec<f32> = rows.iter().flat_map(of).collect();
+                    Tensor::<1>::from_floats(values.as_slice(), &device).reshape([rows.len(), 2])
+                };
+                let loss = Tensor::from_floats([0.25], &device);
+                RegressionOutput::new(loss, tensor(|row| row.1), tensor(|row| row.0)).sums()
+            };
+            let mut parts = output(&rows[..3]);
+            parts += output(&rows[3..]);
+            for sums in [output(&rows), parts] {
+                let scores = sums.read().unwrap();
+                assert_eq!((scores.loss, scores.get("loss")), (0.25, Some(0.25)));
+                assert_eq!(scores.get("mae"), Some(1.3125));
+                let r2 = scores.get("r2").unwrap();
+                assert!((r2 - R2).abs() < 1e-6, "{device:?}: {r2}");
+            }
+        }
+    }
+
+    const R2: f64 = 0.930_394_736_842_105_3;
+
+    #[test]
+    fn targets_that_never_change_score_one_if_they_are_met_and_zero_if_not() {
+        assert_eq!(r2(&[3.0, 6.0, 12.0, 0.0]), [("r2", 1.0)]);
+        assert_eq!(r2(&[3.0, 6.0, 12.0, 0.5]), [("r2", 0.0)]);
+    }
+}
