@@ -118,11 +118,17 @@ fn what_cannot_be_read_is_named_only_where_it_is_needed() {
             "bad_object.pth",
             "Python object numpy._core.multiarray._reconstruct",
         ),
-        ("bad_module.pth", "Python object __main__.Tiny"),
-        ("bad_module_in_dict.pth", "Python object __main__.Tiny"),
+        (
+            "bad_module.pth",
+            "a whole model, an object of the class __main__.Tiny",
+        ),
+        (
+            "bad_module_in_dict.pth",
+            "a whole model, an object of the class __main__.Tiny",
+        ),
         (
             "bad_module_in_dict.pth#model",
-            "Python object __main__.Tiny",
+            "a whole model, an object of the class __main__.Tiny",
         ),
         ("bad_torchscript.pt", "TorchScript program"),
         (
