@@ -252,7 +252,7 @@ class Interop:
 
     def killed(self, url):
         # Whoever is killed with the lock of a journal keeps the others out for its grace period of 30 seconds.
-        seconds = max(self.kill_seconds, 40) if url.startswith("journal:") else self.kill_seconds
+        seconds = max(self.kill_seconds, 75) if url.startswith("journal:") else self.kill_seconds
         rng, end, kills = random.Random(7), time.monotonic() + seconds, 0
         workers = [self.start("kiln", url, 100000) for _ in range(4)]
         while time.monotonic() < end:
