@@ -415,6 +415,9 @@ impl AddAssign<&Totals> for Totals {
 mod tests {
     use super::*;
 
+    /// A target of two values, and what was predicted.
+    type Row = ([f32; 2], [f32; 2]);
+
     /// sklearn.metrics.r2_score([[1, 10], [2, 20], [4, 10], [9, 30]], [[1.5, 12], [2, 16], [3, 11], [8, 29]])
     /// and mean_absolute_error of the same.
     #[test]
@@ -424,10 +427,10 @@ mod tests {
                 ([1.0, 10.0], [1.5, 12.0]),
                 ([2.0, 20.0], [2.0, 16.0]),
                 ([4.0, 10.0], [3.0, 11.0]),
-                ([9.0, 30.0], [8.0, 29.0f32]),
+                ([9.0, 30.0], [8.0, 29.0]),
             ];
-            let output = |rows: &[([f32; 2], [f32; 2])]| {
-                let tensor = |of: fn(&([f32; 2], [f32; 2])) -> [f32; 2]| {
+            let output = |rows: &[Row]| {
+                let tensor = |of: fn(&Row) -> [f32; 2]| {
                     let values: Vec<f32> = rows.iter().flat_map(of).collect();
                     Tensor::<1>::from_floats(values.as_slice(), &device).reshape([rows.len(), 2])
                 };
