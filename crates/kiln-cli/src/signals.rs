@@ -31,6 +31,9 @@ pub fn on_request(what: &'static str, stop: impl Fn() + Send + 'static) -> std::
     if !is_ignored(SIGHUP) {
         wanted.push(SIGHUP);
     }
+    for signal in wanted.clone() {
+        note_first(signal)?;
+    }
     let mut signals = signal_hook::iterator::Signals::new(wanted)?;
     let wait = move || {
         let mut first: Option<Instant> = None;
@@ -38,9 +41,8 @@ pub fn on_request(what: &'static str, stop: impl Fn() + Send + 'static) -> std::
             match first {
                 None => {
                     first = Some(Instant::now());
-                    CAME.store(signal, Ordering::SeqCst);
                     stop();
-                    output::note(&match signal {
+                    output::note(&match CAME.load(Ordering::SeqCst) {
                         SIGINT => format!("{what} (Ctrl-C again to stop at once)"),
                         SIGTERM => format!("{what}, as SIGTERM asks for"),
                         _ => format!("{what}, as SIGHUP asks for"),
@@ -57,6 +59,17 @@ pub fn on_request(what: &'static str, stop: impl Fn() + Send + 'static) -> std::
         .name("kiln-signals".into())
         .spawn(wait)?;
     Ok(())
+}
+
+/// Notes a signal where it arrives, if it is the first: whoever waits for several of them is told in the order of their numbers.
+#[cfg(unix)]
+#[allow(unsafe_code)]
+fn note_first(signal: i32) -> std::io::Result<()> {
+    let note = move || {
+        let _ = CAME.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst);
+    };
+    // SAFETY: the handler only changes an atomic, which POSIX allows there.
+    unsafe { signal_hook::low_level::register(signal, note) }.map(drop)
 }
 
 /// Whether whoever started the program wants it to ignore a signal.

@@ -4,6 +4,7 @@
 mod common;
 
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use common::{Sandbox, fails, stderr, succeeds, wait_for_step};
 
@@ -12,6 +13,16 @@ fn send(child: &Child, signal: &str) {
         .args(["-c", &format!("kill -{signal} {}", child.id())])
         .status();
     assert!(kill.unwrap().success());
+    // Of signals that wait together a system hands out the lowest first.
+    let status = format!("/proc/{}/status", child.id());
+    let waits = || {
+        let status = std::fs::read_to_string(&status).unwrap_or_default();
+        let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:"));
+        pending.is_some_and(|mask| mask.contains(|digit: char| ('1'..='f').contains(&digit)))
+    };
+    while waits() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Starts a run, sends signals after its fourth step and waits for its end.

@@ -171,3 +171,17 @@ fn what_is_left_to_gain_is_drawn_with_the_error_if_there_is_one() {
     let page = std::fs::read_to_string(place.path().join("t.html")).unwrap();
     assert!(page.contains("Terminator improvement"));
 }
+
+#[test]
+fn the_plot_draws_the_error_from_the_trial_on_that_has_scores() {
+    let place = Place::new();
+    run(&place, 0, &["--trials", "3", "--seed", "1"], "echo 9");
+    let scores = r#"echo '{{"value": '{x}', "cv_scores": [0, 1, 2, 3]}}'"#;
+    run(&place, 0, &["--trials", "25", "--seed", "2"], scores);
+    let plot = ["plot", "terminator", "--study", "s", "--out", "t.svg"];
+    let output = place.run(&plot);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    let svg = std::fs::read_to_string(place.path().join("t.svg")).unwrap();
+    assert!(svg.contains("\nerror\n"), "{svg}");
+}

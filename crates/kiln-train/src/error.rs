@@ -163,7 +163,7 @@ pub enum TrainError {
     /// The user ended the run at once, in the dashboard.
     #[error("ended from the dashboard; continue from the last checkpoint with: kiln train --resume {} (a model of your own: Trainer::resume)", shell_word(.0))]
     Killed(PathBuf),
-    /// The device or burn-train reported an error.
+    /// The device reported an error.
     #[error("training stopped: {0}")]
     Backend(String),
     /// A batch could not be had.

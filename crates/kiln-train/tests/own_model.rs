@@ -12,9 +12,9 @@ use burn::nn::{BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Linear, Linea
 use burn::tensor::{Device, Int, Tensor};
 use burn::train::{ClassificationOutput, InferenceStep, Interrupter, TrainOutput, TrainStep};
 use kiln_train::{
-    Batches, CheckpointRecipe, DatasetBatches, EarlyStoppingRecipe, IterBatches, ScheduleName,
-    ScheduleRecipe, StepSums, Summary, TensorBatch, TensorBatches, TrainError, Trained, Trainer,
-    evaluate,
+    Batches, CheckpointRecipe, DatasetBatches, EarlyStoppingRecipe, Epoch, IterBatches,
+    ScheduleName, ScheduleRecipe, StepSums, Summary, TensorBatch, TensorBatches, TrainError,
+    Trained, Trainer, evaluate,
 };
 
 use kiln_tune::{MedianPruner, Study, TpeSampler, Trial, TrialState};
@@ -170,6 +170,8 @@ fn a_model_written_for_burn_train_learns_and_leaves_a_whole_run() {
     assert_eq!((summary.epochs, summary.steps), (12, 12 * 13));
     assert!(summary.grad_norm.unwrap() > 0.0);
     assert_eq!((&*summary.model, &*summary.data), ("quadrants", "own"));
+    let backends = ["flex", "ndarray", "wgpu"];
+    assert!(backends.contains(&&*summary.backend), "{}", summary.backend);
     let seen = evaluate(&model, &batches(60, 2), &device()).unwrap();
     assert_eq!(seen.get("accuracy"), Some(summary.scores["valid_accuracy"]));
     for file in [
@@ -414,28 +416,44 @@ fn a_metric_that_is_no_number_damages_neither_checkpoints_nor_the_summary() {
     assert_eq!(again, summary);
 }
 
+/// The batches of a data set, but not as many as they say.
+struct Miscounted(
+    DatasetBatches<InMemDataset<Point>, Point, PointBatcher>,
+    usize,
+);
+
+impl Batches<PointBatch> for Miscounted {
+    fn num_items(&self) -> usize {
+        self.0.num_items()
+    }
+
+    fn num_batches(&self) -> usize {
+        self.1
+    }
+
+    fn epoch(&self, epoch: usize, from: usize, device: &Device) -> Epoch<'_, PointBatch> {
+        self.0.epoch(epoch, from, device)
+    }
+}
+
 #[test]
 fn data_that_give_another_number_of_batches_than_they_say_are_refused() {
     let _alone = alone();
-    for (said, message) in [
-        (12, "gave 13 batches, but num_batches says 12"),
-        (14, "gave 13 batches"),
+    let folder = tempfile::tempdir().unwrap();
+    // 13 batches to train on, 4 to validate on.
+    for (train, valid, message) in [
+        (12, 4, "gave 13 batches, but num_batches says 12"),
+        (14, 4, "gave 13 batches, but num_batches says 14"),
+        (13, 3, "gave 4 batches, but num_batches says 3"),
+        (13, 5, "gave 4 batches, but num_batches says 5"),
     ] {
-        let folder = tempfile::tempdir().unwrap();
-        let data = batches(200, 1);
-        let short = IterBatches::new(200, said, move |epoch, device| {
-            let all: Vec<_> = data.epoch(epoch, 0, &device).map(Result::unwrap).collect();
-            all.into_iter()
-        });
-        // What is too much is left in the iterator; what is too little is noticed.
         let model = Quadrants::new(&device().autodiff());
-        let trained = configured(model, short, &folder.path().join("run"))
-            .epochs(1)
-            .run();
-        match trained {
-            Ok(trained) => assert_eq!((said, finished(trained).1.steps), (12, 12)),
-            Err(error) => assert!(said == 14 && error.to_string().contains(message), "{error}"),
-        }
+        let train = Miscounted(batches(200, 1), train);
+        let valid = Miscounted(batches(60, 2), valid);
+        let run = folder.path().join(message);
+        let trainer = Trainer::new(model, train, valid, device()).run_dir(run);
+        let error = trainer.run().unwrap_err().to_string();
+        assert!(error.contains(message), "{error}");
     }
 }
 
@@ -533,7 +551,9 @@ fn every_kind_of_batches_gives_the_same_order_for_the_same_seed_and_epoch() {
             quadrant: i,
         })
         .collect();
+    // As many trainers of a study share it.
     let dataset = DatasetBatches::new(InMemDataset::new(items), PointBatcher, 4).shuffled(11);
+    let dataset = Arc::new(dataset);
     let same: Vec<Vec<f32>> = dataset
         .epoch(1, 0, &device)
         .map(|batch| batch.unwrap().quadrants.float().try_into_vec_as().unwrap())

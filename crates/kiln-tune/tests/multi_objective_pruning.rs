@@ -1,5 +1,6 @@
 //! Pruning by the reports of several objectives.
 
+use kiln_tune::storage::retry_stale_trial;
 use kiln_tune::{
     Error, HyperbandPruner, MedianPruner, NopPruner, Outcome, PercentilePruner, Pruner,
     RandomSampler, Study, StudyDirection, SuccessiveHalvingPruner, ThresholdPruner, Trial,
@@ -252,4 +253,35 @@ fn one_number_of_a_damaged_report_is_no_report_of_two_objectives() {
     }
     assert!(!run(&study, &[[2.0, 0.5]]));
     assert!(study.trials().unwrap()[0].reported_values().is_empty());
+}
+
+#[test]
+fn a_percentile_of_a_hundred_reports_keeps_exactly_that_many() {
+    let study = study(PercentilePruner::new(7.0).n_startup_trials(99));
+    let report = |rank: f64| [[rank, 1.0 - rank / 100.0]];
+    for rank in 1..=99 {
+        assert!(!run(&study, &report(f64::from(rank))));
+    }
+    assert!(run(&study, &report(7.5)), "the eighth of a hundred");
+    assert!(!run(&study, &report(6.5)), "the seventh of a hundred");
+}
+
+#[test]
+fn a_retried_trial_has_the_reports_of_the_dead_one_only_if_they_are_inherited() {
+    for inherit in [false, true] {
+        let study = study(NopPruner);
+        let mut trial = study.ask().unwrap();
+        trial.report_multi(&[1.0, 0.0], 1).unwrap();
+        trial.set_user_attr("who", 7).unwrap();
+        let dead = study.tell(trial, Outcome::Fail).unwrap();
+        retry_stale_trial(None, inherit)(study.context(), &dead).unwrap();
+        let trials = study.trials().unwrap();
+        let [_, retried] = &trials[..] else {
+            panic!("{} trials", trials.len())
+        };
+        assert_eq!(retried.state, TrialState::Waiting);
+        assert!(retried.user_attrs.contains_key("who"));
+        let reports = retried.reported_values();
+        assert_eq!(reports.len(), usize::from(inherit), "{reports:?}");
+    }
 }

@@ -44,14 +44,17 @@ impl TrainDevice {
     }
 }
 
-/// Named by its debug form; `kiln::Device` gives devices with their real names.
+/// Named as Burn's debug form names it, which for a GPU says less than the name that the facade's device selection gives.
 impl From<Device> for TrainDevice {
     fn from(device: Device) -> Self {
-        let name = format!("{:?}", device.clone().inner());
+        // `Device<Flex(..)>`, `Device<Cube(Wgpu(..))>`.
+        let text = format!("{:?}", device.clone().inner());
+        let name = text.trim_start_matches("Device<").trim_end_matches('>');
+        let name = name.trim_start_matches("Cube(");
         let backend = name.chars().take_while(|c| c.is_alphanumeric());
         Self {
             backend: backend.collect::<String>().to_lowercase(),
-            name,
+            name: name.into(),
             device,
         }
     }

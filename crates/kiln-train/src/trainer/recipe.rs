@@ -249,7 +249,7 @@ impl RecipeTrainer {
         data: &Prepared,
         scaler: Option<&Scaler>,
         task: &Task,
-    ) -> Result<Batches, TrainError> {
+    ) -> Result<Loaders, TrainError> {
         let (times, images) = (recipe.data.crops_per_image, data.info().train_len);
         if times
             .checked_mul(images)
@@ -271,7 +271,7 @@ impl RecipeTrainer {
             ));
             train = train.single_last_merged();
         }
-        Ok(Batches {
+        Ok(Loaders {
             on_device,
             train,
             valid,
@@ -359,7 +359,7 @@ impl RecipeTrainer {
         recipe: &Recipe,
         data: &Prepared,
         task: Task,
-        batches: Batches,
+        batches: Loaders,
         on_epoch: OnEpoch<'_>,
     ) -> Result<Outcome, TrainError> {
         let info = run.info()?;
@@ -401,7 +401,7 @@ impl RecipeTrainer {
 }
 
 /// The data on the device, and how batches are formed of them.
-struct Batches {
+struct Loaders {
     on_device: OnDevice,
     train: Loader,
     valid: Loader,

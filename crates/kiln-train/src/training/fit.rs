@@ -186,10 +186,7 @@ impl<M: Trainable> Loop<'_, M> {
             if let Some(gradients) = gradients {
                 sums = sums.with_gradients(gradients);
             }
-            match &mut pending {
-                Some(pending) => *pending += sums,
-                None => pending = Some(sums),
-            }
+            add(&mut pending, sums);
             let last = run.state.batch == batches;
             let stop = self.interrupter.should_stop();
             let save = save_every > 0 && run.state.step.is_multiple_of(save_every) && !last;
@@ -231,10 +228,7 @@ impl<M: Trainable> Loop<'_, M> {
             let sums = InferenceStep::step(&model, batch).sums();
             panics::progress();
             taken += 1;
-            match &mut pending {
-                Some(pending) => *pending += sums,
-                None => pending = Some(sums),
-            }
+            add(&mut pending, sums);
             if pending.as_ref().is_some_and(StepSums::is_full)
                 && let Some(sums) = pending.take()
             {
@@ -311,6 +305,13 @@ impl<M: Trainable> Loop<'_, M> {
         reader.flush();
         self.recorder.stop_clock();
         self.recorder.check()
+    }
+}
+
+fn add(pending: &mut Option<StepSums>, sums: StepSums) {
+    match pending {
+        Some(pending) => *pending += sums,
+        None => *pending = Some(sums),
     }
 }
 

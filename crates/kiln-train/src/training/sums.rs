@@ -128,11 +128,6 @@ impl StepSums {
         Ok(read.totals.scores(read.scorer))
     }
 
-    /// Number of items.
-    pub fn items(&self) -> usize {
-        self.items
-    }
-
     /// Whether it must be read before more is added to it.
     pub(crate) fn is_full(&self) -> bool {
         self.counted >= FULL

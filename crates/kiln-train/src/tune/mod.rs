@@ -475,16 +475,14 @@ impl<M: Trainable> Trainer<M> {
     /// `STUDY-NUMBER` under [`runs`](Self::runs), and the trial's user attribute `run`; no state is saved on the way.
     ///
     /// ```no_run
-    /// # use burn::tensor::{Device, Tensor};
-    /// # use kiln_train::{StepSums, TensorBatch, Trainer, Trainable};
+    /// # use kiln_train::{Trainer, Trainable};
     /// use kiln_tune::{Study, Trial};
-    /// # fn trainer<M: Trainable>(width: i64) -> Trainer<M> { todo!() }
-    /// # fn tune<M: Trainable>() -> Result<(), Box<dyn std::error::Error>> {
+    /// # fn tune<M: Trainable>(trainer: impl Fn(i64) -> Trainer<M> + Sync) -> Result<(), Box<dyn std::error::Error>> {
     /// let study = Study::builder().create()?;
     /// let objective = |trial: &mut Trial| {
     ///     let width = trial.suggest_int("width", 8, 64)?;
     ///     let lr = trial.suggest_float_log("lr", 1e-4, 1e-1)?;
-    ///     trainer::<M>(width).lr(lr).run_trial(trial, "loss")
+    ///     trainer(width).lr(lr).run_trial(trial, "loss")
     /// };
     /// study.optimize(objective, 20)?;
     /// println!("{:?}", study.best_params()?);
